@@ -1,0 +1,59 @@
+"""latentlab: a course and a laboratory on StyleGAN inversion and editing.
+
+    import latentlab as ll
+    G = ll.load("faces-64")
+    x = ll.faces.real_set()[:4]
+    inv = ll.invert(x.images, G, method="ii2s", steps=500)
+    older = inv.edit(ll.directions_for(G)["age"], 2)
+
+Images are float32 (N, 3, R, R) in [-1, 1]; z and w are (N, D), w_plus is (N, L, D), losses are (N,).
+Importing this package imports nothing else: each name below is fetched when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from latentlab import faces, metrics, plots, spaces, widgets
+    from latentlab.editing.directions import directions_for, find_directions
+    from latentlab.formats.models import generator_names, load, load_discriminator
+    from latentlab.images import read_image
+    from latentlab.inversion.result import Direction, Inversion
+    from latentlab.judges.attributes import load_attribute_judge
+    from latentlab.losses.perceptual import load_perceptual
+    from latentlab.registry import METHODS, invert, methods
+    from latentlab.spaces import measure_statistics, statistics_for
+
+__version__ = "0.1.0"
+
+_ROOMS = ("faces", "metrics", "plots", "spaces", "widgets")
+_NAMES = {
+    "Direction": "inversion.result",
+    "directions_for": "editing.directions",
+    "find_directions": "editing.directions",
+    "generator_names": "formats.models",
+    "load": "formats.models",
+    "load_discriminator": "formats.models",
+    "read_image": "images",
+    "Inversion": "inversion.result",
+    "load_attribute_judge": "judges.attributes",
+    "load_perceptual": "losses.perceptual",
+    "METHODS": "registry",
+    "invert": "registry",
+    "methods": "registry",
+    "measure_statistics": "spaces",
+    "statistics_for": "spaces",
+}
+__all__ = sorted([*_ROOMS, *_NAMES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"latentlab.{name}")
+    if name in _NAMES:
+        return getattr(import_module(f"latentlab.{_NAMES[name]}"), name)
+    raise AttributeError(f"latentlab has no {name!r}; it has: {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

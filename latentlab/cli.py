@@ -1,0 +1,186 @@
+"""The command line: ``latentlab invert | demo | methods | train | publish | benchmark``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; what the user got wrong is told in a line, without a traceback."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except (ValueError, OSError) as error:
+        print(f"latentlab {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("latentlab", description="StyleGAN inversion and editing, measured.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    _add_invert(commands)
+    _add_demo(commands)
+    _add_train(commands)
+    _add_publish(commands)
+    methods = commands.add_parser("methods", help="list the ways to invert and the factors to edit")
+    methods.set_defaults(run=_run_methods)
+    benchmark = commands.add_parser("benchmark", help="images/s and seconds of everything, on this machine")
+    benchmark.add_argument("--out", type=Path, default=Path("out/benchmark.csv"), help="table to write")
+    benchmark.set_defaults(run=_run_benchmark)
+    return parser
+
+
+def _add_invert(commands: argparse._SubParsersAction) -> None:
+    invert = commands.add_parser(
+        "invert",
+        help="find the codes of pictures and edit them",
+        epilog="example: latentlab invert face.png --method ii2s --edit smile=+2 --out out/",
+    )
+    invert.add_argument("images", type=Path, help="a PNG or JPEG of any size, or a folder of them")
+    invert.add_argument("--generator", default="faces-64", help="a shipped generator or a .safetensors file")
+    invert.add_argument("--method", default="ii2s", help="see `latentlab methods`")
+    invert.add_argument("--steps", type=int, help="steps of the descent (default: the paper's)")
+    invert.add_argument(
+        "--edit", action="append", default=[], metavar="FACTOR=STRENGTH", type=_edit,
+        help="may be repeated; strength in standard deviations of the factor, e.g. smile=+2",
+    )  # fmt: skip
+    invert.add_argument("--batch", type=int, default=16, help="images inverted together")
+    invert.add_argument("--device", default="cpu")
+    invert.add_argument("--seed", type=int, default=0)
+    invert.add_argument("--out", type=Path, default=Path("out"), help="folder for everything that is written")
+    invert.set_defaults(run=_run_invert)
+
+
+def _edit(text: str) -> tuple[str, float]:
+    name, equals, strength = text.partition("=")
+    try:
+        if not equals:
+            raise ValueError
+        return name.strip(), float(strength)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FACTOR=STRENGTH, e.g. smile=+2") from None
+
+
+def _run_invert(options: argparse.Namespace) -> None:
+    from latentlab.desk import invert_files
+
+    knobs = {"seed": options.seed} | ({} if options.steps is None else {"steps": options.steps})
+    table = invert_files(
+        options.images, options.out, generator=options.generator, method=options.method, edits=options.edit,
+        batch_size=options.batch, device=options.device, say=print, **knobs,
+    )  # fmt: skip
+    print(table.to_string(index=False, float_format="%.2f"))
+    print(f"written to {options.out}/")
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    demo = commands.add_parser("demo", help="generate, invert and edit three faces: a picture and a table")
+    demo.add_argument("--out", type=Path, default=Path("out/demo"))
+    demo.add_argument("--steps", type=int, default=500)
+    demo.set_defaults(run=_run_demo)
+
+
+def _run_demo(options: argparse.Namespace) -> None:
+    from latentlab.desk import demo
+
+    table = demo(options.out, steps=options.steps)
+    print(table.to_string(index=False, float_format="%.2f"))
+    print(f"picture: {options.out / 'demo.png'}\ntable:   {options.out / 'demo.csv'}")
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    train = commands.add_parser("train", help="train a network that latentlab ships, or your own")
+    what = train.add_subparsers(dest="what", required=True, metavar="what")
+    for name, run, help_, default in (
+        ("generator", _run_train_generator, "StyleGAN2 on the face world", 1_000_000),
+        ("attributes", _run_train_attributes, "the losses' attribute network and perceptual trunk", 300_000),
+        ("judge", _run_train_judge, "the attribute judge", 300_000),
+    ):
+        parser = what.add_parser(name, help=help_)
+        if name == "generator":
+            parser.add_argument("--preset", default="faces-64", help="faces-64, or tiny-16 to try it out")
+            parser.add_argument("--start-from", help="fine-tune from a shipped generator and its discriminator")
+        parser.add_argument("--images", type=int, default=default, help="real images to see (%(default)s)")
+        parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+        parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint, bit for bit")
+        parser.add_argument("--seed", type=int, default=None)
+        parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu (Lightning Fabric)")
+        parser.add_argument("--devices", type=int, default=1, help="processes, one a device")
+        parser.add_argument("--precision", default="bf16-mixed", help="bf16-mixed or 32-true")
+        parser.set_defaults(run=run)
+
+
+def _fabric(options: argparse.Namespace):
+    import logging
+
+    from lightning_fabric import Fabric
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fabric = Fabric(accelerator=options.accelerator, devices=options.devices, precision=options.precision)
+    fabric.launch()
+    return fabric
+
+
+def _run_train_generator(options: argparse.Namespace) -> None:
+    from latentlab.recipes import train_faces
+
+    train_faces(
+        options.preset, options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
+        seed=options.seed, start_from=options.start_from,
+    )  # fmt: skip
+    print(f"written to {options.out}/; ship it with: latentlab publish {options.out} --name NAME")
+
+
+def _run_train_attributes(options: argparse.Namespace) -> None:
+    from latentlab.recipes import train_attributes
+
+    train_attributes(options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
+                     seed=options.seed or 0)  # fmt: skip
+
+
+def _run_train_judge(options: argparse.Namespace) -> None:
+    from latentlab.recipes import train_judge
+
+    train_judge(options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
+                seed=1_000 if options.seed is None else options.seed)  # fmt: skip
+
+
+def _add_publish(commands: argparse._SubParsersAction) -> None:
+    publish = commands.add_parser("publish", help="turn the checkpoint of a run into shipped weights")
+    publish.add_argument("run_folder", type=Path, metavar="run", help="folder of `latentlab train ...`")
+    publish.add_argument("--name", default="faces-64", help="name of a generator (%(default)s)")
+    publish.add_argument("--folder", type=Path, default=None, help="where to (default: latentlab/weights)")
+    publish.set_defaults(run=_run_publish)
+
+
+def _run_publish(options: argparse.Namespace) -> None:
+    from latentlab.recipes import publish_run
+
+    for path in publish_run(options.run_folder, options.name, options.folder):
+        print(path)
+
+
+def _run_methods(options: argparse.Namespace) -> None:
+    from latentlab.faces import NAMES
+    from latentlab.formats.models import generator_names
+    from latentlab.registry import methods
+
+    print(methods().to_string())
+    print(f"\ngenerators: {', '.join(generator_names())}\nfactors: {', '.join(NAMES)}")
+
+
+def _run_benchmark(options: argparse.Namespace) -> None:
+    from latentlab.benchmark import measure_speed
+
+    table = measure_speed()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(options.out, index=False)
+    print(table.to_string(index=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Ways to find directions of attributes, one file each."""

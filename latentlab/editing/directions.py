@@ -1,0 +1,68 @@
+"""Directions of attributes in W by linear regression."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from latentlab.inversion.result import Direction
+from latentlab.seeds import stream
+from latentlab.spaces import fingerprint
+from latentlab.weights import read_manifest, read_weights
+
+
+@torch.no_grad()
+def find_directions(
+    G: nn.Module,
+    read: Callable[[Tensor], Float[Tensor, "n k"]],
+    names: list[str],
+    *,
+    n: int = 20_000,
+    seed: int = 0,
+    batch_size: int = 250,
+) -> dict[str, Direction]:
+    """Regresses w on the attributes that ``read`` sees in ``n`` samples of ``G`` (constant noise, psi 1).
+
+    w = w_0 + sum_k y_k d_k + e by least squares on standardised attributes y: d_k is what w gains, on
+    average, when attribute k grows by one standard deviation and the other attributes do not change.
+    Regressing the other way round, y on w, would give the shortest step that moves y: it leaves the
+    crowded part of W along axes where w hardly varies.
+    """
+    if n <= len(names):
+        raise ValueError(f"{n} samples cannot tell {len(names)} attributes apart")
+    draw = stream(seed, "directions")
+    codes, seen = [], []
+    for start in range(0, n, batch_size):
+        z = torch.randn(min(batch_size, n - start), G.z_dim, generator=draw).to(G.w_avg.device)
+        w = G.mapping(z)
+        codes.append(w.cpu())
+        seen.append(read(G.synthesis(G.broadcast(w), noise="const")).cpu())
+    w, y = torch.cat(codes).double(), torch.cat(seen).double()
+    std = y.std(0)
+    if not bool((std > 1e-8).all()):
+        constant = [name for name, s in zip(names, std, strict=True) if s <= 1e-8]
+        raise ValueError(f"the samples do not vary in {', '.join(constant)}: no direction can be found")
+    y = (y - y.mean(0)) / std
+    design = torch.cat([torch.ones(n, 1, dtype=y.dtype), y], 1)
+    solution = torch.linalg.lstsq(design, w).solution[1:].float()
+    return {k: Direction(k, d, float(s)) for k, d, s in zip(names, solution, std, strict=True)}
+
+
+def directions_to_tensors(directions: Mapping[str, Direction]) -> dict[str, Tensor]:
+    """As they are stored with the weights: (K, D) vectors and (K,) standard deviations."""
+    return {
+        "vectors": torch.stack([d.vector for d in directions.values()]),
+        "std": torch.tensor([d.std for d in directions.values()]),
+    }
+
+
+def directions_for(G: nn.Module) -> dict[str, Direction]:
+    """The directions stored with the weights of ``G``, by name; ``ValueError`` for a generator without."""
+    mark = fingerprint(G)
+    for file, entry in read_manifest().items():
+        if file.endswith(".directions.safetensors") and entry.get("fingerprint") == mark:
+            tensors, metadata = read_weights(file)
+            rows = zip(metadata["names"], tensors["vectors"], tensors["std"].tolist(), strict=True)
+            return {name: Direction(name, vector, std) for name, vector, std in rows}
+    raise ValueError(f"no directions are shipped for generator {mark}: find them with find_directions")

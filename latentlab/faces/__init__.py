@@ -1,0 +1,12 @@
+"""The face world: faces rendered from known factors, so that the truth of every edit is known."""
+
+from latentlab.faces.details import DETAILS, Details, draw_details
+from latentlab.faces.factors import NAMES, TABLE, Factor, Factors
+from latentlab.faces.renderer import PARTS, render
+from latentlab.faces.sampling import CORRELATIONS, sample_factors
+from latentlab.faces.sets import FaceSet, real_set, train_batches, train_set
+
+__all__ = [
+    "CORRELATIONS", "DETAILS", "NAMES", "PARTS", "TABLE", "Details", "Factor", "Factors", "FaceSet",
+    "draw_details", "real_set", "render", "sample_factors", "train_batches", "train_set",
+]  # fmt: skip

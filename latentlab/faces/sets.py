@@ -1,0 +1,123 @@
+"""Sets of faces: endless training batches by seed, and fixed test faces whose edits have a known truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from latentlab.faces.details import DETAILS, NONE, Details, draw_details
+from latentlab.faces.factors import TABLE, Factors, column
+from latentlab.faces.renderer import render
+from latentlab.faces.sampling import sample_factors
+
+REAL_SIZE = 120
+# Beyond every seed that training may use, so that no test face is ever trained on.
+_REAL_SEED = 2**62 + 19
+_MAX_TRAIN_SEED = 2**62
+
+
+@dataclass(frozen=True, eq=False)
+class FaceSet:
+    """Faces with everything that is known about them.
+
+    ``images`` (N, 3, R, R) in [-1, 1], the ``factors`` they were drawn from, their out-of-domain ``wear``.
+    """
+
+    images: Float[Tensor, "n 3 r r"]
+    factors: Factors
+    wear: Details
+
+    def __len__(self) -> int:
+        return len(self.factors)
+
+    def __getitem__(self, key: int | slice | Sequence | Tensor) -> FaceSet:
+        """Some of the faces, in the manner of a tensor; a single index gives a set of one."""
+        rows = torch.atleast_1d(torch.arange(len(self))[key])
+        return FaceSet(self.images[rows], self.factors[rows], self.wear[rows])
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """The out-of-domain detail of each face, "none" for clean ones."""
+        return self.wear.names
+
+    @property
+    def resolution(self) -> int:
+        """Pixels along a side."""
+        return self.images.shape[-1]
+
+    @property
+    def clean(self) -> FaceSet:
+        """The faces without a detail."""
+        return self[[i for i, name in enumerate(self.details) if name == NONE]]
+
+    @property
+    def strange(self) -> FaceSet:
+        """The faces with a detail."""
+        return self[[i for i, name in enumerate(self.details) if name != NONE]]
+
+    def render(
+        self, factors: Factors | None = None, resolution: int | None = None
+    ) -> Float[Tensor, "n 3 r r"]:
+        """The same faces with the same details, drawn with other factors or at another resolution."""
+        return render(factors or self.factors, resolution or self.resolution, details=self.wear)
+
+    def masks(self) -> dict[str, Float[Tensor, "n 1 r r"]]:
+        """Share of each pixel, 0..1, that every part of the picture takes."""
+        return render(self.factors, self.resolution, masks=True, details=self.wear)[1]
+
+    def truth(self, **steps: float | int | Tensor) -> FaceSet:
+        """What a perfect edit gives: ``real.truth(smile=0.5)`` adds 0.5 to each smile, detail and all.
+
+        Sums stop at the ends of a factor's range; ``.factors`` of the result says how far each face went.
+        """
+        changes = {}
+        for name, by in steps.items():
+            factor = TABLE[column(name)]
+            # NaN passes through a clamp and is refused by Factors.
+            changes[name] = (self.factors[name] + by).clamp(factor.low, factor.high)
+        return self.with_factors(**changes)
+
+    def with_factors(self, **values: float | int | Tensor) -> FaceSet:
+        """The same faces with some factors set: ``real.with_factors(glasses=1)``."""
+        factors = self.factors.replace(**values)
+        return FaceSet(self.render(factors), factors, self.wear)
+
+
+def real_set(resolution: int = 64, strangeness: float = 1.0, entanglement: float = 1.0) -> FaceSet:
+    """The 120 fixed test faces, held out of all training: 40 clean ones, 80 with an out-of-domain detail.
+
+    Every third face is clean and the details take turns, so that any stretch of the set has some of all.
+    Dials: ``strangeness`` of the details (0 none, 1 default, 2), ``entanglement`` (0: independent factors).
+    """
+    factors = sample_factors(REAL_SIZE, _REAL_SEED, entanglement)
+    names = [NONE if i % 3 == 0 else DETAILS[(i - i // 3 - 1) % len(DETAILS)] for i in range(REAL_SIZE)]
+    wear = draw_details(names, _REAL_SEED, strangeness)
+    return FaceSet(render(factors, resolution, details=wear), factors, wear)
+
+
+def train_set(n: int, seed: int, resolution: int = 64, entanglement: float = 1.0) -> FaceSet:
+    """The first ``n`` training faces of a seed, all clean."""
+    _check_seed(seed)
+    factors = sample_factors(n, seed, entanglement)
+    return FaceSet(render(factors, resolution), factors, draw_details([NONE] * n, seed))
+
+
+def train_batches(
+    batch_size: int, seed: int, start: int = 0, resolution: int = 64, entanglement: float = 1.0
+) -> Iterator[Float[Tensor, "n 3 r r"]]:
+    """Endless training pictures; batch i is the same whether reached from ``start=0`` or from ``start=i``."""
+    _check_seed(seed)
+    index = start
+    while True:
+        factors = sample_factors(batch_size, seed, entanglement, start=index * batch_size)
+        yield render(factors, resolution)
+        index += 1
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < _MAX_TRAIN_SEED:
+        raise ValueError(f"a training seed must be between 0 and 2**62 - 1, got {seed}")

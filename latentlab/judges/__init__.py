@@ -1,0 +1,1 @@
+"""Networks that only judge: never used in training or optimisation."""

@@ -1,0 +1,1 @@
+"""Networks that training and optimisation use; they never judge."""

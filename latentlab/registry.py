@@ -1,0 +1,54 @@
+"""The registry of everything that inverts an image."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from latentlab.inversion.ii2s import invert_ii2s
+from latentlab.inversion.result import Inversion
+from latentlab.inversion.sg2_w import invert_sg2_w
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to invert: its function, where it comes from and what kind it is."""
+
+    name: str
+    invert: Callable[..., Inversion]
+    paper: str
+    kind: str
+    space: str
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("sg2_w", invert_sg2_w, "StyleGAN2 (arXiv 1912.04958), appendix D", "optimiser", "W and noise"),
+        Method("ii2s", invert_ii2s, "II2S (arXiv 2012.09036)", "optimiser", "W+"),
+    )
+}
+
+
+def invert(images: Float[Tensor, "n 3 r r"], G: nn.Module, method: str = "ii2s", **knobs: Any) -> Inversion:
+    """Finds codes of ``G`` for images, (N, 3, R, R) in [-1, 1], by a named method.
+
+    knobs: keywords of that method (steps, lambda_, seed, callback, ...); their defaults are the paper's.
+    Raises ``ValueError`` for an unknown method, with the known ones, and for images that do not fit.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; known are: {', '.join(METHODS)}")
+    return METHODS[method].invert(images, G, **knobs)
+
+
+def methods() -> "pandas.DataFrame":
+    """The registry as a table: name, kind, the space its codes live in, and the paper."""
+    import pandas
+
+    rows = [(m.name, m.kind, m.space, m.paper) for m in METHODS.values()]
+    return pandas.DataFrame(rows, columns=["name", "kind", "space", "paper"]).set_index("name")

@@ -1,0 +1,113 @@
+"""How networks learn to read the factors of a face: the one recipe for the losses' and the judges'."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from latentlab.checkpoints import deferred_interrupt, load_checkpoint, save_checkpoint
+from latentlab.faces import TABLE, Factors, render, sample_factors
+from latentlab.seeds import stream
+
+BINARY = torch.tensor([factor.kind == "binary" for factor in TABLE])
+
+
+@torch.no_grad()
+def read_factors(network: nn.Module, images: Float[Tensor, "n 3 r r"], batch_size: int = 250) -> Float[Tensor, "n k"]:
+    """What a network reads from images in [-1, 1]: factors in their own units, binary ones as probabilities.
+
+    ``network`` gives standardised values and holds their ``mean`` and ``std``, (K,) each.
+    """
+    values = torch.cat([network(part) for part in images.split(batch_size)])
+    binary = BINARY.to(values.device)
+    return torch.where(binary, values.sigmoid(), values * network.std + network.mean)
+
+
+def fit_factors(
+    network: nn.Module,
+    out: str | Path,
+    *,
+    images: int = 300_000,
+    batch_size: int = 64,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+    fabric,
+    resume: bool = False,
+    checkpoint_every: int = 20_000,
+) -> nn.Module:
+    """Trains ``network`` to read every factor of rendered faces, each face seen once.
+
+    Squared error on standardised factors, cross-entropy on binary ones, Adam with a one-cycle schedule,
+    bfloat16 autocast; images are blurred, noised and recoloured at random, since the generator's are
+    never as crisp as a render. Resumes bit for bit from ``out/checkpoint.pt``; Ctrl-C keeps what there is.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    network = _standardise(network, seed).to(fabric.device, memory_format=torch.channels_last).train()
+    steps = images // batch_size
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+    parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
+    first = _resume(parts, out / "checkpoint.pt") if resume else 0
+    bar = tqdm(total=images, initial=first * batch_size, unit="img", unit_scale=True, desc=out.name)
+    with deferred_interrupt() as interrupted, bar:
+        for step in range(first, steps):
+            factors = sample_factors(batch_size, seed=seed, start=step * batch_size).to(fabric.device)
+            draw = stream(seed, "augmentation", step, device=fabric.device)
+            with fabric.autocast():
+                values = network(augment(render(factors), draw))
+            loss = factor_loss(network, values.float(), factors).mean()
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            optimizer.step()
+            schedule.step()
+            bar.update(batch_size)
+            if step % 20 == 0:
+                bar.set_postfix(loss=f"{float(loss.detach()):.4f}")
+            last = interrupted.is_set() or step + 1 == steps
+            if last or (step + 1) % (checkpoint_every // batch_size) == 0:
+                saved = {name: part.state_dict() for name, part in parts.items()}
+                save_checkpoint(saved | {"step": step + 1}, out / "checkpoint.pt")
+            if last:
+                break
+    return network.eval()
+
+
+def _standardise(network: nn.Module, seed: int) -> nn.Module:
+    """Enters mean and standard deviation of every continuous factor; binary ones are left as they are."""
+    reference = sample_factors(20_000, seed=seed).values
+    network.mean.copy_(torch.where(BINARY, 0.0, reference.mean(0)))
+    network.std.copy_(torch.where(BINARY, 1.0, reference.std(0)))
+    return network
+
+
+def _resume(parts: dict, path: Path) -> int:
+    state = load_checkpoint(path)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return state["step"]
+
+
+def factor_loss(network: nn.Module, values: Float[Tensor, "n k"], factors: Factors) -> Float[Tensor, " k"]:
+    """Mean loss of each factor, (K,): squared error in standard deviations, or cross-entropy."""
+    target = (factors.values - network.mean) / network.std
+    squared = (values - target).square()
+    entropy = F.binary_cross_entropy_with_logits(values, target.clamp(0, 1), reduction="none")
+    return torch.where(BINARY.to(values.device), entropy, squared).mean(0)
+
+
+def augment(images: Float[Tensor, "n 3 r r"], draw: torch.Generator) -> Float[Tensor, "n 3 r r"]:
+    """Blur, noise, contrast and colour shifts of random strength; geometry stays, it carries factors."""
+    n, device = len(images), images.device
+
+    def uniform(low: float, high: float, channels: int = 1) -> Tensor:
+        return low + (high - low) * torch.rand(n, channels, 1, 1, generator=draw, device=device)
+
+    blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    mix = uniform(-0.3, 1.0).clamp(min=0)
+    images = images.lerp(blurred, mix) * uniform(0.9, 1.1) + uniform(-0.05, 0.05, 3)
+    noise = torch.randn(images.shape, generator=draw, device=device)
+    return images + noise * uniform(-0.04, 0.08).clamp(min=0)

@@ -1,0 +1,10 @@
+"""Widgets for JupyterLab: walk through a generator's faces, and edit an inversion.
+
+The only room that imports ipywidgets and anywidget. What a widget computes lies apart from how it looks:
+``models`` maps a frozen state to codes, an image and the lines of code that make it again.
+"""
+
+from latentlab.widgets.editor import Editor, edit
+from latentlab.widgets.explorer import Explorer, explore
+
+__all__ = ["Editor", "Explorer", "edit", "explore"]

@@ -1,0 +1,74 @@
+"""Walk through a generator's faces: seeds, truncation, mixing by places of the code, noise."""
+
+import secrets
+from collections.abc import Callable
+
+import ipywidgets
+from torch import Tensor, nn
+
+from latentlab.widgets.models import Mix
+from latentlab.widgets.parts import LABEL, Names, Panel, Picture, grid, places_slider, row, slider
+
+SEEDS = 2**31 - 1
+NEW_SEEDS = 10_000  # a drawn seed stays short enough to be told to somebody
+
+
+class Explorer(Panel):
+    """The widget that ``explore`` returns. controls: seed, seed_b, psi, places, noise."""
+
+    def __init__(self, G: nn.Module, start: Mix) -> None:
+        self.G = G
+        controls = {
+            "seed": _seed_box("seed A", start.seed),
+            "seed_b": _seed_box("seed B", start.seed_b),
+            "psi": slider("psi", start.psi, -1, 1.5, 0.05, "truncation: 0 is the average face, 1 is none"),
+            "places": places_slider(
+                "B's places", start.places, G.num_ws, "these places of the code come from face B: start to end - 1"
+            ),
+            "noise": ipywidgets.Checkbox(start.noise, description="constant noise", indent=False),
+        }
+        super().__init__(controls, [Picture("Face A"), Picture("Face B"), Picture("Mix")], "explore")
+        boxes = [row([controls[key], _random_button(controls[key])]) for key in ("seed", "seed_b")]
+        self.children = [
+            row(self.pictures),
+            grid([*boxes, controls["psi"], controls["places"]]),
+            row([controls["noise"], self.reset_button]),
+            *(self.status, self.error, self.code, Names()),
+        ]
+        self.refresh()
+
+    @property
+    def state(self) -> Mix:
+        """What the controls say."""
+        return Mix(**{key: control.value for key, control in self.controls.items()})
+
+    def _jobs(self) -> list[tuple[Mix, Callable[[], Tensor], str]]:
+        states = [self.state.unmixed, self.state.other, self.state]
+        return [(state, lambda state=state: state.image(self.G), state.describe(self.G)) for state in states]
+
+    def _code(self) -> str:
+        return self.state.code()
+
+
+def _seed_box(label: str, value: int) -> ipywidgets.BoundedIntText:
+    return ipywidgets.BoundedIntText(
+        value, min=0, max=SEEDS, description=label, style=LABEL, layout=ipywidgets.Layout(width="14.5em")
+    )
+
+
+def _random_button(box: ipywidgets.BoundedIntText) -> ipywidgets.Button:
+    button = ipywidgets.Button(
+        description="Random", tooltip=f"another {box.description}", layout=ipywidgets.Layout(width="6em")
+    )
+    button.on_click(lambda _: setattr(box, "value", secrets.randbelow(NEW_SEEDS)))
+    button.add_class("ll-random")
+    return button
+
+
+def explore(G: nn.Module, *, seed: int = 0, seed_b: int = 1, psi: float = 0.7) -> Explorer:
+    """Faces of a generator, live: face A, face B and their mix, with the code that makes the picture.
+
+    seed, seed_b: the two faces, 0 to 2^31 - 1. psi: truncation, -1 to 1.5. At the start the finer part
+    of the L places, the last three fifths, comes from face B.
+    """
+    return Explorer(G, Mix(seed, seed_b, psi, (G.num_ws * 2 // 5, G.num_ws)))

@@ -1,0 +1,189 @@
+"""What the widgets compute: a state to a code, an image, and the lines of code that make it again.
+
+Places are the L rows of a W+ code, 0 (coarse) to L - 1 (fine); a range of them is half open, as in a slice.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from latentlab.images import tile
+from latentlab.inversion.result import Direction, Inversion
+from latentlab.seeds import stream
+
+MAIN_FACTORS = ("smile", "age", "yaw", "glasses", "beard", "hair_length", "mouth_open", "light_azimuth")
+
+
+def describe_places(G: nn.Module, places: tuple[int, int]) -> str:
+    """A range of places in words, with the resolutions that they steer: "places 4 to 9 (16 to 64 px)"."""
+    start, stop = places
+    if start >= stop:
+        return "no places"
+    # Place i is first read by a convolution of 4 * 2^ceil(i / 2) px; the last one only by the last toRGB.
+    first, last = (min(4 << (i + 1) // 2, G.resolution) for i in (start, stop - 1))
+    steered = f"{first} px" if first == last else f"{first} to {last} px"
+    return f"place {start} ({steered})" if stop - start == 1 else f"places {start} to {stop - 1} ({steered})"
+
+
+def check_places(places: tuple[int, int], num_ws: int) -> None:
+    """Refuses a range that is not 0 <= start <= stop <= num_ws."""
+    start, stop = places
+    if not 0 <= start <= stop <= num_ws:
+        raise ValueError(f"places: got {places}, want (start, stop) with 0 <= start <= stop <= {num_ws}")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Two seeds and how they are mixed: ``places`` (start, stop) take the code of ``seed_b``.
+
+    psi: truncation, 0 (the average face) to 1 (none), outside of that it extrapolates. noise: whether the
+    generator's constant noise maps are added.
+    """
+
+    seed: int = 0
+    seed_b: int = 1
+    psi: float = 0.7
+    places: tuple[int, int] = (0, 0)
+    noise: bool = True
+
+    @property
+    def unmixed(self) -> "Mix":
+        """The first face alone; ``seed_b`` is dropped, as it has no say in the picture."""
+        return replace(self, seed_b=self.seed, places=(0, 0))
+
+    @property
+    def other(self) -> "Mix":
+        """The second face alone."""
+        return replace(self, seed=self.seed_b).unmixed
+
+    def describe(self, G: nn.Module) -> str:
+        """What the picture shows, in words."""
+        mixed = f", {describe_places(G, self.places)} from seed {self.seed_b}" if self.seed != self.seed_b else ""
+        return f"seed {self.seed}{mixed}, psi {self.psi:.2f}, {'constant' if self.noise else 'no'} noise"
+
+    def code(self) -> str:
+        """Lines that make the picture as ``image`` of shape (1, 3, R, R), given a generator ``G``."""
+        start, stop = self.places
+        return f"""\
+import torch
+from latentlab.seeds import stream
+
+seeds = {self.seed}, {self.seed_b}
+z_a, z_b = (torch.randn(1, G.z_dim, generator=stream(seed, "latents")).to(G.w_avg) for seed in seeds)
+with torch.no_grad():
+    w_plus = G.broadcast(G.mapping(z_a)).clone()
+    w_plus[:, {start}:{stop}] = G.broadcast(G.mapping(z_b))[:, {start}:{stop}]
+    image = G.synthesis(G.truncate(w_plus, psi={self.psi!r}), noise={self._noise!r})
+"""
+
+    @property
+    def _noise(self) -> str:
+        return "const" if self.noise else "none"
+
+    @torch.no_grad()
+    def latent(self, G: nn.Module) -> Float[Tensor, "1 layers dim"]:
+        """The mixed and truncated code in W+."""
+        check_places(self.places, G.num_ws)
+        start, stop = self.places
+        w_plus = G.broadcast(G.mapping(_draw(G, self.seed))).clone()
+        w_plus[:, start:stop] = G.broadcast(G.mapping(_draw(G, self.seed_b)))[:, start:stop]
+        return G.truncate(w_plus, psi=self.psi)
+
+    @torch.no_grad()
+    def image(self, G: nn.Module) -> Float[Tensor, "1 3 r r"]:
+        """The picture in [-1, 1], not clamped."""
+        return G.synthesis(self.latent(G), noise=self._noise)
+
+
+def _draw(G: nn.Module, seed: int) -> Float[Tensor, "1 z_dim"]:
+    return torch.randn(1, G.z_dim, generator=stream(seed, "latents")).to(G.w_avg)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Edits of one face of an inversion. strengths: (name, standard deviations), zeros left out.
+
+    face: its index in the inversion. places: (start, stop), the rows of the code that are moved.
+    """
+
+    face: int
+    places: tuple[int, int]
+    strengths: tuple[tuple[str, float], ...] = ()
+
+    def describe(self, G: nn.Module) -> str:
+        """The edits in words."""
+        if not self.strengths:
+            return "no edit"
+        edits = ", ".join(f"{name} {strength:+.1f}" for name, strength in self.strengths)
+        return f"{edits} standard deviations in {describe_places(G, self.places)}"
+
+    def step(self, inv: Inversion, directions: Mapping[str, Direction]) -> Float[Tensor, "layers dim"]:
+        """How far each row of the code moves."""
+        check_places(self.places, inv.latent.shape[1])
+        start, stop = self.places
+        step = torch.zeros_like(inv.latent[0])
+        for name, strength in self.strengths:
+            vector = directions[name].vector.to(step)
+            step[start:stop] += strength * (vector if vector.ndim == 1 else vector[start:stop])
+        return step
+
+    def image(self, inv: Inversion, directions: Mapping[str, Direction]) -> Float[Tensor, "1 3 r r"]:
+        """The edited face, by the inversion's own way of editing."""
+        return inv[self.face].edit(self.step(inv, directions))
+
+    def inversion(self, inv: Inversion, directions: Mapping[str, Direction]) -> Inversion:
+        """The edited face as an inversion that can be saved; ``knobs`` remember the edits."""
+        one, image = inv[self.face], self.image(inv, directions)
+        knobs = one.knobs | {"edits": dict(self.strengths), "places": list(self.places)}
+        return replace(one, latent=one.latent + self.step(inv, directions), image=image, knobs=knobs)
+
+    def save(self, inv: Inversion, directions: Mapping[str, Direction], stem: str | Path) -> tuple[Path, Path]:
+        """Writes picture and latent as ``stem``.png and .safetensors; a taken stem gets a number, "face-2"."""
+        picture, latent = _free_paths(Path(stem).expanduser().absolute())
+        edited = self.inversion(inv, directions)
+        edited.save(latent)
+        tile(edited.image, 1).save(picture)
+        return picture, latent
+
+    def code(self, directions: Mapping[str, Direction], shipped: bool) -> str:
+        """Lines that make the picture as ``image``, given the inversion ``inv`` and, unless they are the
+        ``shipped`` ones, its ``directions``."""
+        start, stop = self.places
+        lines = ["import torch"]
+        lines += ["import latentlab as ll", "", "directions = ll.directions_for(inv.generator)"] if shipped else [""]
+        lines += ["step = torch.zeros_like(inv.latent[0])  # one row for each place of the code"]
+        for name, strength in self.strengths:
+            rows = "" if directions[name].vector.ndim == 1 else f"[{start}:{stop}]"
+            lines += [f"step[{start}:{stop}] += {strength!r} * directions[{name!r}].vector.to(step){rows}"]
+        return "\n".join([*lines, f"image = inv[{self.face}].edit(step)", ""])
+
+
+def _free_paths(stem: Path) -> tuple[Path, Path]:
+    """Files that do not exist yet, so that no earlier picture is lost."""
+    if not stem.name:
+        raise ValueError("a file name is wanted, without its ending, such as 'edited-face'")
+    number = 1
+    while True:
+        name = stem.name if number == 1 else f"{stem.name}-{number}"
+        paths = stem.with_name(f"{name}.png"), stem.with_name(f"{name}.safetensors")
+        if not any(path.exists() for path in paths):
+            return paths
+        number += 1
+
+
+def pick_factors(directions: Mapping[str, Direction], factors: Sequence[str] | None) -> list[str]:
+    """Names that get a slider: those asked for, or the main ones, or all if none of these is known.
+
+    Raises ``ValueError`` for an unknown name, with the known ones.
+    """
+    if not directions:
+        raise ValueError("no directions: got an empty mapping, want at least one name -> Direction")
+    if unknown := [name for name in factors or () if name not in directions]:
+        raise ValueError(f"unknown factors {', '.join(unknown)}; the known ones are: {', '.join(directions)}")
+    if factors is not None:
+        return list(factors)
+    return [name for name in MAIN_FACTORS if name in directions] or list(directions)

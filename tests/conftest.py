@@ -1,0 +1,48 @@
+"""What every test relies on: quiet threads, no window, and honest skips for hardware that is not there.
+
+Nothing here may import latentlab: pytest reads this file before jaxtyping's hook is in place, and a
+package imported by then escapes the shape checks.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+def no_gpu() -> str:
+    import torch
+
+    return "" if torch.cuda.is_available() else "no CUDA device"
+
+
+def no_browser() -> str:
+    missing = [] if find_spec("playwright") else ["the package playwright"]
+    missing += [] if any(map(shutil.which, CHROMIUM)) else ["a chromium on the PATH"]
+    return "needs " + " and ".join(missing) if missing else ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for mark, look in {"gpu": no_gpu, "browser": no_browser}.items():
+        marked = [item for item in items if item.get_closest_marker(mark)]
+        if marked and (reason := look()):
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Switches the shape checks of the tests off, so that bad input meets the package's own words."""
+    from jaxtyping import config
+
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", before)

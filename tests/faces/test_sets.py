@@ -1,0 +1,113 @@
+"""Training batches, the test faces, their details and the truth of an edit."""
+
+import itertools
+
+import pytest
+import torch
+
+from latentlab.faces import (
+    DETAILS,
+    FaceSet,
+    draw_details,
+    real_set,
+    render,
+    sample_factors,
+    train_batches,
+    train_set,
+)
+
+
+@pytest.fixture(scope="module")
+def real() -> FaceSet:
+    return real_set()
+
+
+def test_batches_are_reproducible_and_resumable():
+    first = list(itertools.islice(train_batches(4, seed=3, resolution=32), 3))
+    torch.testing.assert_close(next(train_batches(4, seed=3, start=2, resolution=32)), first[2])
+    assert not torch.equal(first[0], first[1])
+    torch.testing.assert_close(
+        train_set(12, seed=3, resolution=32).images, torch.cat(first), atol=1e-5, rtol=0
+    )
+    with pytest.raises(ValueError, match="training seed"):
+        next(train_batches(4, seed=-1))
+
+
+def test_real_set_has_forty_clean_and_eighty_strange_faces(real: FaceSet):
+    assert len(real) == 120 and len(real.clean) == 40 and len(real.strange) == 80
+    assert set(real.strange.details) == set(DETAILS)
+    assert {*real[:12].details} >= {"none", "hat", "hand"}  # any stretch has some of all
+
+
+def test_real_set_is_fixed_and_held_out(real: FaceSet):
+    again = real_set()
+    assert torch.equal(real.images, again.images) and real.details == again.details
+    for seed in range(5):
+        seen = sample_factors(200, seed).values
+        assert torch.cdist(seen, real.factors.values).min() > 1e-3
+
+
+def test_details_cover_enough_of_the_picture(real: FaceSet):
+    covered = real.masks()["detail"].mean(dim=(1, 2, 3))
+    assert covered[[name == "none" for name in real.details]].max() == 0
+    assert covered[[name != "none" for name in real.details]].min() >= 0.015
+
+
+@pytest.mark.parametrize("name", DETAILS)
+def test_a_detail_changes_only_what_it_covers(name: str):
+    factors = sample_factors(3, seed=9)
+    details = draw_details([name] * 3, seed=1)
+    images, masks = render(factors, masks=True, details=details)
+    change = (images - render(factors)).abs().amax(dim=1, keepdim=True)
+    assert change[masks["detail"] < 1e-5].max() < 1e-4
+    assert change.amax(dim=(1, 2, 3)).min() > 0.3
+    without_light = sum(masks.values()) - (masks["detail"] if name == "coloured light" else 0)
+    torch.testing.assert_close(without_light, torch.ones_like(without_light), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", DETAILS)
+def test_strangeness_grows_from_nothing(name: str):
+    factors = sample_factors(1, seed=9)
+    clean = render(factors)
+    dials = (0.0, 0.25, 0.5, 1.0, 2.0)
+    moved = [(render(factors, details=draw_details([name], 1, s)) - clean).abs().mean().item() for s in dials]
+    assert moved[0] == 0
+    assert all(a < b * 1.001 for a, b in itertools.pairwise(moved))
+
+
+def test_details_are_drawn_by_seed_and_index():
+    few, many = draw_details(["hat"] * 2, seed=5), draw_details(["hat"] * 7, seed=5)
+    assert torch.equal(few.choices, many.choices[:2])
+    assert not torch.equal(few.choices, draw_details(["hat"] * 2, seed=6).choices)
+
+
+def test_truth_changes_the_factor_and_keeps_the_detail(real: FaceSet):
+    some = real[:8]
+    happier = some.truth(smile=0.5)
+    assert isinstance(happier, FaceSet) and happier.details == some.details
+    assert torch.equal(happier.factors["smile"], (some.factors["smile"] + 0.5).clamp(-1, 1))
+    assert torch.equal(happier.images, render(happier.factors, details=some.wear))
+    assert torch.equal(some.with_factors(glasses=1).factors["glasses"], torch.ones(8))
+    assert torch.equal(some.truth(glasses=1).factors["glasses"], torch.ones(8))
+    torch.testing.assert_close(some.truth(smile=0).images, some.images, atol=1e-5, rtol=0)
+
+
+def test_rows_of_a_set_stay_together(real: FaceSet):
+    some = real[[5, 17]]
+    torch.testing.assert_close(some.render(), real.images[[5, 17]], atol=1e-5, rtol=0)
+    assert some.details == (real.details[5], real.details[17])
+    assert len(real[3]) == 1 and real[torch.tensor([2, 4])].images.shape == (2, 3, 64, 64)
+    assert some.render(resolution=32).shape == (2, 3, 32, 32)
+
+
+def test_bad_requests_are_refused(real: FaceSet):
+    with pytest.raises(ValueError, match="strangeness must be between 0 and 2"):
+        real_set(strangeness=3.0)
+    with pytest.raises(ValueError, match="unknown detail 'cigar'; the known ones are: hat"):
+        draw_details(["cigar"], seed=0)
+    with pytest.raises(ValueError, match="one detail per face"):
+        render(sample_factors(3, seed=0), details=draw_details(["hat"], seed=0))
+    with pytest.raises(ValueError, match="unknown factor"):
+        real[:2].truth(happiness=1.0)
+    with pytest.raises(ValueError, match="NaN"):
+        real[:2].truth(smile=float("nan"))

@@ -1,0 +1,144 @@
+"""What the widgets compute, without a widget."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from latentlab.editing.directions import Direction
+from latentlab.images import read_image, to_uint8
+from latentlab.inversion.result import Inversion
+from latentlab.stylegan.generator import Generator, GeneratorConfig
+from latentlab.widgets.models import MAIN_FACTORS, Edit, Mix, describe_places, pick_factors
+
+
+@pytest.fixture(scope="module")
+def G() -> Generator:
+    """16 px, L = 6, with a mean of W that is not zero and a noise that is seen."""
+    G = Generator(GeneratorConfig(16, z_dim=16, w_dim=16, channels=(8, 8, 8))).requires_grad_(False)
+    draw = torch.Generator().manual_seed(1)
+    G.w_avg.copy_(torch.randn(16, generator=draw))
+    for conv in G._convs():
+        conv.noise_strength.fill_(0.1)
+    return G
+
+
+@pytest.fixture(scope="module")
+def directions() -> dict[str, Direction]:
+    draw = torch.Generator().manual_seed(2)
+    return {name: Direction(name, torch.randn(16, generator=draw), 1.0) for name in ("smile", "yaw", "odd")}
+
+
+@pytest.fixture(scope="module")
+def inv(G) -> Inversion:
+    latent = torch.cat([Mix(seed, psi=1.0).latent(G) for seed in range(3)])
+    return Inversion(latent, G.synthesis(latent), G, "known")
+
+
+def test_code_b_stands_exactly_in_its_places(G):
+    mix = Mix(3, 4, psi=0.6, places=(2, 5))
+    a, b, both = mix.unmixed.latent(G)[0], mix.other.latent(G)[0], mix.latent(G)[0]
+    assert [torch.equal(both[i], b[i]) for i in range(6)] == [False, False, True, True, True, False]
+    assert [torch.equal(both[i], a[i]) for i in range(6)] == [True, True, False, False, False, True]
+    assert torch.equal(replace(mix, places=(0, 6)).image(G), mix.other.image(G))
+    assert torch.equal(replace(mix, places=(3, 3)).image(G), mix.unmixed.image(G))
+
+
+def test_psi_zero_is_the_average_face(G):
+    average = G.synthesis(G.broadcast(G.w_avg[None]))
+    assert torch.equal(Mix(3, 4, psi=0.0, places=(1, 3)).image(G), average)
+    assert not torch.equal(Mix(3, 4, psi=0.1, places=(1, 3)).image(G), average)
+
+
+def test_noise_can_be_left_out(G):
+    latent = Mix(5).latent(G)
+    assert torch.equal(Mix(5, noise=False).image(G), G.synthesis(latent, noise="none"))
+    assert not torch.equal(Mix(5, noise=False).image(G), Mix(5).image(G))
+
+
+@pytest.mark.parametrize("mix", [Mix(), Mix(7, 2**31 - 1, -0.35, (1, 4), noise=False), Mix(1, 2, 1.5, (0, 6))])
+def test_the_code_of_a_mix_makes_it_again(G, mix):
+    scope = {"G": G}
+    exec(mix.code(), scope)
+    assert torch.equal(scope["image"], mix.image(G))
+
+
+@pytest.mark.parametrize("places", [(-1, 2), (4, 3), (0, 7)])
+def test_wrong_places_are_refused(G, inv, directions, places):
+    with pytest.raises(ValueError, match="0 <= start <= stop <= 6"):
+        Mix(places=places).image(G)
+    with pytest.raises(ValueError, match="0 <= start <= stop <= 6"):
+        Edit(0, places, (("smile", 1.0),)).image(inv, directions)
+
+
+def test_no_edit_is_the_inversion(inv, directions):
+    for face in range(3):
+        torch.testing.assert_close(Edit(face, (0, 6)).image(inv, directions), inv[face].image)
+        unmoved = Edit(face, (2, 2), (("smile", 3.0),)).image(inv, directions)  # an edit in no place
+        torch.testing.assert_close(unmoved, inv[face].image)
+
+
+def test_edits_add_up_in_their_places_only(inv, directions):
+    step = Edit(0, (1, 4), (("smile", 2.0), ("yaw", -1.0))).step(inv, directions)
+    torch.testing.assert_close(step[2], 2 * directions["smile"].vector - directions["yaw"].vector)
+    assert [bool(row.any()) for row in step] == [False, True, True, True, False, False]
+    single = Edit(1, (0, 6), (("yaw", 1.5),)).image(inv, directions)
+    torch.testing.assert_close(single, inv[1].edit(directions["yaw"], 1.5))
+
+
+def test_a_direction_may_differ_from_place_to_place(inv):
+    rows = torch.arange(6.0)[:, None].expand(6, 16)
+    edit = Edit(0, (2, 4), (("rows", 0.1),))
+    step = edit.step(inv, {"rows": Direction("rows", torch.zeros(16), 1.0)} | {"rows": _RowsDirection(rows)})
+    torch.testing.assert_close(step[:, 0], torch.tensor([0, 0, 0.2, 0.3, 0, 0]))
+    scope = {"inv": inv, "directions": {"rows": _RowsDirection(rows)}}
+    exec(edit.code(scope["directions"], shipped=False), scope)
+    assert torch.equal(scope["image"], edit.image(inv, scope["directions"]))
+
+
+class _RowsDirection:
+    name = "rows"
+
+    def __init__(self, vector: torch.Tensor):
+        self.vector = vector
+
+
+@pytest.mark.parametrize("strengths", [(), (("smile", 2.5),), (("odd", -0.3), ("yaw", 1.0))])
+def test_the_code_of_an_edit_makes_it_again(inv, directions, strengths):
+    edit = Edit(2, (1, 5), strengths)
+    scope = {"inv": inv, "directions": directions}
+    exec(edit.code(directions, shipped=False), scope)
+    assert torch.equal(scope["image"], edit.image(inv, directions))
+
+
+def test_saves_picture_and_latent_and_overwrites_nothing(G, inv, directions, tmp_path):
+    edit = Edit(1, (0, 4), (("smile", 2.0),))
+    picture, latent = edit.save(inv, directions, tmp_path / "face")
+    again, _ = edit.save(inv, directions, tmp_path / "face")
+    assert (picture.name, latent.name, again.name) == ("face.png", "face.safetensors", "face-2.png")
+    read = Inversion.load(latent, G)
+    torch.testing.assert_close(read.latent, inv[1].latent + edit.step(inv, directions))
+    assert read.knobs == {"edits": {"smile": 2.0}, "places": [0, 4]}
+    pixels = to_uint8(edit.image(inv, directions))
+    assert (to_uint8(read_image(picture, 16)[0]) == pixels).all()
+    with pytest.raises(ValueError, match="file name"):
+        edit.save(inv, directions, "/")
+
+
+def test_factors_are_picked(directions):
+    assert pick_factors(directions, None) == ["smile", "yaw"]  # those of the main ones that are there
+    assert pick_factors({"odd": directions["odd"]}, None) == ["odd"]
+    assert pick_factors(directions, ["odd", "smile"]) == ["odd", "smile"]
+    assert pick_factors(dict.fromkeys([*MAIN_FACTORS, "odd"], directions["odd"]), None) == list(MAIN_FACTORS)
+    with pytest.raises(ValueError, match="unknown factors nose; the known ones are: smile, yaw, odd"):
+        pick_factors(directions, ["smile", "nose"])
+    with pytest.raises(ValueError, match="no directions"):
+        pick_factors({}, None)
+
+
+def test_places_in_words(G):
+    assert describe_places(G, (0, 6)) == "places 0 to 5 (4 to 16 px)"
+    assert describe_places(G, (3, 4)) == "place 3 (16 px)"
+    assert describe_places(G, (2, 2)) == "no places"
+    assert Mix(1, 2, 0.7, (3, 6)).describe(G) == "seed 1, places 3 to 5 (16 px) from seed 2, psi 0.70, constant noise"
+    assert Edit(0, (0, 2), (("yaw", -1.0),)).describe(G) == "yaw -1.0 standard deviations in places 0 to 1 (4 to 8 px)"
