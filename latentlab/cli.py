@@ -1,4 +1,4 @@
-"""The command line: ``latentlab invert | demo | methods | train | publish | benchmark``."""
+"""The command line: ``latentlab invert | demo | faces | methods | train | publish | benchmark``."""
 
 import argparse
 import sys
@@ -24,6 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_invert(commands)
     _add_demo(commands)
+    _add_faces(commands)
     _add_train(commands)
     _add_publish(commands)
     methods = commands.add_parser("methods", help="list the ways to invert and the factors to edit")
@@ -89,7 +90,22 @@ def _run_demo(options: argparse.Namespace) -> None:
 
     table = demo(options.out, steps=options.steps)
     print(table.to_string(index=False, float_format="%.2f"))
-    print(f"picture: {options.out / 'demo.png'}\ntable:   {options.out / 'demo.csv'}")
+    print("pictures and table: " + ", ".join(str(options.out / f) for f in ("demo.png", "samples.png", "demo.csv")))
+
+
+def _add_faces(commands: argparse._SubParsersAction) -> None:
+    faces = commands.add_parser("faces", help="write faces of the real set as PNGs, and a table of their factors")
+    faces.add_argument("-n", type=int, default=6, help="how many of the 120 (%(default)s)")
+    faces.add_argument("--resolution", type=int, default=64)
+    faces.add_argument("--out", type=Path, default=Path("faces"))
+    faces.set_defaults(run=_run_faces)
+
+
+def _run_faces(options: argparse.Namespace) -> None:
+    from latentlab.desk import write_faces
+
+    write_faces(options.out, options.n, options.resolution)
+    print(f"{options.n} faces and factors.csv written to {options.out}/")
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:

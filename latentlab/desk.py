@@ -1,6 +1,5 @@
 """The main job on real input: invert pictures, edit them, measure, and write everything down."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,11 @@ from latentlab.images import find_images, read_image, tile
 from latentlab.inversion.result import Direction, Inversion
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.losses.perceptual import load_perceptual
-from latentlab.registry import METHODS, invert
 from latentlab.metrics import edit_gain, psnr
 from latentlab.priors import mahalanobis
+from latentlab.registry import METHODS, invert
 from latentlab.regression import read_factors
+from latentlab.seeds import stream
 from latentlab.spaces import statistics_for
 
 if TYPE_CHECKING:
@@ -156,10 +156,11 @@ DEMO_EDITS: tuple[Edit, ...] = (("smile", 1.5), ("age", 1.5), ("yaw", 1.5), ("gl
 
 
 def demo(out: str | Path, *, steps: int = 500, faces: int = 3) -> "pandas.DataFrame":
-    """Samples, inverts three faces of the real set and edits each beside the rendered truth.
+    """Samples, inverts faces of the real set and edits each beside the rendered truth.
 
-    Writes ``demo.png`` and ``demo.csv``: PSNR, seconds, and for every edit the gain (1: the whole true
-    edit happened) and the residual (what else changed).
+    Writes ``samples.png`` (36 uncurated samples), ``faces.png`` (rendered faces), ``demo.png`` and
+    ``demo.csv``: PSNR, seconds, and for every edit the gain (1: the whole true edit happened) and the
+    residual (what else changed).
     """
     import pandas
 
@@ -167,27 +168,57 @@ def demo(out: str | Path, *, steps: int = 500, faces: int = 3) -> "pandas.DataFr
 
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    began = time.perf_counter()
     G = load("faces-64")
-    real = real_set()
-    # Faces without glasses, of middle age and pose, so that every edit has somewhere to go.
-    free = (real.factors["glasses"] == 0) & (real.factors["age"] < 0.6) & (real.factors["yaw"].abs() < 15)
-    chosen = real[torch.nonzero(free)[:faces, 0]]
+    tile(draw_samples(G, 36), columns=12, scale=2).save(out / "samples.png")
+    tile(real_set(resolution=128)[:24].images, columns=8).save(out / "faces.png")
+    chosen = plain_faces(faces)
     inversion = invert(chosen.images, G, "ii2s", steps=steps)
     table = pandas.DataFrame({"face": range(faces), "psnr_db": psnr(inversion.image, chosen.images).tolist()})
-    rows = {"photo (rendered)": chosen.images, "inversion (ii2s)": inversion.image}
+    pictures = {"given": chosen.images, "inversion": inversion.image}
     for (name, strength), direction in zip(DEMO_EDITS, pick_directions(G, DEMO_EDITS), strict=True):
         truth = true_edit(chosen, direction, strength)
         edited = inversion.edit(direction, strength)
         gain, residual = edit_gain(inversion.image, edited, chosen.images, truth.images)
         table[f"{name} gain"], table[f"{name} residual"] = gain.tolist(), residual.tolist()
-        rows |= {f"{name} {strength:+g} sd": edited, "truth of " + name: truth.images}
+        pictures |= {f"{name} {strength:+g}": edited, f"truth of {name}": truth.images}
     table["seconds"] = inversion.seconds / faces
-    figure = plots.compare(rows)
-    figure.suptitle(f"latentlab demo, {time.perf_counter() - began:.0f} s", fontsize=10)
+    rows = {f"face {i}": torch.stack([p[i] for p in pictures.values()]) for i in range(faces)}
+    figure = plots.compare(rows, titles=list(pictures))
     figure.savefig(out / "demo.png", dpi=150)
+    plots.close(figure)
     table.to_csv(out / "demo.csv", index=False)
     return table
+
+
+@torch.no_grad()
+def draw_samples(G: nn.Module, n: int, *, seed: int = 0, psi: float = 1.0) -> Float[Tensor, "n 3 r r"]:
+    """Samples of a generator as they come: image i belongs to ``stream(seed, "samples", i)``."""
+    z = torch.stack([torch.randn(G.z_dim, generator=stream(seed, "samples", i)) for i in range(n)])
+    return G(z.to(G.w_avg.device), psi=psi)
+
+
+def write_faces(out: str | Path, n: int, resolution: int = 64) -> None:
+    """Writes the first ``n`` faces of the real set as PNGs with ``factors.csv``, one row a file."""
+    if not 1 <= n <= len(real := real_set(resolution)):
+        raise ValueError(f"the real set has {len(real)} faces; {n} cannot be written")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    names = [f"face{i:03d}.png" for i in range(n)]
+    for name, image in zip(names, real.images, strict=False):
+        tile(image[None], columns=1).save(out / name)
+    table = real[:n].factors.to_frame()
+    table.insert(0, "detail", real.details[:n])
+    table.insert(0, "file", names)
+    table.to_csv(out / "factors.csv", index=False)
+
+
+def plain_faces(n: int) -> FaceSet:
+    """The first clean faces of the real set without glasses, of middle age and pose: every edit has
+    somewhere to go."""
+    clean = real_set().clean
+    factors = clean.factors
+    free = (factors["glasses"] == 0) & (factors["age"] < 0.6) & (factors["yaw"].abs() < 15)
+    return clean[torch.nonzero(free)[:n, 0]]
 
 
 def true_edit(faces: FaceSet, direction: Direction, strength: float) -> FaceSet:

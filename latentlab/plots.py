@@ -40,14 +40,21 @@ def _sheet(rows: Sequence[Tensor], captions: Sequence[Sequence[str]], labels: Se
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
     for cells, row, titles, label in zip(axes, rows, captions, labels, strict=True):
         for ax in cells:
-            ax.set_axis_off()
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
         for ax, pixels in zip(cells, to_uint8(row), strict=False):
             ax.imshow(pixels, interpolation="lanczos")
         for ax, title in zip(cells, titles, strict=False):
             ax.set_title(title, fontsize=9)
-        if label:
-            cells[0].text(-0.06, 0.5, label, transform=cells[0].transAxes, ha="right", va="center", fontsize=9)
+        cells[0].set_ylabel(label, fontsize=9, rotation=0, ha="right", va="center")
     return figure
+
+
+def close(figure: "Figure") -> None:
+    """Lets go of a figure that was saved and will not be shown."""
+    import matplotlib.pyplot as plt
+
+    plt.close(figure)
 
 
 def trace(values: Mapping[str, Float[Tensor, "steps n"]], *, ax: "Axes | None" = None, log: bool = True) -> "Axes":

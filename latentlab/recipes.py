@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def train_faces(
         return render(factors, resolution=config.generator.resolution)
 
     initial = None if start_from is None or resume else weights.read_weights(f"{start_from}.training.safetensors")[0]
-    _describe(out, "generator", config.seed, {"preset": preset, "start_from": start_from})
+    _describe(out, "generator", config.seed, {"preset": preset, "start_from": start_from, "config": asdict(config)})
     return train_generator(config, batches, out, images=images, fabric=fabric, resume=resume, initial=initial)
 
 

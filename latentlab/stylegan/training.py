@@ -207,7 +207,8 @@ def _plain(value):
 def _adam(module: torch.nn.Module, config: TrainingConfig, interval: int) -> torch.optim.Adam:
     # Lazy regularisation (StyleGAN2, appendix B): c = k / (k + 1) scales lr and the betas' exponents.
     c = interval / (interval + 1) if interval else 1.0
-    return torch.optim.Adam(module.parameters(), lr=config.learning_rate * c, betas=(0.0, 0.99**c), eps=1e-8, fused=True)
+    lr, betas = config.learning_rate * c, (0.0, 0.99**c)
+    return torch.optim.Adam(module.parameters(), lr=lr, betas=betas, eps=1e-8, fused=True)
 
 
 def train_generator(
@@ -227,7 +228,7 @@ def train_generator(
     """Trains a generator until it has seen ``images`` real images.
 
     batches: ``batches(index, device)`` gives the index-th batch of real images, (N, 3, R, R) in [-1, 1].
-    out: receives ``checkpoint.pt`` (atomic), ``log.csv``, ``config.json`` and grids ``samples_*.png`` of
+    out: receives ``checkpoint.pt`` (atomic), ``log.csv`` and grids ``samples_*.png`` of
         36 fixed codes through the moving average, truncation 1.
     fabric: a Lightning ``Fabric`` (device, precision, number of processes).
     resume: go on from ``out/checkpoint.pt``, bit for bit as if never interrupted.
@@ -244,8 +245,6 @@ def train_generator(
         training.load_state_dict(load_checkpoint(checkpoint))
     elif checkpoint.exists():
         raise FileExistsError(f"{checkpoint} exists: resume that run, or name another folder")
-    if fabric.is_global_zero:
-        (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
     log = _Log(out / "log.csv", training.images, active=fabric.is_global_zero)
     bar = tqdm(total=images, initial=training.images, unit="img", unit_scale=True, disable=not fabric.is_global_zero)
     with deferred_interrupt() as interrupted, bar, log:

@@ -19,15 +19,16 @@ class Editor(Panel):
     def __init__(self, inv: Inversion, directions: Mapping[str, Direction], factors: list[str], shipped: bool) -> None:
         self.inv, self.directions, self.factors, self._shipped = inv, directions, factors, shipped
         face = ipywidgets.Dropdown(
-            options=[(f"face {i} of {len(inv)}", i) for i in range(len(inv))], value=0, description="face",
+            options=[(f"face {i}", i) for i in range(len(inv))], value=0, description="face",
             style=LABEL, layout=ipywidgets.Layout(width="auto", display=None if len(inv) > 1 else "none"),
         )  # fmt: skip
         layers = inv.latent.shape[1]
         places = places_slider("places", (0, layers), layers, "the places of the code that move: start to end - 1")
-        tip = "strength in standard deviations over the generator's faces"
         sliders = {
-            name: slider(name.replace("_", " "), 0.0, -STRONGEST, STRONGEST, 0.1, tip) for name in factors
-        }
+            name: slider(name.replace("_", " "), 0.0, -STRONGEST, STRONGEST, 0.1,
+                         f"in standard deviations of {directions[name].std:.2g} over the generator's faces")
+            for name in factors
+        }  # fmt: skip
         super().__init__(
             {"face": face, "places": places} | sliders, [Picture("Inversion"), Picture("Edited")], "edit"
         )
@@ -42,7 +43,7 @@ class Editor(Panel):
         self.save_button.add_class("ll-save")
         unit = ipywidgets.HTML('<span style="color: var(--jp-ui-font-color1)">strengths in standard deviations</span>')
         self.children = [
-            row(self.pictures),
+            row(self.pictures, wrap=False),
             grid([face, places]),
             unit,
             grid(list(sliders.values())),
@@ -67,7 +68,7 @@ class Editor(Panel):
         ]
 
     def _code(self) -> str:
-        return self.state.code(self.directions, self._shipped)
+        return self.state.code(self._shipped)
 
     def _save(self) -> None:
         picture, latent = self.state.save(self.inv, self.directions, self.stem.value.strip())

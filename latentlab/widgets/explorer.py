@@ -25,12 +25,14 @@ class Explorer(Panel):
             "places": places_slider(
                 "B's places", start.places, G.num_ws, "these places of the code come from face B: start to end - 1"
             ),
-            "noise": ipywidgets.Checkbox(start.noise, description="constant noise", indent=False),
+            "noise": ipywidgets.Checkbox(
+                start.noise, description="constant noise", indent=False, layout=ipywidgets.Layout(width="12em")
+            ),
         }
         super().__init__(controls, [Picture("Face A"), Picture("Face B"), Picture("Mix")], "explore")
         boxes = [row([controls[key], _random_button(controls[key])]) for key in ("seed", "seed_b")]
         self.children = [
-            row(self.pictures),
+            row(self.pictures, wrap=False),
             grid([*boxes, controls["psi"], controls["places"]]),
             row([controls["noise"], self.reset_button]),
             *(self.status, self.error, self.code, Names()),
@@ -40,7 +42,8 @@ class Explorer(Panel):
     @property
     def state(self) -> Mix:
         """What the controls say."""
-        return Mix(**{key: control.value for key, control in self.controls.items()})
+        values = {key: control.value for key, control in self.controls.items()}
+        return Mix(**values | {"psi": round(values["psi"], 3)})  # a slider may say 0.7000000000000001
 
     def _jobs(self) -> list[tuple[Mix, Callable[[], Tensor], str]]:
         states = [self.state.unmixed, self.state.other, self.state]

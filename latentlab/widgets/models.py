@@ -23,6 +23,8 @@ def describe_places(G: nn.Module, places: tuple[int, int]) -> str:
     start, stop = places
     if start >= stop:
         return "no places"
+    if (start, stop) == (0, G.num_ws):
+        return "all places"
     # Place i is first read by a convolution of 4 * 2^ceil(i / 2) px; the last one only by the last toRGB.
     first, last = (min(4 << (i + 1) // 2, G.resolution) for i in (start, stop - 1))
     steered = f"{first} px" if first == last else f"{first} to {last} px"
@@ -72,11 +74,11 @@ class Mix:
 import torch
 from latentlab.seeds import stream
 
-seeds = {self.seed}, {self.seed_b}
-z_a, z_b = (torch.randn(1, G.z_dim, generator=stream(seed, "latents")).to(G.w_avg) for seed in seeds)
+z_a = torch.randn(1, G.z_dim, generator=stream({self.seed}, "latents"))
+z_b = torch.randn(1, G.z_dim, generator=stream({self.seed_b}, "latents"))
 with torch.no_grad():
-    w_plus = G.broadcast(G.mapping(z_a)).clone()
-    w_plus[:, {start}:{stop}] = G.broadcast(G.mapping(z_b))[:, {start}:{stop}]
+    w_plus = G.broadcast(G.mapping(z_a.to(G.w_avg))).clone()
+    w_plus[:, {start}:{stop}] = G.broadcast(G.mapping(z_b.to(G.w_avg)))[:, {start}:{stop}]
     image = G.synthesis(G.truncate(w_plus, psi={self.psi!r}), noise={self._noise!r})
 """
 
@@ -127,8 +129,7 @@ class Edit:
         start, stop = self.places
         step = torch.zeros_like(inv.latent[0])
         for name, strength in self.strengths:
-            vector = directions[name].vector.to(step)
-            step[start:stop] += strength * (vector if vector.ndim == 1 else vector[start:stop])
+            step[start:stop] += strength * directions[name].vector.to(step)
         return step
 
     def image(self, inv: Inversion, directions: Mapping[str, Direction]) -> Float[Tensor, "1 3 r r"]:
@@ -149,16 +150,15 @@ class Edit:
         tile(edited.image, 1).save(picture)
         return picture, latent
 
-    def code(self, directions: Mapping[str, Direction], shipped: bool) -> str:
+    def code(self, shipped: bool) -> str:
         """Lines that make the picture as ``image``, given the inversion ``inv`` and, unless they are the
-        ``shipped`` ones, its ``directions``."""
+        ``shipped`` ones, the mapping ``directions``."""
         start, stop = self.places
         lines = ["import torch"]
         lines += ["import latentlab as ll", "", "directions = ll.directions_for(inv.generator)"] if shipped else [""]
         lines += ["step = torch.zeros_like(inv.latent[0])  # one row for each place of the code"]
         for name, strength in self.strengths:
-            rows = "" if directions[name].vector.ndim == 1 else f"[{start}:{stop}]"
-            lines += [f"step[{start}:{stop}] += {strength!r} * directions[{name!r}].vector.to(step){rows}"]
+            lines += [f"step[{start}:{stop}] += {strength!r} * directions[{name!r}].vector.to(step)"]
         return "\n".join([*lines, f"image = inv[{self.face}].edit(step)", ""])
 
 

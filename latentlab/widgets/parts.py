@@ -19,7 +19,7 @@ from latentlab.images import tile, to_uint8
 
 SHOWN = 256  # CSS pixels of a picture's side
 SIDES = (256, 512)  # real pixels of what is sent: small pictures are enlarged smoothly, large ones reduced
-LABEL = {"description_width": "7.5em"}
+LABEL = {"description_width": "8.5em"}  # "background light" is not clipped
 
 
 def enlarge(image: Float[Tensor, "1 3 r r"]) -> Image.Image:
@@ -77,7 +77,7 @@ class Picture(anywidget.AnyWidget):
     caption = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, name: str) -> None:
-        layout = ipywidgets.Layout(flex=f"0 1 {SHOWN}px", min_width="128px", margin="2px 12px 6px 0")
+        layout = ipywidgets.Layout(flex=f"0 1 {SHOWN}px", min_width="96px", margin="2px 12px 6px 0")
         super().__init__(layout=layout)
         self.name = name
         self.image: Tensor | None = None
@@ -182,8 +182,9 @@ def slider(label: str, value: float, low: float, high: float, step: float, tip: 
 def places_slider(label: str, value: tuple[int, int], num_ws: int, tip: str) -> ipywidgets.IntRangeSlider:
     """A range of places of the code, half open: 0 - 10 is all of ten, 4 - 4 is none."""
     return ipywidgets.IntRangeSlider(
-        value, min=0, max=num_ws, description=label, tooltip=tip, style=LABEL, layout=ipywidgets.Layout(width="auto")
-    )
+        value=value, min=0, max=num_ws, description=label, tooltip=tip, style=LABEL,
+        layout=ipywidgets.Layout(width="auto"),
+    )  # fmt: skip
 
 
 def grid(children: list[ipywidgets.Widget]) -> ipywidgets.GridBox:
@@ -194,9 +195,10 @@ def grid(children: list[ipywidgets.Widget]) -> ipywidgets.GridBox:
     )
 
 
-def row(children: list[ipywidgets.Widget]) -> ipywidgets.Box:
-    """A row that wraps; baselines and heights as they come."""
-    return ipywidgets.Box(children, layout=ipywidgets.Layout(flex_flow="row wrap", align_items="flex-start"))
+def row(children: list[ipywidgets.Widget], wrap: bool = True) -> ipywidgets.Box:
+    """A row that wraps where it is too narrow, or else squeezes what can shrink."""
+    flow = "row wrap" if wrap else "row nowrap"
+    return ipywidgets.Box(children, layout=ipywidgets.Layout(flex_flow=flow, align_items="flex-start"))
 
 
 class Panel(ipywidgets.VBox):

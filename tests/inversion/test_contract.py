@@ -7,8 +7,8 @@ import latentlab as ll
 from latentlab.formats.models import load
 from latentlab.inversion.result import Inversion
 from latentlab.losses.perceptual import load_perceptual
-from latentlab.registry import METHODS, invert
 from latentlab.metrics import psnr
+from latentlab.registry import METHODS, invert
 
 pytestmark = pytest.mark.parametrize("method", list(METHODS))
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import latentlab as ll
-from latentlab.editing.directions import Direction
+from latentlab.inversion.result import Direction
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 from latentlab.widgets.models import Mix
 
