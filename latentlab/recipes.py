@@ -69,8 +69,14 @@ def train_judge(out: Path, *, images: int, fabric, resume: bool = False, seed: i
     return fit_factors(network, out, images=images, seed=seed, fabric=fabric, resume=resume)
 
 
-def publish_run(run: Path, name: str = "faces-64", folder: Path | None = None) -> list[Path]:
-    """Turns the checkpoint of a run into shipped weights with their provenance; returns the files."""
+def publish_run(
+    run: Path, name: str = "faces-64", folder: Path | None = None, *, codes: int = 1_000_000, samples: int = 20_000
+) -> list[Path]:
+    """Turns the checkpoint of a run into shipped weights with their provenance; returns the files.
+
+    A generator comes with the statistics of ``codes`` codes, and with directions from ``samples`` samples
+    where its resolution is one that the losses' attribute network reads.
+    """
     if not (run / "run.json").is_file():
         raise FileNotFoundError(f"{run} is no run of `latentlab train`: it holds no run.json")
     described = json.loads((run / "run.json").read_text())
@@ -79,7 +85,7 @@ def publish_run(run: Path, name: str = "faces-64", folder: Path | None = None) -
     state = load_checkpoint(run / "checkpoint.pt")
     folder = folder or weights.FOLDER
     if kind == "generator":
-        return _publish_generator(name, state, described, folder)
+        return _publish_generator(name, state, described, folder, codes, samples)
     if kind == "attributes":
         return _publish_attributes(state, described, folder)
     judge = AttributeJudge(list(NAMES))
@@ -95,29 +101,33 @@ def _publish_attributes(state: dict, described: dict, folder: Path) -> list[Path
     return [weights.publish(LOSSES_FILE, distance.state_dict(), {"config": trunk.config}, described, folder=folder)]
 
 
-def _publish_generator(name: str, state: dict, described: dict, folder: Path) -> list[Path]:
+def _publish_generator(
+    name: str, state: dict, described: dict, folder: Path, codes: int, samples: int
+) -> list[Path]:
     config = GeneratorConfig.from_dict(state["config"]["generator"])
     described["images"] = state["progress"][1]
     G = Generator(config)
     # What is measured below must belong to the weights as shipped, so they are rounded first.
     G.load_state_dict({k: v.half().float() for k, v in state["G_ema"].items()})
     G = G.requires_grad_(False).eval()
-    statistics = measure_statistics(G)
+    statistics = measure_statistics(G, codes)
     G.w_avg.copy_(statistics.w_mean)
     described["fingerprint"] = fingerprint(G)
     metadata = {"config": config.to_dict()}
     players = {f"{p}.{k}": v for p in "GD" for k, v in state[p].items()}
     tensors, numbers = statistics.to_tensors()
-    found = find_directions(G, lambda x: read_factors(load_attributes(), x), list(NAMES))
     publish = {"folder": folder, "provenance": described}
-    return [
+    files = [
         weights.publish(f"{name}.generator.safetensors", G.state_dict(), metadata, **publish),
         weights.publish(f"{name}.training.safetensors", players, metadata, **publish),
         weights.publish(f"{name}.statistics.safetensors", tensors, numbers, half=False, **publish),
-        weights.publish(
-            f"{name}.directions.safetensors", directions_to_tensors(found), {"names": list(found)}, **publish
-        ),
     ]
+    reader = load_attributes()
+    if config.resolution == reader.resolution:
+        found = find_directions(G, lambda x: read_factors(reader, x), list(NAMES), n=samples)
+        file, names = f"{name}.directions.safetensors", {"names": list(found)}
+        files.append(weights.publish(file, directions_to_tensors(found), names, **publish))
+    return files
 
 
 def _describe(out: Path, kind: str, seed: int, facts: dict[str, Any]) -> None:

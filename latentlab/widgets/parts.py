@@ -279,7 +279,11 @@ class Panel(ipywidgets.VBox):
         self.code.value = self._code()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """With a still picture for readers without a kernel: exported notebooks, previews on the web."""
+        """With a still picture for readers that know no widgets, such as Markdown.
+
+        HTML of nbconvert prefers the widget, which is dead without a kernel, unless its
+        ``NbConvertBase.display_data_priority`` puts image/png first.
+        """
         bundle = super()._repr_mimebundle_(**kwargs)
         images = [p.image for p in self.pictures if p.image is not None]
         if images:

@@ -131,7 +131,7 @@ def test_in_jupyterlab(lab: str, tmp_path: Path):
 
 def _use_the_explorer(page) -> None:
     mix = ".ll-explore .ll-picture:nth-child(3) .ll-image"
-    _change(page, mix, lambda: _drag(page, ".ll-explore .ll-psi .noUi-handle", 60))
+    _change(page, mix, lambda: _drag(page, ".ll-explore .ll-psi .noUi-handle", 25))
     psi = page.locator(".ll-explore .ll-psi .noUi-handle")
     assert (psi.get_attribute("role"), psi.get_attribute("aria-label")) == ("slider", "psi")
     assert page.locator(".ll-explore .ll-places .noUi-handle").last.get_attribute("aria-label") == "B's places, end"
@@ -151,10 +151,10 @@ def _use_the_explorer(page) -> None:
 def _use_the_editor(page) -> None:
     after = ".ll-edit .ll-picture:nth-child(2) .ll-image"
     page.locator(".ll-edit").scroll_into_view_if_needed()
-    _change(page, after, lambda: _drag(page, ".ll-edit .ll-hair-length .noUi-handle", 60))
+    _change(page, after, lambda: _drag(page, ".ll-edit .ll-hair-length .noUi-handle", 30))
     assert "hair_length +" in page.get_attribute(after, "alt")
     page.locator(".ll-edit .ll-hair-length .noUi-handle").focus()
-    _change(page, after, lambda: page.keyboard.press("ArrowRight"))
+    _change(page, after, lambda: page.keyboard.press("ArrowLeft"))
     _change(page, after, lambda: page.select_option(".ll-edit .ll-face select", index=1))
     page.click(".ll-edit .ll-save")
     page.wait_for_function("() => document.querySelector('.ll-edit .ll-status').innerText.includes('edited-face.png')")

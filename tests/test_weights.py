@@ -1,0 +1,65 @@
+"""Shipped weights: intact, described, and told apart from damaged ones."""
+
+import pytest
+import torch
+
+from latentlab import weights
+from latentlab.formats.models import generator_names, load, load_discriminator
+from latentlab.spaces import statistics_for
+from latentlab.stylegan.generator import Generator, GeneratorConfig
+
+
+def test_everything_shipped_opens():
+    for file in weights.read_manifest():
+        tensors, _ = weights.read_weights(file)
+        assert tensors and all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
+
+
+def test_shipped_generator_is_whole():
+    assert "faces-64" in generator_names()
+    G = load("faces-64")
+    assert (G.resolution, G.z_dim, G.w_dim) == (64, 128, 128)
+    statistics = statistics_for(G)
+    assert statistics.n == 1_000_000 and statistics.floor == 1e-4
+    torch.testing.assert_close(G.w_avg, statistics.w_mean.float(), atol=2e-3, rtol=1e-2)
+    logits = load_discriminator("faces-64")(torch.zeros(4, 3, 64, 64))
+    assert logits.shape == (4, 1)
+
+
+def test_a_changed_byte_is_found(tmp_path):
+    weights.publish("a.safetensors", {"x": torch.ones(3)}, {}, {"seed": 0}, folder=tmp_path)
+    tensors, _ = weights.read_weights("a.safetensors", tmp_path)
+    assert torch.equal(tensors["x"], torch.ones(3))
+    weights._check.cache_clear()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")
+    with pytest.raises(ValueError, match="damaged or was replaced: its sha256"):
+        weights.read_weights("a.safetensors", tmp_path)
+    with pytest.raises(FileNotFoundError, match="there are: a.safetensors"):
+        weights.read_weights("b.safetensors", tmp_path)
+
+
+def test_half_precision_and_metadata_survive(tmp_path):
+    x = torch.randn(5, generator=torch.Generator().manual_seed(0))
+    weights.write_tensors(tmp_path / "a", {"x": x, "n": torch.arange(3)}, {"names": ["p", "q"]}, half=True)
+    tensors, metadata = weights.read_tensors(tmp_path / "a")
+    assert torch.equal(tensors["x"], x.half().float()) and tensors["n"].dtype == torch.int64
+    assert metadata == {"names": ["p", "q"]}
+
+
+def test_files_that_are_no_generator_are_told(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="not a readable safetensors"):
+        load(tmp_path / "a.safetensors")
+    weights.write_tensors(tmp_path / "b.safetensors", {"x": torch.ones(1)}, {})
+    with pytest.raises(ValueError, match="no generator of latentlab"):
+        load(tmp_path / "b.safetensors")
+    with pytest.raises(ValueError, match="no generator 'ffhq'.*faces-64"):
+        load("ffhq")
+
+
+def test_generator_round_trip(tmp_path):
+    G = Generator(GeneratorConfig(16, 16, 16, 2, (16, 16, 8)), seed=1)
+    weights.write_tensors(tmp_path / "g.safetensors", G.state_dict(), {"config": G.config.to_dict()})
+    again, z = load(tmp_path / "g.safetensors"), torch.ones(1, 16)
+    assert torch.equal(again(z), G(z))
