@@ -1,4 +1,4 @@
-"""How fast everything is on this machine: images and seconds, one table."""
+"""What is there, in numbers: speed on this machine, how samples are distributed, how near inversions come."""
 
 import time
 from collections.abc import Callable
@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from latentlab.faces import real_set, render, sample_factors
+from latentlab.faces import NAMES, FaceSet, real_set, render, sample_factors
 from latentlab.formats.models import load
-from latentlab.registry import METHODS
-from latentlab.spaces import measure_statistics
+from latentlab.judges.attributes import load_attribute_judge
+from latentlab.losses.attributes import load_attributes
+from latentlab.metrics import kolmogorov_smirnov, psnr
+from latentlab.priors import mahalanobis
+from latentlab.registry import METHODS, invert
+from latentlab.regression import read_factors
+from latentlab.seeds import stream
+from latentlab.spaces import measure_statistics, statistics_for
 from latentlab.stylegan.training import PRESETS, GeneratorTraining
 
 if TYPE_CHECKING:
@@ -68,3 +74,61 @@ def _inversions(device: torch.device | str) -> list[tuple[str, float, str]]:
         (f"{name}, one face, 500 steps", round(_seconds(lambda m=m: m.invert(image, G, steps=500), 1), 1), "s")
         for name, m in METHODS.items()
     ]
+
+
+@torch.no_grad()
+def measure_samples(name: str = "faces-64", n: int = 5_000, device: torch.device | str = "cpu") -> "pandas.DataFrame":
+    """How far the factors of samples are distributed from those of renders, a row a factor.
+
+    ks: Kolmogorov-Smirnov distance between what the judge reads from ``n`` samples (psi 1) and from ``n``
+    renders, 0 to 1. sample_mean, render_mean, sample_std, render_std: of these readings. agreement:
+    correlation over the samples of the judge's reading with that of the losses' network, a stranger to it.
+    """
+    import pandas
+
+    G = load(name, device=device)
+    judge, other = load_attribute_judge(device=device), load_attributes(device=device)
+    draw = stream(0, "measured samples")
+    readings: dict[str, list[torch.Tensor]] = {"samples": [], "renders": [], "other": []}
+    for start in range(0, n, 250):
+        samples = G(torch.randn(250, G.z_dim, generator=draw).to(device))
+        renders = render(sample_factors(250, seed=555_555, start=start).to(device), resolution=G.resolution)
+        readings["samples"].append(read_factors(judge, samples))
+        readings["other"].append(read_factors(other, samples))
+        readings["renders"].append(read_factors(judge, renders))
+    a, b, c = (torch.cat(readings[k]).cpu() for k in ("samples", "renders", "other"))
+    rows = [
+        (name, kolmogorov_smirnov(a[:, k], b[:, k]), *(float(v) for v in (a[:, k].mean(), b[:, k].mean(),
+         a[:, k].std(), b[:, k].std(), torch.stack([a[:, k], c[:, k]]).corrcoef()[0, 1])))
+        for k, name in enumerate(NAMES)
+    ]  # fmt: skip
+    columns = ["factor", "ks", "sample_mean", "render_mean", "sample_std", "render_std", "agreement"]
+    return pandas.DataFrame(rows, columns=columns)
+
+
+def measure_inversions(steps: int = 500, device: torch.device | str = "cpu") -> "pandas.DataFrame":
+    """PSNR and mean squared PN+ norm of every method on the 40 clean and the 80 strange faces, mean and
+    standard error of the mean."""
+    import pandas
+
+    G, real, rows = load("faces-64", device=device), real_set(), []
+    for method in METHODS:
+        for label, faces in (("clean", real.clean), ("strange", real.strange)):
+            likeness, typical = _invert_all(faces, G, method, steps, device)
+            measured = (float(likeness.mean()), _error(likeness), float(typical.mean()))
+            rows.append((method, label, len(faces), steps, *measured))
+    columns = ["method", "faces", "n", "steps", "psnr_db", "standard_error", "pn_norm"]
+    return pandas.DataFrame(rows, columns=columns)
+
+
+def _invert_all(
+    faces: FaceSet, G: torch.nn.Module, method: str, steps: int, device: torch.device | str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    images = faces.images.to(device)
+    inversions = [invert(part, G, method, steps=steps) for part in images.split(20)]
+    found = torch.cat([i.image for i in inversions])
+    return psnr(found, images), mahalanobis(torch.cat([i.latent for i in inversions]), statistics_for(G))
+
+
+def _error(values: torch.Tensor) -> float:
+    return float(values.std() / len(values) ** 0.5)

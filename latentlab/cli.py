@@ -29,8 +29,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_publish(commands)
     methods = commands.add_parser("methods", help="list the ways to invert and the factors to edit")
     methods.set_defaults(run=_run_methods)
-    benchmark = commands.add_parser("benchmark", help="images/s and seconds of everything, on this machine")
-    benchmark.add_argument("--out", type=Path, default=Path("out/benchmark.csv"), help="table to write")
+    benchmark = commands.add_parser("benchmark", help="speed, samples and inversions in numbers: three tables")
+    benchmark.add_argument("--only", choices=("speed", "samples", "inversions"), help="one table instead of all")
+    benchmark.add_argument("--out", type=Path, default=Path("out/benchmark"), help="folder of the tables")
     benchmark.set_defaults(run=_run_benchmark)
     return parser
 
@@ -190,12 +191,18 @@ def _run_methods(options: argparse.Namespace) -> None:
 
 
 def _run_benchmark(options: argparse.Namespace) -> None:
-    from latentlab.benchmark import measure_speed
+    from latentlab import benchmark
 
-    table = measure_speed()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(options.out, index=False)
-    print(table.to_string(index=False))
+    tables = {
+        "speed": benchmark.measure_speed,
+        "samples": benchmark.measure_samples,
+        "inversions": benchmark.measure_inversions,
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in [options.only] if options.only else list(tables):
+        table = tables[name]()
+        table.to_csv(options.out / f"{name}.csv", index=False)
+        print(f"\n{name}\n{table.to_string(index=False, float_format='%.3g')}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+"""The same calls on a CUDA device; skipped without one."""
+
+import pytest
+import torch
+
+import latentlab as ll
+from latentlab.faces import render, sample_factors
+from latentlab.stylegan.training import PRESETS, train_generator
+
+pytestmark = pytest.mark.gpu
+
+
+def test_generator_agrees_with_the_cpu():
+    z = torch.randn(4, 128, generator=torch.Generator().manual_seed(0))
+    on_cpu, on_gpu = ll.load("faces-64")(z), ll.load("faces-64", device="cuda")(z.to("cuda"))
+    assert on_gpu.is_cuda
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, atol=2e-2, rtol=0)
+
+
+def test_renderer_agrees_with_the_cpu():
+    factors = sample_factors(8, seed=0)
+    torch.testing.assert_close(render(factors.to("cuda")).cpu(), render(factors), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["sg2_w", "ii2s"])
+def test_inverts(method):
+    G = ll.load("faces-64", device="cuda")
+    inversion = ll.invert(ll.faces.real_set()[:4].images.to("cuda"), G, method, steps=20)
+    assert inversion.latent.is_cuda and inversion.trace["loss"][-1].mean() < inversion.trace["loss"][0].mean()
+
+
+def test_trains_and_resumes(tmp_path):
+    from lightning_fabric import Fabric
+
+    config = PRESETS["tiny-16"]
+
+    def batches(index: int, device: torch.device) -> torch.Tensor:
+        return render(sample_factors(4, seed=0, start=4 * index).to(device), resolution=16)
+
+    def fabric() -> Fabric:
+        return Fabric(accelerator="gpu", devices=1, precision="bf16-mixed")
+
+    train_generator(config, batches, tmp_path, images=20, fabric=fabric())
+    assert train_generator(config, batches, tmp_path, images=40, fabric=fabric(), resume=True).images == 40
