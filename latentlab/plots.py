@@ -35,7 +35,7 @@ def _sheet(rows: Sequence[Tensor], captions: Sequence[Sequence[str]], labels: Se
     heights = [size + 0.25 * bool(c) for c in captions]
     figure, axes = plt.subplots(
         len(rows), columns, figsize=(columns * size + 1.2 * any(labels), sum(heights)), squeeze=False,
-        height_ratios=heights, layout="constrained",
+        layout="constrained",
     )  # fmt: skip
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
     for cells, row, titles, label in zip(axes, rows, captions, labels, strict=True):

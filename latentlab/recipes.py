@@ -45,14 +45,15 @@ def train_faces(
         raise ValueError(f"unknown preset {preset!r}; known are: {', '.join(PRESETS)}")
     config = PRESETS[preset] if seed is None else replace(PRESETS[preset], seed=seed)
 
-    def batches(index: int, device: torch.device) -> Tensor:
-        start = index * config.batch_size
-        factors = sample_factors(config.batch_size, seed=config.seed, start=start).to(device)
-        return render(factors, resolution=config.generator.resolution)
+    def faces(start: int, n: int, device: torch.device) -> Tensor:
+        return render(sample_factors(n, seed=config.seed, start=start).to(device), config.generator.resolution)
 
-    initial = None if start_from is None or resume else weights.read_weights(f"{start_from}.training.safetensors")[0]
-    _describe(out, "generator", config.seed, {"preset": preset, "start_from": start_from, "config": asdict(config)})
-    return train_generator(config, batches, out, images=images, fabric=fabric, resume=resume, initial=initial)
+    initial = origin = None
+    if start_from is not None:
+        file = f"{start_from}.training.safetensors"
+        initial, origin = weights.read_weights(file)[0], weights.read_manifest()[file]
+    _describe(out, "generator", config.seed, {"preset": preset, "start_from": origin, "config": asdict(config)})
+    return train_generator(config, faces, out, images=images, fabric=fabric, resume=resume, initial=None if resume else initial)
 
 
 def train_attributes(out: Path, *, images: int, fabric, resume: bool = False, seed: int = LOSSES_SEED) -> nn.Module:

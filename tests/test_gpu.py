@@ -34,11 +34,11 @@ def test_trains_and_resumes(tmp_path):
 
     config = PRESETS["tiny-16"]
 
-    def batches(index: int, device: torch.device) -> torch.Tensor:
-        return render(sample_factors(4, seed=0, start=4 * index).to(device), resolution=16)
+    def faces(start: int, n: int, device: torch.device) -> torch.Tensor:
+        return render(sample_factors(n, seed=0, start=start).to(device), resolution=16)
 
     def fabric() -> Fabric:
         return Fabric(accelerator="gpu", devices=1, precision="bf16-mixed")
 
-    train_generator(config, batches, tmp_path, images=20, fabric=fabric())
-    assert train_generator(config, batches, tmp_path, images=40, fabric=fabric(), resume=True).images == 40
+    train_generator(config, faces, tmp_path, images=20, fabric=fabric())
+    assert train_generator(config, faces, tmp_path, images=40, fabric=fabric(), resume=True).images == 40

@@ -79,9 +79,10 @@ class Inversion:
         return self.synthesize(self.latent + strength * vector)
 
     def save(self, path: str | Path) -> None:
-        """Writes latent, image and noise as safetensors with the method, knobs and generator's mark."""
+        """Writes latent, image, noise and features as safetensors with the method, knobs and generator's mark."""
         tensors = {"latent": self.latent, "image": self.image}
         tensors |= {f"noise.{i}": n for i, n in enumerate(self.noise or [])}
+        tensors |= {f"features.{r}": f for r, f in (self.features or {}).items()}
         tensors |= {f"trace.{k}": v for k, v in self.trace.items()}
         metadata = {"method": self.method, "knobs": json.loads(json.dumps(self.knobs, default=str))}
         metadata |= {"generator": fingerprint(self.generator), "seconds": self.seconds}
@@ -94,8 +95,9 @@ class Inversion:
         if metadata.get("generator") != fingerprint(G):
             raise ValueError(f"{path} is a latent of generator {metadata.get('generator')}, not of {fingerprint(G)}")
         noise = [tensors[f"noise.{i}"] for i in range(sum(k.startswith("noise.") for k in tensors))]
+        features = {int(k.removeprefix("features.")): v for k, v in tensors.items() if k.startswith("features.")}
         trace = {k.removeprefix("trace."): v for k, v in tensors.items() if k.startswith("trace.")}
         return cls(
             tensors["latent"], tensors["image"], G, metadata["method"], trace, metadata["seconds"],
-            noise or None, knobs=metadata["knobs"],
+            noise or None, features or None, metadata["knobs"],
         )  # fmt: skip

@@ -32,7 +32,7 @@ class TrainingConfig:
     """What defines a training run; the number of images may grow when a run is resumed."""
 
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    batch_size: int = 32
+    batch_size: int = 32  # of all processes together, so that a run does not depend on their number
     learning_rate: float = 0.002
     r1_gamma: float = 0.5
     r1_interval: int = 16
@@ -49,7 +49,7 @@ PRESETS = {
     "tiny-16": TrainingConfig(GeneratorConfig(16, 16, 16, 2, (16, 16, 8)), batch_size=4, ema_half_life=100.0),
 }
 
-Batches = Callable[[int, torch.device], Float[Tensor, "n 3 r r"]]
+Faces = Callable[[int, int, torch.device], Float[Tensor, "n 3 r r"]]
 
 
 class GeneratorTraining:
@@ -58,6 +58,9 @@ class GeneratorTraining:
 
     def __init__(self, config: TrainingConfig, fabric) -> None:
         self.config, self.fabric = config, fabric
+        self.share, rest = divmod(config.batch_size, fabric.world_size)  # of a batch, for each process
+        if rest:
+            raise ValueError(f"{fabric.world_size} processes cannot share a batch of {config.batch_size} evenly")
         judged = DiscriminatorConfig(config.generator.resolution, config.generator.channels)
         seeds = [stream(config.seed, f"weights of {name}").initial_seed() for name in "GD"]
         self.G = Generator(config.generator, seed=seeds[0]).to(fabric.device, memory_format=torch.channels_last)
@@ -164,6 +167,10 @@ class GeneratorTraining:
     def _mean_over_ranks(self, value: Tensor) -> Tensor:
         return value if self.fabric.world_size == 1 else self.fabric.all_reduce(value, reduce_op="mean")
 
+    def any_process(self, flag: bool) -> bool:
+        """Whether the flag is set in any process: all of them must stop at the same step."""
+        return bool(self._mean_over_ranks(torch.tensor(float(flag), device=self.fabric.device)) > 0)
+
     @torch.no_grad()
     def _update_ema(self, batch: int) -> None:
         # Half-life in images, shorter at first (5 % of those seen) so that it forgets the random start.
@@ -213,7 +220,7 @@ def _adam(module: torch.nn.Module, config: TrainingConfig, interval: int) -> tor
 
 def train_generator(
     config: TrainingConfig,
-    batches: Batches,
+    faces: Faces,
     out: str | Path,
     *,
     images: int,
@@ -227,10 +234,11 @@ def train_generator(
 ) -> GeneratorTraining:
     """Trains a generator until it has seen ``images`` real images.
 
-    batches: ``batches(index, device)`` gives the index-th batch of real images, (N, 3, R, R) in [-1, 1].
+    faces: ``faces(start, n, device)`` gives the real images start to start + n - 1 of an endless row,
+        (n, 3, R, R) in [-1, 1].
     out: receives ``checkpoint.pt`` (atomic), ``log.csv`` and grids ``samples_*.png`` of
         36 fixed codes through the moving average, truncation 1.
-    fabric: a Lightning ``Fabric`` (device, precision, number of processes).
+    fabric: a Lightning ``Fabric`` (device, precision, number of processes, which share every batch).
     resume: go on from ``out/checkpoint.pt``, bit for bit as if never interrupted.
     initial: weights to fine-tune from, "G.*" and "D.*", as shipped in ``*.training.safetensors``.
 
@@ -238,6 +246,31 @@ def train_generator(
     """
     out, checkpoint = Path(out), Path(out) / "checkpoint.pt"
     out.mkdir(parents=True, exist_ok=True)
+    training = _begin(config, fabric, checkpoint, resume, initial)
+    log = _Log(out / "log.csv", training.images, active=fabric.is_global_zero)
+    bar = tqdm(total=images, initial=training.images, unit="img", unit_scale=True, disable=not fabric.is_global_zero)
+    with deferred_interrupt() as interrupted, bar, log:
+        stop = False
+        while training.images < images and not stop:
+            before = training.images
+            start = before + fabric.global_rank * training.share
+            log.add(training.step(faces(start, training.share, fabric.device)))
+            if callback is not None:
+                callback(training)
+            bar.update(training.images - before)
+            stop = training.any_process(interrupted.is_set())
+            last = training.images >= images or stop
+            every = (log_every, samples_every, checkpoint_every)
+            _write(training, out, [last or training.images // e > before // e for e in every], log, bar)
+        if stop:
+            bar.write(f"interrupted at {training.images} images; {checkpoint} stands there too")
+    return training
+
+
+def _begin(
+    config: TrainingConfig, fabric, checkpoint: Path, resume: bool, initial: dict[str, Tensor] | None
+) -> GeneratorTraining:
+    """A fresh run, one from given weights, or one that goes on; never one over another."""
     training = GeneratorTraining(config, fabric)
     if initial is not None:
         training.start_from(initial)
@@ -245,21 +278,6 @@ def train_generator(
         training.load_state_dict(load_checkpoint(checkpoint))
     elif checkpoint.exists():
         raise FileExistsError(f"{checkpoint} exists: resume that run, or name another folder")
-    log = _Log(out / "log.csv", training.images, active=fabric.is_global_zero)
-    bar = tqdm(total=images, initial=training.images, unit="img", unit_scale=True, disable=not fabric.is_global_zero)
-    with deferred_interrupt() as interrupted, bar, log:
-        while training.images < images and not interrupted.is_set():
-            before = training.images
-            index = training.step_index * fabric.world_size + fabric.global_rank
-            log.add(training.step(batches(index, fabric.device)))
-            if callback is not None:
-                callback(training)
-            bar.update(training.images - before)
-            last = training.images >= images or interrupted.is_set()
-            every = (log_every, samples_every, checkpoint_every)
-            _write(training, out, [last or training.images // e > before // e for e in every], log, bar)
-        if interrupted.is_set():
-            bar.write(f"interrupted at {training.images} images; {checkpoint} stands there too")
     return training
 
 

@@ -18,8 +18,8 @@ from latentlab.stylegan.training import PRESETS, GeneratorTraining, TrainingConf
 TINY = PRESETS["tiny-16"]
 
 
-def batches(index: int, device: torch.device) -> torch.Tensor:
-    return render(sample_factors(TINY.batch_size, seed=0, start=index * TINY.batch_size), resolution=16).to(device)
+def faces(start: int, n: int, device: torch.device) -> torch.Tensor:
+    return render(sample_factors(n, seed=0, start=start), resolution=16).to(device)
 
 
 def fabric() -> Fabric:
@@ -39,16 +39,16 @@ def equal(a: object, b: object) -> bool:
 @pytest.mark.parametrize("path_length_weight", [0.0, 2.0])
 def test_resumes_bit_for_bit(tmp_path, path_length_weight):
     config = TrainingConfig(TINY.generator, 4, r1_interval=3, path_length_weight=path_length_weight)
-    whole = train_generator(config, batches, tmp_path / "whole", images=40, fabric=fabric())
-    train_generator(config, batches, tmp_path / "parts", images=20, fabric=fabric())
-    parts = train_generator(config, batches, tmp_path / "parts", images=40, fabric=fabric(), resume=True)
+    whole = train_generator(config, faces, tmp_path / "whole", images=40, fabric=fabric())
+    train_generator(config, faces, tmp_path / "parts", images=20, fabric=fabric())
+    parts = train_generator(config, faces, tmp_path / "parts", images=40, fabric=fabric(), resume=True)
     assert parts.images == 40
     assert equal(whole.state_dict(), parts.state_dict())
 
 
 def test_seed_decides(tmp_path):
     a, b, c = (
-        train_generator(TrainingConfig(TINY.generator, 4, seed=s), batches, tmp_path / n, images=8, fabric=fabric())
+        train_generator(TrainingConfig(TINY.generator, 4, seed=s), faces, tmp_path / n, images=8, fabric=fabric())
         for n, s in (("a", 0), ("b", 0), ("c", 1))
     )
     assert equal(a.state_dict(), b.state_dict())
@@ -60,14 +60,14 @@ def test_interruption_finishes_the_step_and_saves(tmp_path):
         if training.step_index == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    stopped = train_generator(TINY, batches, tmp_path / "run", images=400, fabric=fabric(), callback=interrupt)
+    stopped = train_generator(TINY, faces, tmp_path / "run", images=400, fabric=fabric(), callback=interrupt)
     assert stopped.images < 400
     saved = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
     assert equal(saved, stopped.state_dict())
 
 
 def test_writes_log_and_samples(tmp_path):
-    train_generator(TINY, batches, tmp_path, images=40, fabric=fabric(), log_every=20)
+    train_generator(TINY, faces, tmp_path, images=40, fabric=fabric(), log_every=20)
     with open(tmp_path / "log.csv") as file:
         rows = list(csv.DictReader(file))
     assert [int(r["images"]) for r in rows] == [20, 40]
@@ -76,20 +76,20 @@ def test_writes_log_and_samples(tmp_path):
 
 
 def test_refuses_another_run(tmp_path):
-    train_generator(TINY, batches, tmp_path, images=4, fabric=fabric())
+    train_generator(TINY, faces, tmp_path, images=4, fabric=fabric())
     with pytest.raises(FileExistsError, match="resume"):
-        train_generator(TINY, batches, tmp_path, images=8, fabric=fabric())
+        train_generator(TINY, faces, tmp_path, images=8, fabric=fabric())
     other = TrainingConfig(TINY.generator, 4, r1_gamma=9.0)
     with pytest.raises(ValueError, match="r1_gamma"):
-        train_generator(other, batches, tmp_path, images=8, fabric=fabric(), resume=True)
+        train_generator(other, faces, tmp_path, images=8, fabric=fabric(), resume=True)
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
-        train_generator(TINY, batches, tmp_path / "nothing", images=8, fabric=fabric(), resume=True)
+        train_generator(TINY, faces, tmp_path / "nothing", images=8, fabric=fabric(), resume=True)
 
 
 def test_lazy_r1_penalises_the_gradient():
     """One R1 step alone must lower the gradient's norm, or the discriminator is not regularised."""
     training = GeneratorTraining(TrainingConfig(TINY.generator, 4, r1_gamma=50.0), fabric())
-    real = batches(0, torch.device("cpu"))
+    real = faces(0, 4, torch.device("cpu"))
     before = training._step_r1(real)
     for _ in range(10):
         after = training._step_r1(real)
@@ -98,12 +98,12 @@ def test_lazy_r1_penalises_the_gradient():
 
 def test_learns_the_mean_picture(tmp_path):
     """A hundred steps take the average fake near the average face."""
-    training = train_generator(TINY, batches, tmp_path, images=800, fabric=fabric())
+    training = train_generator(TINY, faces, tmp_path, images=800, fabric=fabric())
     z = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
     fresh = GeneratorTraining(TINY, fabric())
     with torch.no_grad():
         means = [t.G_ema(z).mean(0) for t in (training, fresh)]
-    real = torch.cat([batches(i, torch.device("cpu")) for i in range(16)]).mean(0)
+    real = faces(0, 64, torch.device("cpu")).mean(0)
     trained, untrained = ((m - real).square().mean() for m in means)
     assert trained < untrained / 2
 
@@ -131,24 +131,34 @@ def test_damaged_checkpoint_is_told(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_agree(tmp_path):
-    """Gradients are averaged: after a step both processes hold the same weights."""
-    code = f"""
+def test_two_processes_are_one_run(tmp_path):
+    """Two processes share each batch: both hold the same weights, and what they saw is what one would see."""
+    script = tmp_path / "two.py"
+    script.write_text(
+        f"""
 import torch
 from lightning_fabric import Fabric
-from latentlab.stylegan.training import PRESETS, GeneratorTraining
-from latentlab.faces.renderer import render
-from latentlab.faces.sampling import sample_factors
+from latentlab.faces import render, sample_factors
+from latentlab.stylegan.training import PRESETS, train_generator
+seen = []
+def faces(start, n, device):
+    seen.extend(range(start, start + n))
+    return render(sample_factors(n, seed=0, start=start), resolution=16)
 fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp", precision="bf16-mixed")
 fabric.launch()
-training = GeneratorTraining(PRESETS["tiny-16"], fabric)
-for i in range(2):
-    training.step(render(sample_factors(4, seed=fabric.global_rank, start=4 * i), resolution=16))
-torch.save(training.state_dict(), r"{tmp_path}/" + str(fabric.global_rank))
+training = train_generator(PRESETS["tiny-16"], faces, r"{tmp_path}/run", images=12, fabric=fabric)
+torch.save(training.state_dict() | {{"seen": seen}}, r"{tmp_path}/" + str(fabric.global_rank))
 """
-    script = tmp_path / "two.py"
-    script.write_text(code)
+    )
     subprocess.run([sys.executable, str(script)], check=True, capture_output=True, timeout=240)
     a, b = (torch.load(tmp_path / str(rank), weights_only=True) for rank in range(2))
     assert equal(a["G"], b["G"]) and equal(a["D"], b["D"])
-    assert a["progress"][1] == 16
+    assert a["progress"][:2] == (3, 12) and sorted(a["seen"] + b["seen"]) == list(range(12))
+
+
+def test_batch_is_shared_evenly():
+    class Three:
+        world_size = 3
+
+    with pytest.raises(ValueError, match="cannot share a batch of 4"):
+        GeneratorTraining(TINY, Three())
