@@ -52,7 +52,7 @@ notebooks: env  ## every notebook, top to bottom
 lint: env  ## ruff over package, tests and notebooks
 	$(BIN)/ruff check latentlab tests $(NOTEBOOKS)
 
-bench: env  ## every method against every judge
+bench: env  ## speed, samples and inversions in numbers, in out/benchmark
 	$(BIN)/latentlab benchmark
 
 wheel: env  ## a wheel with the shipped weights, in dist/

@@ -53,7 +53,8 @@ def train_faces(
         file = f"{start_from}.training.safetensors"
         initial, origin = weights.read_weights(file)[0], weights.read_manifest()[file]
     _describe(out, "generator", config.seed, {"preset": preset, "start_from": origin, "config": asdict(config)})
-    return train_generator(config, faces, out, images=images, fabric=fabric, resume=resume, initial=None if resume else initial)
+    initial = None if resume else initial
+    return train_generator(config, faces, out, images=images, fabric=fabric, resume=resume, initial=initial)
 
 
 def train_attributes(out: Path, *, images: int, fabric, resume: bool = False, seed: int = LOSSES_SEED) -> nn.Module:

@@ -13,7 +13,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PIP_NAME = {"pytorch": "torch", "matplotlib-base": "matplotlib"}  # where conda-forge's name differs
-PIP_ONLY = {"lightning-fabric"}  # everything else must come from conda, or pip replaces conda's torch
+PIP_ONLY = {"lightning-fabric", "playwright"}  # everything else must come from conda, or pip replaces conda's torch
 SELF = "latentlab"
 
 Wanted = dict[str, SpecifierSet]
