@@ -169,7 +169,7 @@ def demo(out: str | Path, *, steps: int = 500, faces: int = 3) -> "pandas.DataFr
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     G = load("faces-64")
-    tile(draw_samples(G, 36), columns=12, scale=2).save(out / "samples.png")
+    tile(draw_samples(G, 36), columns=6, scale=2).save(out / "samples.png")
     tile(real_set(resolution=128)[:24].images, columns=8).save(out / "faces.png")
     chosen = plain_faces(faces)
     inversion = invert(chosen.images, G, "ii2s", steps=steps)

@@ -40,7 +40,7 @@ class Statistics:
     eigenvalues: (D,) variances along them, float64, before the floor.
     floor: eigenvalues below ``floor`` times the largest count as that much. Unfloored, the smallest
         are 1e-7 of the largest and one optimiser step would move a code by many standard deviations.
-    w_mean: (D,) mean of W. w_std: root mean squared distance of W from it (the projector's noise scale).
+    w_mean: (D,) mean of W. w_covariance: (D, D) of W itself, for the normal that II2S fits there.
     fingerprint: of the generator's mapping network, so that no other generator is served.
     """
 
@@ -48,10 +48,15 @@ class Statistics:
     eigenvectors: Float64[Tensor, "dim dim"]
     eigenvalues: Float64[Tensor, " dim"]
     w_mean: Float64[Tensor, " dim"]
-    w_std: float
+    w_covariance: Float64[Tensor, "dim dim"]
     n: int
     fingerprint: str
     floor: float = EIGENVALUE_FLOOR
+
+    @property
+    def w_std(self) -> float:
+        """Root mean squared distance of W from its mean: the StyleGAN2 projector's noise scale."""
+        return math.sqrt(float(self.w_covariance.trace()))
 
     @property
     def floored(self) -> Float64[Tensor, " dim"]:
@@ -86,13 +91,13 @@ class Statistics:
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata as they are stored with the weights."""
-        tensors = {k: getattr(self, k) for k in ("mean", "eigenvectors", "eigenvalues", "w_mean")}
-        return tensors, {k: getattr(self, k) for k in ("w_std", "n", "fingerprint", "floor")}
+        tensors = {k: getattr(self, k) for k in ("mean", "eigenvectors", "eigenvalues", "w_mean", "w_covariance")}
+        return tensors, {k: getattr(self, k) for k in ("n", "fingerprint", "floor")}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> "Statistics":
         """The inverse of ``to_tensors``."""
-        names = ("w_std", "n", "fingerprint", "floor")
+        names = ("n", "fingerprint", "floor")
         return cls(**{k: v.double() for k, v in tensors.items()}, **{k: metadata[k] for k in names})
 
 
@@ -117,37 +122,50 @@ def measure_statistics(
     """
     if n < 2 * G.w_dim:
         raise ValueError(f"{n} codes cannot give a covariance in {G.w_dim} dimensions: take {2 * G.w_dim} or more")
-    device = G.w_avg.device
     # Moments about a fixed point near the mean keep float64 exact where the variance is small.
-    origin = w_to_p(G.w_avg).double()
-    total = torch.zeros(G.w_dim, dtype=torch.float64, device=device)
-    second = torch.zeros(G.w_dim, G.w_dim, dtype=torch.float64, device=device)
-    w_total, w_square = torch.zeros_like(total), 0.0
+    p_moments, w_moments = _Moments(w_to_p(G.w_avg)), _Moments(G.w_avg)
     draw = stream(seed, "statistics")
     for start in tqdm(range(0, n, batch_size), desc="codes", leave=False, disable=n <= 100_000):
-        z = torch.randn(min(batch_size, n - start), G.z_dim, generator=draw).to(device)
+        z = torch.randn(min(batch_size, n - start), G.z_dim, generator=draw).to(G.w_avg.device)
         w = G.mapping(z)
-        x = w_to_p(w).double() - origin
-        total += x.sum(0)
-        second += x.T @ x
-        w_total += w.double().sum(0)
-        w_square += float(w.double().square().sum())
-    mean = total / n
-    covariance = (second - n * torch.outer(mean, mean)) / (n - 1)
+        p_moments.add(w_to_p(w))
+        w_moments.add(w)
+    mean, covariance = p_moments.result()
+    w_mean, w_covariance = w_moments.result()
     if not torch.isfinite(covariance).all():
         raise ValueError("the mapping network gives codes that are not finite")
     eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
-    w_mean = w_total / n
     return Statistics(
-        mean=(mean + origin).cpu(),
-        eigenvectors=eigenvectors.flip(1).contiguous().cpu(),
-        eigenvalues=eigenvalues.flip(0).clamp(min=0).cpu(),
-        w_mean=w_mean.cpu(),
-        w_std=math.sqrt(w_square / n - float(w_mean.square().sum())),
+        mean=mean,
+        eigenvectors=eigenvectors.flip(1).contiguous(),
+        eigenvalues=eigenvalues.flip(0).clamp(min=0),
+        w_mean=w_mean,
+        w_covariance=w_covariance,
         n=n,
         fingerprint=fingerprint(G),
         floor=floor,
     )
+
+
+class _Moments:
+    """First and second moments of a stream of vectors, exact in float64."""
+
+    def __init__(self, origin: Float[Tensor, " dim"]) -> None:
+        self.origin, self.n = origin.double(), 0
+        self.total = torch.zeros_like(self.origin)
+        self.second = torch.zeros(len(origin), len(origin), dtype=torch.float64, device=origin.device)
+
+    def add(self, x: Float[Tensor, "n dim"]) -> None:
+        x = x.double() - self.origin
+        self.n += len(x)
+        self.total += x.sum(0)
+        self.second += x.T @ x
+
+    def result(self) -> tuple[Float64[Tensor, " dim"], Float64[Tensor, "dim dim"]]:
+        """Mean and unbiased covariance, on the CPU."""
+        mean = self.total / self.n
+        covariance = (self.second - self.n * torch.outer(mean, mean)) / (self.n - 1)
+        return (mean + self.origin).cpu(), covariance.cpu()
 
 
 def statistics_for(G: nn.Module) -> Statistics:

@@ -156,6 +156,17 @@ torch.save(training.state_dict() | {{"seen": seen}}, r"{tmp_path}/" + str(fabric
     assert a["progress"][:2] == (3, 12) and sorted(a["seen"] + b["seen"]) == list(range(12))
 
 
+def test_fine_tuning_starts_from_given_players(tmp_path):
+    donor = train_generator(TINY, faces, tmp_path / "donor", images=8, fabric=fabric())
+    players = {f"{p}.{k}": v.clone() for p in "GD" for k, v in getattr(donor, p).state_dict().items()}
+    heir = GeneratorTraining(TrainingConfig(TINY.generator, 4, seed=9), fabric())
+    heir.start_from(players)
+    assert equal(heir.G.state_dict(), donor.G.state_dict()) and equal(heir.D.state_dict(), donor.D.state_dict())
+    assert equal(heir.G_ema.state_dict(), donor.G.state_dict()) and heir.images == 0
+    tuned = train_generator(TINY, faces, tmp_path / "heir", images=4, fabric=fabric(), initial=players)
+    assert not equal(tuned.G.state_dict(), donor.G.state_dict())
+
+
 def test_batch_is_shared_evenly():
     class Three:
         world_size = 3
