@@ -182,12 +182,14 @@ def _run_publish(options: argparse.Namespace) -> None:
 
 
 def _run_methods(options: argparse.Namespace) -> None:
-    from latentlab.faces import NAMES
+    from latentlab.faces import TABLE
     from latentlab.formats.models import generator_names
     from latentlab.registry import methods
 
-    print(methods().to_string())
-    print(f"\ngenerators: {', '.join(generator_names())}\nfactors: {', '.join(NAMES)}")
+    print(f"{methods().to_string()}\n\ngenerators: {', '.join(generator_names())}\n\nfactors")
+    for factor in TABLE:
+        span = f"{factor.low:g} to {factor.high:g} {factor.unit}"
+        print(f"  {factor.name:17}{factor.group:10}{span:22}{factor.description}")
 
 
 def _run_benchmark(options: argparse.Namespace) -> None:

@@ -22,8 +22,10 @@ def read_image(path: str | Path, resolution: int) -> tuple[Float[Tensor, "1 3 r 
     path = Path(path)
     try:
         with Image.open(path) as opened:
+            deep = any(";16" in str(part) for part in opened.tile)  # Pillow narrows 16-bit colour silently
             opened.load()
             picture, notes = _as_rgb(opened)
+            notes += ["narrowed 16-bit colour to 8 bit"] if deep and opened.mode.startswith("RGB") else []
     except FileNotFoundError:
         raise
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:

@@ -1,5 +1,8 @@
 """Pictures of every kind become the same tensor, and what was changed is said."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +43,21 @@ def test_other_modes_are_converted_and_told(tmp_path, picture, mode, suffix, wor
     assert word in " ".join(notes)
     if mode == "I;16":
         assert np.allclose(to_uint8(images)[0, ..., 0], np.asarray(picture.convert("L")), atol=1)
+
+
+def test_sixteen_bit_colour_is_told(tmp_path, picture):
+    """Pillow writes no such file, so the PNG is put together by hand."""
+    rows = np.asarray(picture).astype(">u2") * 257
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    )
+    images, notes = read_image(tmp_path / "a.png", 64)
+    assert notes == ["narrowed 16-bit colour to 8 bit"]
+    assert np.allclose(to_uint8(images)[0], np.asarray(picture), atol=1)
 
 
 def test_alpha_lies_over_white(tmp_path):
