@@ -152,7 +152,7 @@ def _write(out: Path, names: Sequence[str], images: Tensor, inversion: Inversion
 
 
 # Edits of the demo: factor, strength in standard deviations.
-DEMO_EDITS: tuple[Edit, ...] = (("smile", 1.5), ("age", 1.5), ("yaw", 1.5), ("glasses", 2.0))
+DEMO_EDITS: tuple[Edit, ...] = (("smile", 2.0), ("age", 2.0), ("yaw", 1.5), ("glasses", 2.0))
 
 
 def demo(out: str | Path, *, steps: int = 500, faces: int = 3) -> "pandas.DataFrame":
@@ -213,11 +213,12 @@ def write_faces(out: str | Path, n: int, resolution: int = 64) -> None:
 
 
 def plain_faces(n: int) -> FaceSet:
-    """The first clean faces of the real set without glasses, of middle age and pose: every edit has
-    somewhere to go."""
+    """The first clean faces of the real set without glasses, not old, not turned far, neither laughing
+    nor in tears: every edit has somewhere to go."""
     clean = real_set().clean
     factors = clean.factors
-    free = (factors["glasses"] == 0) & (factors["age"] < 0.6) & (factors["yaw"].abs() < 15)
+    free = (factors["glasses"] == 0) & (factors["age"] < 0.5) & (factors["yaw"].abs() < 15)
+    free &= (factors["smile"] > -0.4) & (factors["smile"] < 0.4)
     return clean[torch.nonzero(free)[:n, 0]]
 
 
