@@ -36,7 +36,7 @@ def load(name_or_path: str | Path, *, device: torch.device | str = "cpu") -> Gen
 
 
 def load_discriminator(name: str, *, device: torch.device | str = "cpu") -> Discriminator:
-    """Opens the discriminator that was trained against a shipped generator, for fine-tuning."""
+    """Opens the discriminator that was trained against a shipped generator, for fine-tuning: not frozen."""
     tensors, metadata = read_weights(f"{name}.training.safetensors")
     own = {k.removeprefix("D."): v for k, v in tensors.items() if k.startswith("D.")}
     config = {k: metadata["config"][k] for k in ("resolution", "channels")}

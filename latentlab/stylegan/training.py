@@ -300,7 +300,7 @@ def _write_samples(training: GeneratorTraining, path: Path) -> None:
 
 
 class _Log:
-    """A row of means in a CSV for every so many images."""
+    """A row of means in a CSV for every so many images; r1 is |grad D|^2 without gamma / 2."""
 
     FIELDS = ("images", "seconds", "images_per_second", "loss_d", "loss_g", "logit_real", "logit_fake", "r1",
               "path_length")  # fmt: skip
