@@ -19,8 +19,10 @@ TORCH_FROM := $(if $(filter cpu,$(TORCH)),torch --index-url https://download.pyt
 NBVAL      := --nbval-lax --nbval-current-env --nbval-cell-timeout=600
 NOTEBOOKS  := $(wildcard notebooks)
 
-# OpenMP threads that wait by spinning slow a second process on the same cores a hundredfold.
+# OpenMP threads that wait by spinning slow a second process on the same cores a hundredfold; threads that
+# sleep at once make small tensors five times slower. So: spin for some microseconds, then sleep.
 export OMP_WAIT_POLICY := PASSIVE
+export GOMP_SPINCOUNT := 10000
 # pip asks nobody anything: CI has nobody to answer.
 export PIP_NO_INPUT := 1
 

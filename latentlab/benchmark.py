@@ -126,6 +126,8 @@ def _invert_all(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     images = faces.images.to(device)
     inversions = [invert(part, G, method, steps=steps) for part in images.split(20)]
+    if any(i.interrupted for i in inversions):
+        raise KeyboardInterrupt
     found = torch.cat([i.image for i in inversions])
     return psnr(found, images), mahalanobis(torch.cat([i.latent for i in inversions]), statistics_for(G))
 

@@ -1,9 +1,12 @@
 """The command line: ``latentlab invert | demo | faces | methods | train | publish | benchmark``."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import latentlab
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("latentlab", description="StyleGAN inversion and editing, measured.")
+    parser.add_argument("--version", action="version", version=f"latentlab {latentlab.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_invert(commands)
     _add_demo(commands)
@@ -51,8 +55,8 @@ def _add_invert(commands: argparse._SubParsersAction) -> None:
         help="may be repeated; strength in standard deviations of the factor, e.g. smile=+2",
     )  # fmt: skip
     invert.add_argument("--batch", type=int, default=16, help="images inverted together")
-    invert.add_argument("--device", default="cpu")
-    invert.add_argument("--seed", type=int, default=0)
+    invert.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
+    invert.add_argument("--seed", type=int, default=0, help="of what a method draws at random (%(default)s)")
     invert.add_argument("--out", type=Path, default=Path("out"), help="folder for everything that is written")
     invert.set_defaults(run=_run_invert)
 
@@ -60,7 +64,7 @@ def _add_invert(commands: argparse._SubParsersAction) -> None:
 def _edit(text: str) -> tuple[str, float]:
     name, equals, strength = text.partition("=")
     try:
-        if not equals:
+        if not equals or not math.isfinite(float(strength)):
             raise ValueError
         return name.strip(), float(strength)
     except ValueError:
@@ -70,13 +74,22 @@ def _edit(text: str) -> tuple[str, float]:
 def _run_invert(options: argparse.Namespace) -> None:
     from latentlab.desk import invert_files
 
+    device = {"gpu": "cuda", "auto": "cuda" if _has_cuda() else "cpu"}.get(options.device, options.device)
+    if device != "cpu" and not (device.startswith("cuda") and _has_cuda()):
+        raise ValueError(f"there is no device {options.device!r} here; cpu always works")
     knobs = {"seed": options.seed} | ({} if options.steps is None else {"steps": options.steps})
     table = invert_files(
         options.images, options.out, generator=options.generator, method=options.method, edits=options.edit,
-        batch_size=options.batch, device=options.device, say=print, **knobs,
+        batch_size=options.batch, device=device, say=print, **knobs,
     )  # fmt: skip
     print(table.to_string(index=False, float_format="%.2f"))
     print(f"written to {options.out}/")
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
@@ -98,7 +111,7 @@ def _add_faces(commands: argparse._SubParsersAction) -> None:
     faces = commands.add_parser("faces", help="write faces of the real set as PNGs, and a table of their factors")
     faces.add_argument("-n", type=int, default=6, help="how many of the 120 (%(default)s)")
     faces.add_argument("--resolution", type=int, default=64)
-    faces.add_argument("--out", type=Path, default=Path("faces"))
+    faces.add_argument("--out", type=Path, default=Path("out/faces"), help="folder (%(default)s)")
     faces.set_defaults(run=_run_faces)
 
 
@@ -137,7 +150,12 @@ def _fabric(options: argparse.Namespace):
     from lightning_fabric import Fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    fabric = Fabric(accelerator=options.accelerator, devices=options.devices, precision=options.precision)
+    if options.images < 1:
+        raise ValueError(f"--images is {options.images}; at least 1 is wanted")
+    try:
+        fabric = Fabric(accelerator=options.accelerator, devices=options.devices, precision=options.precision)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"--accelerator {options.accelerator}: {error}") from error
     fabric.launch()
     return fabric
 
@@ -169,7 +187,7 @@ def _run_train_judge(options: argparse.Namespace) -> None:
 def _add_publish(commands: argparse._SubParsersAction) -> None:
     publish = commands.add_parser("publish", help="turn the checkpoint of a run into shipped weights")
     publish.add_argument("run_folder", type=Path, metavar="run", help="folder of `latentlab train ...`")
-    publish.add_argument("--name", default="faces-64", help="name of a generator (%(default)s)")
+    publish.add_argument("--name", required=True, help="the weights' name, e.g. faces-64; replaces what has it")
     publish.add_argument("--folder", type=Path, default=None, help="where to (default: latentlab/weights)")
     publish.set_defaults(run=_run_publish)
 

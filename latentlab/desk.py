@@ -54,20 +54,43 @@ def invert_files(
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; known are: {', '.join(METHODS)}")
     directions = pick_directions(G, edits)
+    out = _prepare(Path(source), Path(out))
     pictures = _read_all(find_images(source), G.resolution, say)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     bar = tqdm(total=len(pictures), desc="pictures", unit="img", disable=len(pictures) <= batch_size)
     with bar:
         for names, images in _in_batches(pictures, batch_size):
             inversion = invert(images.to(device), G, method, **knobs)
-            edited = {_label(edit): inversion.edit(d, edit[1]) for edit, d in zip(edits, directions, strict=True)}
+            if inversion.interrupted:  # half-found codes are worth nothing: the batch is left out
+                say(f"interrupted: {len(rows)} of {len(pictures)} pictures are in {out}/")
+                raise KeyboardInterrupt
+            edited = {edit: inversion.edit(d, edit[1]) for edit, d in zip(edits, directions, strict=True)}
             rows += measure(names, images.to(device), inversion, edited)
             _write(out, names, images, inversion, edited)
-            pandas.DataFrame(rows).to_csv(out / "measured.csv", index=False)
+            _write_table(out / "measured.csv", rows)
             bar.update(len(names))
     return pandas.DataFrame(rows)
+
+
+def _prepare(source: Path, out: Path) -> Path:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; a folder is wanted")
+    if out.resolve() == source.resolve():
+        raise ValueError(f"{out} holds the pictures: what is written there would be inverted next time")
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Keeps what earlier runs measured, but for the pictures and methods measured anew."""
+    import pandas
+
+    table = pandas.DataFrame(rows)
+    if path.is_file():
+        old, keys = pandas.read_csv(path, dtype={"picture": str}), ["picture", "method"]
+        anew = old[keys].apply(tuple, axis=1).isin(set(table[keys].apply(tuple, axis=1)))
+        table = pandas.concat([old[~anew], table], ignore_index=True)
+    table.to_csv(path, index=False)
 
 
 def pick_directions(G: nn.Module, edits: Sequence[Edit]) -> list[Direction]:
@@ -115,24 +138,23 @@ def _in_batches(pictures: dict[str, Tensor], size: int) -> Iterator[tuple[list[s
 
 
 def measure(
-    names: Sequence[str], images: Float[Tensor, "n 3 r r"], inversion: Inversion, edited: dict[str, Tensor]
+    names: Sequence[str], images: Float[Tensor, "n 3 r r"], inversion: Inversion, edited: dict[Edit, Tensor]
 ) -> list[dict[str, Any]]:
     """One row a picture: PSNR and perceptual distance (face world) of the inversion, mean squared PN+ norm
     of its code, seconds, and what the attribute judge reads before and after each edit."""
     G = inversion.generator
-    judge, judged = load_attribute_judge(device=images.device), {}
-    for label, picture in {"inversion": inversion.image, **edited}.items():
-        judged[label] = read_factors(judge, picture)
+    judge = load_attribute_judge(device=images.device)
+    before = read_factors(judge, inversion.image)
     with torch.no_grad():
         columns = {
             "psnr_db": psnr(inversion.image, images),
             "perceptual": load_perceptual(device=images.device)(inversion.image.clamp(-1, 1), images),
             "pn_norm": mahalanobis(inversion.latent, statistics_for(G)),
         }
-    for label in edited:
-        factor = label.rpartition("+" if "+" in label else "-")[0]
-        k = judge.names.index(factor)
-        columns |= {f"{label} before": judged["inversion"][:, k], f"{label} after": judged[label][:, k]}
+    for edit, picture in edited.items():
+        k = judge.names.index(edit[0])
+        after = read_factors(judge, picture)
+        columns |= {f"{_label(edit)} before": before[:, k], f"{_label(edit)} after": after[:, k]}
     seconds = inversion.seconds / len(images)
     return [
         {"picture": name, "method": inversion.method, "seconds": seconds}
@@ -141,9 +163,10 @@ def measure(
     ]
 
 
-def _write(out: Path, names: Sequence[str], images: Tensor, inversion: Inversion, edited: dict[str, Tensor]) -> None:
+def _write(out: Path, names: Sequence[str], images: Tensor, inversion: Inversion, edited: dict[Edit, Tensor]) -> None:
     for i, name in enumerate(names):
-        pictures = {"input": images[i], "inversion": inversion.image[i]} | {k: v[i] for k, v in edited.items()}
+        pictures = {"input": images[i], "inversion": inversion.image[i]}
+        pictures |= {_label(edit): v[i] for edit, v in edited.items()}
         for label, picture in pictures.items():
             tile(picture[None].cpu(), columns=1).save(out / f"{name}.{label}.png")
         strip = torch.stack([p.cpu() for p in pictures.values()])
@@ -173,6 +196,8 @@ def demo(out: str | Path, *, steps: int = 500, faces: int = 3) -> "pandas.DataFr
     tile(real_set(resolution=128)[:24].images, columns=8).save(out / "faces.png")
     chosen = plain_faces(faces)
     inversion = invert(chosen.images, G, "ii2s", steps=steps)
+    if inversion.interrupted:
+        raise KeyboardInterrupt
     table = pandas.DataFrame({"face": range(faces), "psnr_db": psnr(inversion.image, chosen.images).tolist()})
     pictures = {"given": chosen.images, "inversion": inversion.image}
     for (name, strength), direction in zip(DEMO_EDITS, pick_directions(G, DEMO_EDITS), strict=True):
@@ -198,9 +223,10 @@ def draw_samples(G: nn.Module, n: int, *, seed: int = 0, psi: float = 1.0) -> Fl
 
 
 def write_faces(out: str | Path, n: int, resolution: int = 64) -> None:
-    """Writes the first ``n`` faces of the real set as PNGs with ``factors.csv``, one row a file."""
+    """Writes the first ``n`` faces of the real set, clean ones first, as PNGs with ``factors.csv``."""
     if not 1 <= n <= len(real := real_set(resolution)):
         raise ValueError(f"the real set has {len(real)} faces; {n} cannot be written")
+    real = real[sorted(range(len(real)), key=lambda i: real.details[i] != "none")]
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     names = [f"face{i:03d}.png" for i in range(n)]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # spin for some microseconds before sleeping: see the Makefile
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest

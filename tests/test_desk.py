@@ -1,5 +1,7 @@
 """The main job from files: what is written, what is said, and what happens when the input is wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas
 import pytest
@@ -12,6 +14,7 @@ from latentlab.faces import real_set
 from latentlab.formats.models import load
 from latentlab.images import tile
 from latentlab.inversion.result import Inversion
+from latentlab.registry import invert
 
 
 @pytest.fixture
@@ -114,3 +117,48 @@ def test_faces_are_written_with_their_factors(tmp_path):
 def test_samples_do_not_depend_on_how_many(tmp_path):
     G = load("faces-64")
     torch.testing.assert_close(draw_samples(G, 3)[:2], draw_samples(G, 2), atol=1e-5, rtol=1e-5)
+
+
+def test_a_second_run_keeps_what_the_first_measured(face, tmp_path):
+    other = tmp_path / "other.png"
+    Image.fromarray(pixels(face)[:, ::-1]).save(other)
+    out = tmp_path / "out"
+    for source in (face, other, face):
+        invert_files(source, out, steps=1)
+    assert sorted(pandas.read_csv(out / "measured.csv")["picture"]) == ["face", "other"]
+
+
+def test_results_are_kept_apart_from_pictures(face, tmp_path):
+    with pytest.raises(ValueError, match="would be inverted next time"):
+        invert_files(tmp_path, tmp_path, steps=1)
+    with pytest.raises(ValueError, match="a folder is wanted"):
+        invert_files(face, face, steps=1)
+
+
+def test_interruption_stops_the_folder_and_keeps_whole_batches(face, tmp_path, monkeypatch):
+    Image.fromarray(pixels(face)[:, ::-1]).save(tmp_path / "second.png")
+    found = []
+
+    def interrupted_at_the_second(images, G, method, **knobs):
+        result = invert(images, G, method, **knobs)
+        found.append(result)
+        return replace(result, interrupted=len(found) == 2)
+
+    monkeypatch.setattr("latentlab.desk.invert", interrupted_at_the_second)
+    said = []
+    with pytest.raises(KeyboardInterrupt):
+        invert_files(tmp_path, tmp_path / "out", steps=1, batch_size=1, say=said.append)
+    assert said[-1].startswith("interrupted: 1 of 2 pictures")
+    assert not (tmp_path / "out" / "second.safetensors").exists()
+    assert list(pandas.read_csv(tmp_path / "out" / "measured.csv")["picture"]) == ["face"]
+
+
+def test_strengths_may_be_written_in_any_way(face, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["invert", str(face), "--steps", "1", "--edit", "smile=-1e-5", "--out", str(out)]) == 0
+    for wrong in ("smile=nan", "smile=inf", "smile"):
+        with pytest.raises(SystemExit):
+            main(["invert", str(face), "--edit", wrong])
+    assert "is not FACTOR=STRENGTH" in capsys.readouterr().err
+    assert main(["invert", str(face), "--device", "abacus"]) == 2
+    assert "no device 'abacus'" in capsys.readouterr().err

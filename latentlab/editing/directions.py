@@ -22,15 +22,16 @@ def find_directions(
     seed: int = 0,
     batch_size: int = 250,
 ) -> dict[str, Direction]:
-    """Regresses w on the attributes that ``read`` sees in ``n`` samples of ``G`` (constant noise, psi 1).
+    """Linear regression of what ``read`` sees on w, over ``n`` samples of ``G`` (constant noise, psi 1).
 
-    w = w_0 + sum_k y_k d_k + e by least squares on standardised attributes y: d_k is what w gains, on
-    average, when attribute k grows by one standard deviation and the other attributes do not change.
-    Regressing the other way round, y on w, would give the shortest step that moves y: it leaves the
-    crowded part of W along axes where w hardly varies.
+    With y = A^T w + c the regression of all (standardised) attributes together and Sigma the covariance
+    of W, the directions are D = (A^T Sigma A)^-1 A^T Sigma, one a row: of all steps that change
+    attribute k by one standard deviation and no other attribute, as far as a linear map can tell, the
+    shortest one in units of how W varies. (Regressing w on y instead would shrink the step of every
+    attribute by how badly w predicts it.)
     """
-    if n <= len(names):
-        raise ValueError(f"{n} samples cannot tell {len(names)} attributes apart")
+    if n <= G.w_dim or len(names) > G.w_dim:
+        raise ValueError(f"{n} samples of W in {G.w_dim} dimensions cannot tell {len(names)} attributes apart")
     draw = stream(seed, "directions")
     codes, seen = [], []
     for start in range(0, n, batch_size):
@@ -44,9 +45,11 @@ def find_directions(
         constant = [name for name, s in zip(names, std, strict=True) if s <= 1e-8]
         raise ValueError(f"the samples do not vary in {', '.join(constant)}: no direction can be found")
     y = (y - y.mean(0)) / std
-    design = torch.cat([torch.ones(n, 1, dtype=y.dtype), y], 1)
-    solution = torch.linalg.lstsq(design, w).solution[1:].float()
-    return {k: Direction(k, d, float(s)) for k, d, s in zip(names, solution, std, strict=True)}
+    w = w - w.mean(0)
+    A = torch.linalg.lstsq(w, y).solution
+    sigma = w.T @ w / (n - 1)
+    rows = torch.linalg.solve(A.T @ sigma @ A, A.T @ sigma).float()
+    return {k: Direction(k, d, float(s)) for k, d, s in zip(names, rows, std, strict=True)}
 
 
 def directions_to_tensors(directions: Mapping[str, Direction]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,10 +19,13 @@ Callback = Callable[[int, Terms], None]
 
 @dataclass
 class Descent:
-    """How a descent went: ``trace`` holds (steps, N) for each term, "loss" is what was minimised."""
+    """How a descent went: ``trace`` holds (steps, N) for each term, "loss" is what was minimised;
+    ``steps`` is how many there were, fewer than asked for where it was ``interrupted``."""
 
     trace: Terms = field(default_factory=dict)
     seconds: float = 0.0
+    steps: int = 0
+    interrupted: bool = False
 
 
 def check_images(images: Tensor, G: nn.Module) -> None:
@@ -80,7 +84,10 @@ def descend(
             if interrupted.is_set():
                 break
     trace = {name: torch.stack(values) for name, values in history.items()}
-    return Descent(trace, time.perf_counter() - began)
+    done = len(trace["loss"])
+    if done < steps:
+        warnings.warn(f"{description} was interrupted after {done} of {steps} steps", stacklevel=3)
+    return Descent(trace, time.perf_counter() - began, done, done < steps)
 
 
 def ramped(learning_rate: float, steps: int, *, up: float = 0.05, down: float = 0.25) -> Callable[[int], float]:

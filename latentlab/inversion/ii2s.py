@@ -57,5 +57,6 @@ def invert_ii2s(
     latent = w_plus.detach()
     with torch.no_grad():
         image = G.synthesis(latent, noise="const")
-    knobs = {"lambda_": lambda_, "steps": steps, "learning_rate": learning_rate, "seed": seed}
-    return Inversion(latent, image, G, "ii2s", descent.trace, descent.seconds, knobs=knobs)
+    knobs = {"lambda_": lambda_, "steps": descent.steps, "learning_rate": learning_rate, "seed": seed}
+    found = (latent, image, G, "ii2s", descent.trace, descent.seconds)
+    return Inversion(*found, knobs=knobs, interrupted=descent.interrupted)

@@ -15,8 +15,8 @@ from latentlab.weights import read_tensors, write_tensors
 
 @dataclass(frozen=True)
 class Direction:
-    """Where an attribute lies in W. vector: (D,), the change of w for +1 standard deviation of the
-    attribute while the others stay. std: that standard deviation over samples, in the attribute's unit."""
+    """Where an attribute lies in W. vector: (D,), the step of w for +1 standard deviation of the attribute
+    while the others stay. std: that standard deviation over samples, in the attribute's unit."""
 
     name: str
     vector: Float[Tensor, " dim"]
@@ -29,6 +29,7 @@ class Inversion:
 
     latent: (N, L, D) in W+. image: (N, 3, R, R) = G(latent) with the noise used, not clamped.
     trace: term -> (steps, N), one value a step and image. seconds: wall time of the whole batch.
+    interrupted: whether Ctrl-C ended the search; knobs then hold the steps that were done.
     noise: one map a layer where the method found its own, else None (the generator's constant noise).
     features: replaced feature maps by resolution (F space), else None.
     """
@@ -42,6 +43,7 @@ class Inversion:
     noise: list[Tensor] | None = None
     features: dict[int, Tensor] | None = None
     knobs: dict[str, Any] = field(default_factory=dict)
+    interrupted: bool = False
 
     def __len__(self) -> int:
         return len(self.latent)

@@ -58,8 +58,10 @@ def invert_sg2_w(
     w_plus = G.broadcast(w.detach()).contiguous()
     with torch.no_grad():
         image = G.synthesis(w_plus, noise=maps)
-    knobs = {"steps": steps, "learning_rate": learning_rate, "noise_weight": noise_weight, "seed": seed}
-    return Inversion(w_plus, image, G, "sg2_w", descent.trace, descent.seconds, maps, knobs=knobs)
+    knobs = {"steps": descent.steps, "learning_rate": learning_rate, "noise_weight": noise_weight, "seed": seed}
+    return Inversion(
+        w_plus, image, G, "sg2_w", descent.trace, descent.seconds, maps, knobs=knobs, interrupted=descent.interrupted
+    )
 
 
 def _draw_noise(G: nn.Module, images: Tensor, seed: int) -> list[Tensor]:

@@ -59,7 +59,7 @@ def write_tensors(
 ) -> None:
     """Writes a safetensors file atomically; metadata values are encoded as JSON, ``half`` narrows
     floating tensors to float16."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path = Path(path)
     narrow = {
@@ -68,7 +68,7 @@ def write_tensors(
     }
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file(narrow, partial, {k: json.dumps(v) for k, v in metadata.items()})
+        partial.write_bytes(save(narrow, {k: json.dumps(v) for k, v in metadata.items()}))
         os.replace(partial, path)
     except Exception as error:  # safetensors reports a full disk under a class of its own
         partial.unlink(missing_ok=True)

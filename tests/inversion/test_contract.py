@@ -1,5 +1,8 @@
 """What every method of the registry must do; a new one is tested here before it has tests of its own."""
 
+import os
+import signal
+
 import pytest
 import torch
 
@@ -98,6 +101,16 @@ def test_saves_and_loads(G, targets, method, tmp_path):
 def test_bad_images_are_refused(unchecked, G, targets, method, spoil, message):
     with pytest.raises(ValueError, match=message):
         METHODS[method].invert(spoil(targets), G, steps=1)
+
+
+def test_interruption_keeps_what_there_is(G, targets, method):
+    def interrupt(step, terms):
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.warns(UserWarning, match="interrupted after 2 of 50 steps"):
+        inversion = invert(targets, G, method, steps=50, callback=interrupt)
+    assert inversion.interrupted and inversion.knobs["steps"] == 2 and len(inversion.trace["loss"]) == 2
 
 
 def test_bad_knobs_are_refused(G, targets, method):
