@@ -86,5 +86,5 @@ def test_a_run_becomes_weights(tmp_path, monkeypatch):
 
 
 def test_publish_wants_a_run(tmp_path, capsys):
-    assert main(["publish", str(tmp_path)]) == 2
+    assert main(["publish", str(tmp_path), "--name", "x"]) == 2
     assert "is no run" in capsys.readouterr().err

@@ -59,9 +59,8 @@ def invert_sg2_w(
     with torch.no_grad():
         image = G.synthesis(w_plus, noise=maps)
     knobs = {"steps": descent.steps, "learning_rate": learning_rate, "noise_weight": noise_weight, "seed": seed}
-    return Inversion(
-        w_plus, image, G, "sg2_w", descent.trace, descent.seconds, maps, knobs=knobs, interrupted=descent.interrupted
-    )
+    found = (w_plus, image, G, "sg2_w", descent.trace, descent.seconds, maps)
+    return Inversion(*found, knobs=knobs, interrupted=descent.interrupted)
 
 
 def _draw_noise(G: nn.Module, images: Tensor, seed: int) -> list[Tensor]:
