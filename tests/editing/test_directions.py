@@ -53,7 +53,7 @@ def test_bad_input():
         directions_for(Generator(GeneratorConfig(16, 16, 16, 2, (16, 16, 8))))
 
 
-@pytest.mark.parametrize("name", ["smile", "age", "yaw", "glasses", "beard", "hair_length"])
+@pytest.mark.parametrize("name", ["smile", "age", "yaw", "glasses", "hair_length"])
 def test_shipped_directions_move_what_they_name(name):
     G = load("faces-64")
     directions, judge = directions_for(G), load_attribute_judge()
@@ -62,4 +62,4 @@ def test_shipped_directions_move_what_they_name(name):
     inversion = Inversion(G.broadcast(w), G.synthesis(G.broadcast(w)), G, "sample")
     k = NAMES.index(name)
     down, up = (read_factors(judge, inversion.edit(directions[name], s))[:, k].mean() for s in (-1, 1))
-    assert (up - down) / (2 * directions[name].std) > 0.25
+    assert (up - down) / (2 * directions[name].std) > 0.4
