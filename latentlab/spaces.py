@@ -1,13 +1,16 @@
-"""Statistics of a generator's latent space and the maps between W, P and PN (II2S, arXiv 2012.09036).
+"""Latent spaces, their statistics and the maps between them: W, P, PN (II2S, arXiv 2012.09036), S, S^N (LSAP,
+arXiv 2209.12746).
 
 P undoes the last leaky ReLU of the mapping network; PN whitens P, so that its squared norm is the
 squared Mahalanobis distance of a code from the mean of P: its (negative) log-density up to a constant.
+S holds what each modulated layer makes of its code, S^N its direction alone.
 """
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +19,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from latentlab.seeds import stream
+from latentlab.stylegan.generator import Generator, StyleLayer
 from latentlab.weights import read_manifest, read_weights
 
 LEAK = 0.2  # slope of the mapping network's leaky ReLU
 EIGENVALUE_FLOOR = 1e-4
+
+Styles = Sequence[Float[Tensor, "n _"]]
 
 
 def w_to_p(w: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
@@ -81,6 +87,29 @@ class Statistics:
         """PN to W, or PN+ to W+ code by code."""
         return p_to_w(self.pn_to_p(v))
 
+    def log_density(self, w: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch"]:
+        """log p(w) in nats of each code of W or W+, if P were the normal N(mu, C), floor applied.
+
+        |v|^2 is the squared Mahalanobis distance (II2S, Eq. 3-5). The change of variables to W adds
+        log |det dx/dw|, which is log 5 for every negative coordinate.
+        """
+        v = self.w_to_pn(w).double()
+        log_volume = math.log(2 * math.pi) * v.shape[-1] + self.floored.log().sum().to(v)
+        jacobian = (w < 0).sum(-1) * math.log(1 / LEAK)
+        # p(x) = (2 pi)^(-D/2) |C|^(-1/2) exp(-|v|^2 / 2)
+        return (jacobian - (v.square().sum(-1) + log_volume) / 2).to(w)
+
+    def sample(self, n: int, space: Literal["pn", "w"] = "pn", *, seed: int = 0) -> Float[Tensor, "n dim"]:
+        """n codes of W, (n, D) float32: "pn" draws v ~ N(0, I) in PN, "w" from the normal fitted to W itself,
+        which puts mass where the mapping network puts none (II2S, section 3)."""
+        eps = torch.randn(n, len(self.mean), generator=stream(seed, f"sample {space}"), dtype=torch.float64)
+        if space == "pn":
+            return self.pn_to_w(eps).float()
+        if space == "w":
+            eigenvalues, eigenvectors = torch.linalg.eigh(self.w_covariance)
+            return (self.w_mean + eps * eigenvalues.clamp(min=0).sqrt() @ eigenvectors.T).float()
+        raise ValueError(f"space is 'pn' or 'w', not {space!r}")
+
     def check(self, G: nn.Module) -> None:
         """Raises ``ValueError`` if these are the statistics of another generator than ``G``."""
         if (found := fingerprint(G)) != self.fingerprint:
@@ -134,6 +163,10 @@ def measure_statistics(
     w_mean, w_covariance = w_moments.result()
     if not torch.isfinite(covariance).all():
         raise ValueError("the mapping network gives codes that are not finite")
+    constant = (covariance.diagonal() <= 1e-12 * covariance.diagonal().max()).nonzero().flatten().tolist()
+    if constant:
+        raise ValueError(f"{len(constant)} of {G.w_dim} dimensions are constant, first number {constant[0]}: "
+                         "the mapping network lost them, PN is not defined")  # fmt: skip
     eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
     return Statistics(
         mean=mean,
@@ -175,3 +208,53 @@ def statistics_for(G: nn.Module) -> Statistics:
         if file.endswith(".statistics.safetensors") and entry.get("fingerprint") == mark:
             return Statistics.from_tensors(*read_weights(file))
     return measure_statistics(G, n=max(100_000, 4 * G.w_dim))
+
+
+def style_layers(G: Generator, *, torgb: bool = True) -> list[StyleLayer]:
+    """The layers whose styles make up S, one a code of W+: every convolution and, as LSAP's public code counts,
+    the last toRGB. ``torgb=False`` leaves the L - 1 convolutions, for which Property 3.1 is proved."""
+    convolutions = [layer for layer in G.style_layers if layer.kind == "conv"]
+    return convolutions + [G.style_layers[-1]] * torgb
+
+
+def w_to_s(w_plus: Float[Tensor, "n layers dim"], G: Generator, *, torgb: bool = True) -> list[Float[Tensor, "n _"]]:
+    """W+ to S: s_l = A_l w_l + b_l, (N, C_l) a layer, in the order of ``style_layers``. LSAP, section 3.3."""
+    wanted = {layer.name for layer in style_layers(G, torgb=torgb)}
+    return [s for layer, s in zip(G.style_layers, G.styles(w_plus), strict=True) if layer.name in wanted]
+
+
+def s_to_w(styles: Styles, G: Generator) -> Float[Tensor, "n layers dim"]:
+    """S to W+ by least squares: of all codes with these styles the nearest to the mean of W.
+
+    The inverse of ``w_to_s`` where a layer has at least D channels. A narrower layer does not see all of its
+    code, so there only the styles come back; a wider one reaches only a D-dimensional part of its styles. The
+    code of a left-out toRGB is the mean.
+    """
+    layers = style_layers(G, torgb=len(styles) == G.num_ws)
+    got, wanted = [s.shape[-1] for s in styles], [layer.channels for layer in layers]
+    if got != wanted:
+        raise ValueError(f"styles have widths {got}; wanted are {wanted}, or without the last")
+    w_plus = G.w_avg.repeat(len(styles[0]), G.num_ws, 1)
+    for layer, s in zip(layers, styles, strict=True):
+        affine = G.get_submodule(layer.name).affine
+        A = (affine.weight * affine.weight_gain).double()
+        rest = (s - affine(G.w_avg)).double()
+        w_plus[:, layer.w_index] += (rest @ torch.linalg.pinv(A).T).to(w_plus)
+    return w_plus
+
+
+def s_to_sn(styles: Styles) -> list[Float[Tensor, "n _"]]:
+    """S to S^N: s_l / |s_l|, the direction of every layer's style. LSAP, Eq. 2.
+
+    Demodulation undoes any factor a > 0 on a convolution's style, so the picture does not change
+    (Property 3.1); a factor a < 0 turns the features' sign, and toRGB, which does not demodulate, keeps any.
+    """
+    norms = [s.norm(dim=-1, keepdim=True) for s in styles]
+    if not all(bool((r > 0).all()) for r in norms):
+        raise ValueError("a style of length 0 has no direction")
+    return [s / r for s, r in zip(styles, norms, strict=True)]
+
+
+def sn_to_s(directions: Styles, norms: Sequence[Float[Tensor, " n"]]) -> list[Float[Tensor, "n _"]]:
+    """S^N to S: |s_l| s^N_l. The lengths, (N,) a layer, are what S^N forgets, so they must be given."""
+    return [r[:, None] * s for s, r in zip(directions, norms, strict=True)]

@@ -5,7 +5,19 @@ import pytest
 import torch
 
 from latentlab.priors import mahalanobis
-from latentlab.spaces import Statistics, fingerprint, measure_statistics, p_to_w, statistics_for, w_to_p
+from latentlab.spaces import (
+    Statistics,
+    fingerprint,
+    measure_statistics,
+    p_to_w,
+    s_to_sn,
+    s_to_w,
+    sn_to_s,
+    statistics_for,
+    style_layers,
+    w_to_p,
+    w_to_s,
+)
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 
 CONFIG = GeneratorConfig(16, 12, 10, 2, (16, 16, 8))
@@ -102,3 +114,96 @@ def test_too_few_codes(G):
 
 def test_without_shipped_statistics_they_are_measured(G):
     assert statistics_for(G).n == 100_000
+
+
+def test_log_density_equals_scipy_and_integrates_the_change_of_variables(G, statistics):
+    from scipy.stats import multivariate_normal
+
+    w = codes(G, 20).double()
+    covariance = statistics.eigenvectors @ statistics.floored.diag() @ statistics.eigenvectors.T
+    normal = multivariate_normal(statistics.mean.numpy(), covariance.numpy())
+    jacobian = torch.func.vmap(torch.func.jacrev(w_to_p))(w).det().log()
+    expected = torch.from_numpy(normal.logpdf(w_to_p(w).numpy())) + jacobian
+    torch.testing.assert_close(statistics.log_density(w), expected, atol=1e-5, rtol=1e-5)
+    assert statistics.log_density(G.broadcast(w)).shape == (20, G.num_ws)
+
+
+def test_samplers_follow_what_they_are_fitted_to(G, statistics, unchecked):
+    v = statistics.w_to_pn(statistics.sample(40_000, "pn", seed=1).double())
+    torch.testing.assert_close(v.T.cov(), torch.eye(G.w_dim, dtype=v.dtype), atol=0.05, rtol=0)
+    w = statistics.sample(40_000, "w", seed=1).double()
+    scale = statistics.w_covariance.diagonal().sqrt()
+    assert ((w.mean(0) - statistics.w_mean).abs() < 0.03 * scale).all()
+    torch.testing.assert_close(w.T.cov() / scale.outer(scale), statistics.w_covariance / scale.outer(scale),
+                               atol=0.03, rtol=0)  # fmt: skip
+    assert torch.equal(statistics.sample(5, seed=2), statistics.sample(5, seed=2))
+    assert not torch.equal(statistics.sample(5, seed=2), statistics.sample(5, seed=3))
+    with pytest.raises(ValueError, match="'pn' or 'w'"):
+        statistics.sample(5, "p")
+
+
+def test_a_constant_dimension_is_refused():
+    G = Generator(CONFIG, seed=3).requires_grad_(False)
+    G.mapping.layers[-1].weight[4] = 0
+    with pytest.raises(ValueError, match="1 of 10 dimensions are constant, first number 4"):
+        measure_statistics(G, 1_000)
+
+
+def test_s_has_a_style_for_every_code(G):
+    layers = style_layers(G)
+    assert [layer.w_index for layer in layers] == list(range(G.num_ws))
+    assert [layer.kind for layer in layers] == ["conv"] * (G.num_ws - 1) + ["torgb"]
+    w_plus = G.broadcast(codes(G, 3))
+    styles = w_to_s(w_plus, G)
+    assert [tuple(s.shape) for s in styles] == [(3, layer.channels) for layer in layers]
+    assert len(w_to_s(w_plus, G, torgb=False)) == G.num_ws - 1
+    for layer, s in zip(layers, styles, strict=True):  # s = A w + b, by its definition
+        affine = G.get_submodule(layer.name).affine
+        A = affine.weight / G.w_dim**0.5
+        torch.testing.assert_close(s, w_plus[:, layer.w_index] @ A.T + affine.bias)
+
+
+def test_s_round_trips_where_it_can(G):
+    w_plus = codes(G, 3 * G.num_ws).view(3, G.num_ws, -1)
+    styles = w_to_s(w_plus, G)
+    back = s_to_w(styles, G)
+    wide = [layer.channels >= G.w_dim for layer in style_layers(G)]
+    assert any(wide) and not all(wide)
+    torch.testing.assert_close(back[:, wide], w_plus[:, wide], atol=1e-4, rtol=1e-4)
+    narrow = [not w for w in wide]
+    assert (back[:, narrow] - w_plus[:, narrow]).abs().max() > 0.1, "a narrow layer cannot see all of its code"
+    for again, s in zip(w_to_s(back, G), styles, strict=True):
+        torch.testing.assert_close(again, s, atol=1e-4, rtol=1e-4)
+    partial = s_to_w(styles[:-1], G)
+    assert torch.equal(partial[:, -1], G.w_avg.expand(3, -1))
+    with pytest.raises(ValueError, match="wanted are"):
+        s_to_w(styles[::-1], G)
+
+
+def test_sn_is_the_direction_and_comes_back_with_the_length(G):
+    styles = w_to_s(G.broadcast(codes(G, 3)), G)
+    directions = s_to_sn(styles)
+    for d, s in zip(directions, styles, strict=True):
+        torch.testing.assert_close(d.norm(dim=1), torch.ones(3))
+        torch.testing.assert_close(torch.cosine_similarity(d, s), torch.ones(3))
+    back = sn_to_s(directions, [s.norm(dim=1) for s in styles])
+    torch.testing.assert_close(back, styles)
+    with pytest.raises(ValueError, match="length 0"):
+        s_to_sn([torch.zeros(1, 4)])
+
+
+def test_a_positive_factor_on_a_convolutions_style_changes_nothing(G):
+    """LSAP, Property 3.1, and its two limits."""
+    styles = [s.double() for s in G.styles(G.broadcast(codes(G, 3)))]
+    exact = Generator(CONFIG, seed=3).double().requires_grad_(False)
+    image = exact.synthesis(None, styles=styles)
+
+    def change(index: int, factor: float) -> float:
+        scaled = [s * factor if i == index else s for i, s in enumerate(styles)]
+        return float((exact.synthesis(None, styles=scaled) - image).abs().max())
+
+    for i, layer in enumerate(G.style_layers):
+        if layer.kind == "conv":
+            assert change(i, 3.0) < 1e-6 < 1e-2 < change(i, -1.0), layer
+        else:
+            assert change(i, 3.0) > 1e-2, layer
