@@ -30,6 +30,12 @@ def test_seconds_are_the_median_after_a_warm_up(monkeypatch):
     assert len(runs) == 4
 
 
+def test_statistics_stand_beside_scikit_learn():
+    rows = {what: value for what, value, _ in benchmark._statistics(20_000)}
+    assert list(rows)[4:] == ["IncrementalPCA, 20,000 codes / ours", "IncrementalPCA, memory / ours"]
+    assert all(value > 0 for value in rows.values())
+
+
 @pytest.mark.slow
 def test_speed_meets_its_marks():
     """Half of what two quiet cores reach, so that a busy machine passes and a slow path does not."""
@@ -37,4 +43,5 @@ def test_speed_meets_its_marks():
     cores = min(torch.get_num_threads(), 2)
     assert rows["renderer, 64 px"] > 150 * cores / 2
     assert rows["training faces-64"] > 20 * cores / 2
+    assert rows["statistics, 1,000,000 codes"] < 60 and not rows["statistics, memory"] > 1_000
     assert rows["ii2s, one face, 500 steps"] < 30

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from latentlab.priors import mahalanobis
+from latentlab.seeds import stream
 from latentlab.spaces import (
     Statistics,
     fingerprint,
@@ -45,8 +46,6 @@ def test_leaky_relu_is_undone(G):
 
 def test_streamed_moments_equal_numpy(G):
     ours = measure_statistics(G, 3_000, batch_size=700, seed=5)
-    from latentlab.seeds import stream
-
     draw = stream(5, "statistics")
     z = torch.cat([torch.randn(min(700, 3_000 - s), G.z_dim, generator=draw) for s in range(0, 3_000, 700)])
     x = w_to_p(G.mapping(z)).double().numpy()
@@ -56,6 +55,18 @@ def test_streamed_moments_equal_numpy(G):
     w = p_to_w(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(ours.w_covariance.numpy(), np.cov(w.T), rtol=1e-5, atol=1e-8)
     assert ours.w_std == pytest.approx(np.sqrt(((w - w.mean(0)) ** 2).sum(1).mean()), rel=1e-3)
+
+
+def test_principal_axes_equal_incremental_pca(G):
+    """The route of the public II2S code, which divides by the root of what scikit-learn explains."""
+    from sklearn.decomposition import IncrementalPCA
+
+    ours = measure_statistics(G, 5_000, batch_size=5_000, seed=5)
+    x = w_to_p(G.mapping(torch.randn(5_000, G.z_dim, generator=stream(5, "statistics")))).double().numpy()
+    theirs = IncrementalPCA(G.w_dim, batch_size=500).fit(x)
+    np.testing.assert_allclose(ours.eigenvalues.numpy(), theirs.explained_variance_, rtol=1e-3, atol=1e-8)
+    cosines = (torch.from_numpy(theirs.components_).to(ours.mean) @ ours.eigenvectors).abs()
+    torch.testing.assert_close(cosines[:4, :4], torch.eye(4).to(cosines), atol=0.05, rtol=0)
 
 
 def test_pn_is_white(G, statistics):

@@ -251,6 +251,8 @@ def train_generator(
     bar = tqdm(total=images, initial=training.images, unit="img", unit_scale=True, disable=not fabric.is_global_zero)
     with deferred_interrupt() as interrupted, bar, log:
         stop = False
+        if training.images >= images:
+            bar.write(f"{training.images} images were seen already, {images} are asked for: nothing to do")
         while training.images < images and not stop:
             before = training.images
             start = before + fabric.global_rank * training.share
