@@ -152,7 +152,7 @@ def measure_statistics(
     if n < 2 * G.w_dim:
         raise ValueError(f"{n} codes cannot give a covariance in {G.w_dim} dimensions: take {2 * G.w_dim} or more")
     # Moments about a fixed point near the mean keep float64 exact where the variance is small.
-    p_moments, w_moments = _Moments(w_to_p(G.w_avg)), _Moments(G.w_avg)
+    p_moments, w_moments = Moments(w_to_p(G.w_avg)), Moments(G.w_avg)
     draw = stream(seed, "statistics")
     for start in tqdm(range(0, n, batch_size), desc="codes", leave=False, disable=n <= 100_000):
         z = torch.randn(min(batch_size, n - start), G.z_dim, generator=draw).to(G.w_avg.device)
@@ -180,7 +180,7 @@ def measure_statistics(
     )
 
 
-class _Moments:
+class Moments:
     """First and second moments of a stream of vectors, exact in float64."""
 
     def __init__(self, origin: Float[Tensor, " dim"]) -> None:

@@ -1,0 +1,137 @@
+"""What an edit is worth, against the rendered truth or by what a network reads."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from latentlab.metrics.fidelity import Images, check
+
+Mask = Float[Tensor, "n 1 h w"]
+
+
+def edit_gain(
+    inversion: Images, edit: Images, truth: Images, edited_truth: Images, mask: Mask | None = None
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """How much of the true edit happened, and how much else: gain and residual, (N,) each.
+
+    With D = edit - inversion and D* = edited truth - truth, the gain is <D, D*> / |D*|^2 (1: the whole
+    edit, 0: none) and the residual |D - gain D*| / |D*| (0: nothing but the edit). Comparing changes
+    instead of pictures, a perfect reconstruction that edits nothing gains 0.
+
+    mask: share of each pixel that counts, 0..1: of what should change, or one minus it. The gain is NaN where
+    the truth changes nothing within it; the residual stays relative to |D*| of the whole picture.
+
+    >>> x, y = torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2)
+    >>> edit_gain(x, x, x, y), edit_gain(x, y, x, y)
+    ((tensor([0.]), tensor([0.])), (tensor([1.]), tensor([0.])))
+    """
+    check("images", inversion, edit, truth, edited_truth)
+    weight = torch.ones_like(truth[:, :1]) if mask is None else mask
+    if weight.shape != truth[:, :1].shape or not bool(((weight >= 0) & (weight <= 1)).all()):
+        raise ValueError(f"a mask of {tuple(truth[:, :1].shape)} in 0..1 is wanted, not of {tuple(weight.shape)}")
+    d, d_true = edit - inversion, edited_truth - truth
+    gain = (weight * d * d_true).sum((1, 2, 3)) / (weight * d_true.square()).sum((1, 2, 3))
+    rest = d - gain.nan_to_num(0.0).view(-1, 1, 1, 1) * d_true
+    return gain, (weight * rest.square()).sum((1, 2, 3)).sqrt() / _size(d_true)
+
+
+def _size(d_true: Images) -> Float[Tensor, " n"]:
+    size = d_true.flatten(1).norm(dim=1)
+    if not bool((size > 0).all()):
+        raise ValueError("the edited truth equals the truth: there is no edit to measure")
+    return size
+
+
+def edit_distance(edit: Images, truth: Images, edited_truth: Images) -> Float[Tensor, " n"]:
+    """|edit - edited truth| / |edited truth - truth|, (N,): 0 is the truth, 1 as far off as the untouched truth.
+
+    A yardstick beside the gain, not a score: it is mostly reconstruction error. A perfect picture without any
+    edit has 1, a good edit of a coarse picture often more, now and then more than if it were left unedited.
+
+    >>> x = torch.zeros(1, 3, 2, 2)
+    >>> edit_distance(x + 0.5, x, x + 1)
+    tensor([0.5000])
+    """
+    check("images", edit, truth, edited_truth)
+    return (edit - edited_truth).flatten(1).norm(dim=1) / _size(edited_truth - truth)
+
+
+def yardsticks(
+    inversion: Images, edit: Images, oracle: Images, truth: Images, edited_truth: Images, mask: Mask | None = None
+) -> dict[str, dict[str, Float[Tensor, " n"]]]:
+    """Gain, residual and distance of an edit, of no edit, and of the oracle: the same method inverting the truth.
+
+    The oracle's gain says how much of an edit the method's pictures can show at all: of a smile, a few pixels
+    wide, a slight blur costs a good part.
+
+    >>> x = torch.zeros(1, 3, 2, 2)
+    >>> {name: row["gain"].item() for name, row in yardsticks(x, x + 0.5, x + 1, x, x + 1).items()}
+    {'edit': 0.5, 'no edit': 0.0, 'oracle': 1.0}
+    """
+    rows = {}
+    for name, picture in {"edit": edit, "no edit": inversion, "oracle": oracle}.items():
+        gain, residual = edit_gain(inversion, picture, truth, edited_truth, mask)
+        rows[name] = dict(gain=gain, residual=residual, distance=edit_distance(picture, truth, edited_truth))
+    return rows
+
+
+def attribute_leakage(
+    before: Float[Tensor, "n k"], after: Float[Tensor, "e n k"], std: Float[Tensor, " k"], targets: Sequence[int]
+) -> Float[Tensor, "e k"]:
+    """Change of every attribute in each edit, relative to that of the edit's target: (E, K), 0 and up, target 1.
+
+    Mean over images of |after - before| / std, the target's put to 1 (attribute dependency, StyleSpace, Wu et al.,
+    2021). Sizes are averaged, not signs, since leaks both ways would cancel. A row is NaN where the target
+    did not change. before, after: what a network reads from N images and their E edits.
+
+    >>> attribute_leakage(torch.zeros(1, 2), torch.tensor([[[2.0, -3.0]]]), torch.tensor([1.0, 3.0]), [0])
+    tensor([[1.0000, 0.5000]])
+    """
+    check("readings", before, *after)
+    if len(targets) != len(after) or std.shape != before.shape[1:] or not bool((std > 0).all()):
+        raise ValueError(f"a target for each edit ({len(after)}) and a std > 0 for each attribute are wanted")
+    change = ((after - before).abs() / std).mean(1)
+    return change / change[range(len(after)), list(targets)][:, None]
+
+
+@torch.no_grad()
+def matched_strength(
+    edit: Callable[[Float[Tensor, " n"]], Float[Tensor, "n 3 _ _"]],
+    read: Callable[[Tensor], Float[Tensor, " n"]],
+    target: Float[Tensor, " n"],
+    *,
+    limit: float,
+    steps: int = 12,
+) -> Float[Tensor, " n"]:
+    """The smallest strength from 0 to ``limit`` (negative, too) at which each edit reads ``target``; NaN: none does.
+
+    edit: strengths (N,) to N images. read: images to the attribute's readings, (N,), which need not rise all the
+    way: the range is scanned in eighths, and the first in which the reading crosses the target is bisected
+    ``steps`` times. A crossing and back within one eighth goes unseen.
+
+    >>> def grey(s):
+    ...     return s.view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+    >>> matched_strength(grey, lambda x: x.mean((1, 2, 3)) ** 2, torch.tensor([4.0, 100.0]), limit=6.0)
+    tensor([2.0000,    nan])
+    """
+    check("targets", target)
+    if not 0 < abs(limit) < torch.inf:
+        raise ValueError(f"limit is finite and not 0, but got {limit}")
+
+    def gap(strengths: Tensor) -> Tensor:
+        readings = read(edit(strengths)).to(target)
+        check("readings", readings, target)
+        return readings - target
+
+    grid = torch.linspace(0, limit, 9).to(target)
+    gaps = torch.stack([gap(s.expand(len(target))) for s in grid])
+    crossed = gaps[:-1].sign() * gaps[1:].sign() <= 0  # (8, N)
+    first = crossed.int().argmax(0)
+    low, high, start = grid[first], grid[first + 1], gaps.gather(0, first[None])[0]
+    for _ in range(steps):
+        middle = (low + high) / 2
+        before = gap(middle) * start > 0  # on the side where the part begins
+        low, high = torch.where(before, middle, low), torch.where(before, high, middle)
+    return torch.where(crossed.any(0), (low + high) / 2, torch.nan)
