@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latentlab import faces, metrics, plots, spaces, widgets
+    from latentlab import claims, faces, metrics, plots, spaces, widgets
     from latentlab.editing.directions import directions_for, find_directions
     from latentlab.formats.models import generator_names, load, load_discriminator
     from latentlab.images import read_image
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = ("faces", "metrics", "plots", "spaces", "widgets")
+_ROOMS = ("claims", "faces", "metrics", "plots", "spaces", "widgets")
 _NAMES = {
     "Direction": "inversion.result",
     "directions_for": "editing.directions",

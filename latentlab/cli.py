@@ -1,4 +1,4 @@
-"""The command line: ``latentlab invert | demo | faces | methods | train | publish | benchmark``."""
+"""The command line: ``latentlab invert | demo | faces | methods | train | publish | claims | benchmark``."""
 
 import argparse
 import math
@@ -33,6 +33,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_publish(commands)
     methods = commands.add_parser("methods", help="list the ways to invert and the factors to edit")
     methods.set_defaults(run=_run_methods)
+    claims = commands.add_parser("claims", help="print the ledger of the papers' claims, or measure it again")
+    claims.add_argument("--full", action="store_true", help="measure at full size, for minutes, and write the ledger")
+    claims.add_argument("--only", nargs="+", default=[], metavar="ID", help="these claims alone, e.g. II2S-1 LSAP-1")
+    claims.add_argument("--ledger", type=Path, help="its file (default: notebooks/claims.json)")
+    claims.set_defaults(run=_run_claims)
     benchmark = commands.add_parser("benchmark", help="speed, samples and inversions in numbers: three tables")
     benchmark.add_argument("--only", choices=("speed", "samples", "inversions"), help="one table instead of all")
     benchmark.add_argument("--out", type=Path, default=Path("out/benchmark"), help="folder of the tables")
@@ -127,8 +132,10 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     what = train.add_subparsers(dest="what", required=True, metavar="what")
     for name, run, help_, default in (
         ("generator", _run_train_generator, "StyleGAN2 on the face world", 1_000_000),
-        ("attributes", _run_train_attributes, "the losses' attribute network and perceptual trunk", 300_000),
-        ("judge", _run_train_judge, "the attribute judge", 300_000),
+        ("attributes", _run_train_network, "the losses' attribute network and perceptual trunk", 300_000),
+        ("judge", _run_train_network, "the attribute judge, whose trunk is the perceptual judge's", 300_000),
+        ("identity", _run_train_network, "the losses' identity embedding", 100_000),
+        ("identity-judge", _run_train_network, "the identity judge", 100_000),
     ):
         parser = what.add_parser(name, help=help_)
         if name == "generator":
@@ -170,18 +177,11 @@ def _run_train_generator(options: argparse.Namespace) -> None:
     print(f"written to {options.out}/; ship it with: latentlab publish {options.out} --name NAME")
 
 
-def _run_train_attributes(options: argparse.Namespace) -> None:
-    from latentlab.recipes import train_attributes
+def _run_train_network(options: argparse.Namespace) -> None:
+    from latentlab.recipes import train_network
 
-    train_attributes(options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
-                     seed=options.seed or 0)  # fmt: skip
-
-
-def _run_train_judge(options: argparse.Namespace) -> None:
-    from latentlab.recipes import train_judge
-
-    train_judge(options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
-                seed=1_000 if options.seed is None else options.seed)  # fmt: skip
+    train_network(options.what, options.out, images=options.images, fabric=_fabric(options),
+                  resume=options.resume, seed=options.seed)  # fmt: skip
 
 
 def _add_publish(commands: argparse._SubParsersAction) -> None:
@@ -208,6 +208,15 @@ def _run_methods(options: argparse.Namespace) -> None:
     for factor in TABLE:
         span = f"{factor.low:g} to {factor.high:g} {factor.unit}"
         print(f"  {factor.name:17}{factor.group:10}{span:22}{factor.description}")
+
+
+def _run_claims(options: argparse.Namespace) -> None:
+    from latentlab import claims
+
+    ids = options.only or list(claims.table(options.ledger)["id"] if not options.full else claims.CLAIMS)
+    for id in ids:
+        found = claims.write([id], options.ledger)[0] if options.full else claims.recorded(id, options.ledger)
+        print(found, end="\n\n", flush=True)
 
 
 def _run_benchmark(options: argparse.Namespace) -> None:
