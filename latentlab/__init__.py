@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latentlab import claims, faces, metrics, plots, spaces, widgets
     from latentlab.editing.directions import directions_for, find_directions
+    from latentlab.editing.mixing import interpolate, mix
     from latentlab.formats.models import generator_names, load, load_discriminator
     from latentlab.images import read_image
     from latentlab.inversion.result import Direction, Inversion
@@ -35,6 +36,8 @@ _NAMES = {
     "load": "formats.models",
     "load_discriminator": "formats.models",
     "read_image": "images",
+    "interpolate": "editing.mixing",
+    "mix": "editing.mixing",
     "Inversion": "inversion.result",
     "load_attribute_judge": "judges.attributes",
     "load_perceptual": "losses.perceptual",

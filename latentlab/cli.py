@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     claims.set_defaults(run=_run_claims)
     benchmark = commands.add_parser("benchmark", help="speed, samples and inversions in numbers: three tables")
     benchmark.add_argument("--only", choices=("speed", "samples", "inversions"), help="one table instead of all")
+    benchmark.add_argument("--method", action="append", default=[], help="inversions: this method; may be repeated")
     benchmark.add_argument("--out", type=Path, default=Path("out/benchmark"), help="folder of the tables")
     benchmark.set_defaults(run=_run_benchmark)
     return parser
@@ -225,7 +226,7 @@ def _run_benchmark(options: argparse.Namespace) -> None:
     tables = {
         "speed": benchmark.measure_speed,
         "samples": benchmark.measure_samples,
-        "inversions": benchmark.measure_inversions,
+        "inversions": lambda: benchmark.measure_inversions(options.method),
     }
     options.out.mkdir(parents=True, exist_ok=True)
     for name in [options.only] if options.only else list(tables):

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.inversion.ii2s import invert_ii2s
+from latentlab.inversion.ii2s import invert_i2s, invert_ii2s, invert_z_plus
+from latentlab.inversion.pulse import invert_pulse
 from latentlab.inversion.result import Inversion
-from latentlab.inversion.sg2_w import invert_sg2_w
+from latentlab.inversion.sg2 import invert_sg2_w, invert_sg2_wplus
 
 if TYPE_CHECKING:
     import pandas
@@ -30,7 +31,11 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("sg2_w", invert_sg2_w, "StyleGAN2 (arXiv 1912.04958), appendix D", "optimiser", "W and noise"),
+        Method("sg2_wplus", invert_sg2_wplus, "StyleGAN2, its projector in W+", "optimiser", "W+ and noise"),
+        Method("i2s", invert_i2s, "I2S (arXiv 1904.03189), as II2S runs it", "optimiser", "W+"),
         Method("ii2s", invert_ii2s, "II2S (arXiv 2012.09036)", "optimiser", "W+"),
+        Method("z_plus", invert_z_plus, "II2S, its ablation of Z+ (Table 7)", "optimiser", "Z+"),
+        Method("pulse", invert_pulse, "PULSE (arXiv 2003.03808)", "optimiser", "W+ spheres and noise"),
     )
 }
 

@@ -22,7 +22,7 @@ def test_renderer_agrees_with_the_cpu():
     torch.testing.assert_close(render(factors.to("cuda")).cpu(), render(factors), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("method", ["sg2_w", "ii2s"])
+@pytest.mark.parametrize("method", list(ll.METHODS))
 def test_inverts(method):
     G = ll.load("faces-64", device="cuda")
     inversion = ll.invert(ll.faces.real_set()[:4].images.to("cuda"), G, method, steps=20)

@@ -1,62 +1,76 @@
-"""Improved I2S (Zhu et al. 2020, arXiv 2012.09036): inversion in W+ held near the mean of PN+."""
+"""Improved I2S (Zhu et al. 2020, arXiv 2012.09036): inversion in W+ held near the mean of PN+; its baseline and Z+."""
 
-import torch
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.inversion.descent import Callback, check_images, descend, shrink
+from latentlab.inversion.objective import Objective
 from latentlab.inversion.result import Inversion
-from latentlab.losses.perceptual import PerceptualDistance, load_perceptual
 from latentlab.priors import mahalanobis
-from latentlab.spaces import Statistics, statistics_for
+
+REDUCTION = {"code": "mean", "paper": "sum"}
 
 
 def invert_ii2s(
     images: Float[Tensor, "n 3 r r"],
     G: nn.Module,
     *,
-    statistics: Statistics | None = None,
-    perceptual: PerceptualDistance | None = None,
+    variant: str = "code",
+    space: str = "W+",
     lambda_: float = 0.005,
     steps: int = 1300,
     learning_rate: float = 0.01,
     seed: int = 0,
-    callback: Callback | None = None,
+    **common: Any,
 ) -> Inversion:
     """Inverts images into W+ with the Mahalanobis regulariser of PN+ (II2S, Eq. 8).
 
-    images: (N, 3, R, R) in [-1, 1]; each is inverted as if alone. statistics, perceptual: the
-    generator's and the shipped ones unless given. ``lambda_`` weighs the squared PN+ norm in the mean
-    over layers and dimensions, as the public code has it (there 0.001; the paper recommends 0.005);
-    0 is I2S with these settings. Noise is the generator's constant noise, where the public code draws
-    it anew at every step. ``seed`` is accepted as every method does; nothing here is random.
-    Trace: "mse", "perceptual", "prior" (mean squared PN+ norm), "loss".
+    images: (N, 3, R, R) in [-1, 1]; each is inverted as if alone. ``lambda_`` weighs the squared PN+ norm:
+    its mean over layers and dimensions (``variant="code"``, 0.001 there; the paper recommends 0.005) or, as
+    Eq. 8 writes it, the sum ("paper": L x D times stronger). 0 is I2S. The public code draws noise anew at
+    every step; here it is constant. ``space="Z+"`` searches one z a layer instead, from a single z drawn
+    from ``seed``, which nothing else needs. common: condition, initial, ... of ``Objective``.
+    Trace: "mse", "perceptual", "prior" (squared PN+ norm), "loss".
     """
-    check_images(images, G)
-    if lambda_ < 0:
+    if variant not in REDUCTION or space not in ("W+", "Z+"):
+        raise ValueError(f"variant is 'code' or 'paper', space 'W+' or 'Z+'; got {variant!r} and {space!r}")
+    if not lambda_ >= 0:
         raise ValueError(f"lambda_ is {lambda_}; 0 or more is wanted")
-    statistics = statistics or statistics_for(G)
-    statistics.check(G)
-    perceptual = (perceptual or load_perceptual()).to(images.device)
-    target = perceptual.features(shrink(images))
-    w_plus = G.broadcast(statistics.w_mean.to(images).repeat(len(images), 1)).clone().requires_grad_(True)
+    objective = Objective(images, G, **common)
+    x = (objective.start() if space == "W+" else _draw_z(objective, seed)).requires_grad_(True)
+
+    def codes() -> Tensor:
+        return x if space == "W+" else G.mapping(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
     def terms(step: int) -> dict[str, Tensor]:
-        image = G.synthesis(w_plus, noise="const")
-        now = {
-            "mse": (image - images).square().mean((1, 2, 3)),
-            "perceptual": perceptual.between(perceptual.features(shrink(image)), target),
-            "prior": mahalanobis(w_plus, statistics),
-        }
+        w_plus = codes()
+        now = objective.compare(G.synthesis(w_plus, noise="const"))
+        now["prior"] = mahalanobis(w_plus, objective.statistics, reduction=REDUCTION[variant])
         # Eq. 8: L = L_MSE + L_LPIPS + lambda |v|^2, all weights but lambda 1
         return now | {"loss": now["mse"] + now["perceptual"] + lambda_ * now["prior"]}
 
-    descent = descend(
-        terms, [w_plus], steps=steps, learning_rate=learning_rate, callback=callback, description="ii2s"
-    )
-    latent = w_plus.detach()
-    with torch.no_grad():
-        image = G.synthesis(latent, noise="const")
-    knobs = {"lambda_": lambda_, "steps": descent.steps, "learning_rate": learning_rate, "seed": seed}
-    found = (latent, image, G, "ii2s", descent.trace, descent.seconds)
-    return Inversion(*found, knobs=knobs, interrupted=descent.interrupted)
+    name = "z_plus" if space == "Z+" else "ii2s" if lambda_ > 0 else "i2s"
+    knobs = {"variant": variant, "lambda_": lambda_, "learning_rate": learning_rate, "seed": seed}
+    return objective.minimize(name, terms, [x], codes, knobs=knobs, steps=steps, learning_rate=learning_rate)
+
+
+def _draw_z(objective: Objective, seed: int) -> Float[Tensor, "n layers dim"]:
+    if objective.initial is not None:
+        raise ValueError("initial holds codes of W+, which have no z: a search in Z+ cannot start from them")
+    (z,) = objective.draw(seed, "z_plus start", (1, objective.G.z_dim))
+    return z.repeat(1, objective.G.num_ws, 1)
+
+
+def invert_i2s(images: Float[Tensor, "n 3 r r"], G: nn.Module, **knobs: Any) -> Inversion:
+    """Inverts images into W+ unregularised: I2S as II2S' paper compares with, lambda 0; knobs: ``invert_ii2s``'s.
+
+    The original (Abdal et al. 2019, arXiv 1904.03189) ran 5000 steps of Adam at 0.01 from the mean of W in
+    StyleGAN, with four layers of VGG16 at 256 px where II2S has LPIPS.
+    """
+    return invert_ii2s(images, G, lambda_=0.0, **knobs)
+
+
+def invert_z_plus(images: Float[Tensor, "n 3 r r"], G: nn.Module, **knobs: Any) -> Inversion:
+    """II2S with one z a layer, w_l = mapping(z_l) (its Table 7), codes returned in W+; knobs: ``invert_ii2s``'s."""
+    return invert_ii2s(images, G, space="Z+", **knobs)

@@ -1,0 +1,77 @@
+"""Interpolation and style mixing: what lies at the ends, in the middle and in which layers."""
+
+import pytest
+import torch
+
+from latentlab.editing.mixing import interpolate, mix
+from latentlab.formats.models import load
+from latentlab.spaces import statistics_for
+
+
+@pytest.fixture(scope="module")
+def G():
+    return load("faces-64")
+
+
+@pytest.fixture(scope="module")
+def statistics(G):
+    return statistics_for(G)
+
+
+@pytest.fixture(scope="module")
+def codes(G) -> tuple[torch.Tensor, torch.Tensor]:
+    z = torch.randn(4, G.z_dim, generator=torch.Generator().manual_seed(2))
+    a, b = G.broadcast(G.mapping(z)).double().split(2)
+    return a.clone(), b.clone()
+
+
+@pytest.mark.parametrize("space", ["W+", "PN+"])
+def test_ends_are_the_codes(codes, statistics, space):
+    a, b = codes
+    knobs = {"space": space, "statistics": statistics if space == "PN+" else None}
+    torch.testing.assert_close(interpolate(a, b, 0, **knobs), a)
+    torch.testing.assert_close(interpolate(a, b, 1, **knobs), b)
+    both = interpolate(a, b, torch.tensor([0.0, 1.0]), **knobs)
+    torch.testing.assert_close(both, torch.stack([a[0], b[1]]))
+
+
+def test_middle_is_straight_in_its_space(codes, statistics):
+    a, b = codes
+    in_w, in_pn = interpolate(a, b, 0.5), interpolate(a, b, 0.5, space="PN+", statistics=statistics)
+    torch.testing.assert_close(in_w, (a + b) / 2)
+    torch.testing.assert_close(statistics.w_to_pn(in_pn), (statistics.w_to_pn(a) + statistics.w_to_pn(b)) / 2)
+    assert (in_w - in_pn).norm() > 0.01 * in_w.norm()
+
+
+def test_mixing_takes_layers_of_the_other(G, codes):
+    a, b = codes
+    mixed = mix(a, b, range(4, 6))
+    assert torch.equal(mixed[:, 4:6], b[:, 4:6]) and torch.equal(mixed[:, :4], a[:, :4])
+    assert torch.equal(mixed[:, 6:], a[:, 6:]) and torch.equal(mix(a, b, slice(None)), b)
+    half = interpolate(a, b, 0.5, layers=[0])
+    torch.testing.assert_close(half[:, 0], (a + b)[:, 0] / 2)
+    assert torch.equal(half[:, 1:], a[:, 1:])
+
+
+def test_fine_layers_change_the_colour_and_keep_the_shape(G, codes):
+    """A mix in the last layers correlates with a's picture once each image's colours are taken out."""
+    a, b = (c.float() for c in codes)
+    fine = G.synthesis(mix(a, b, slice(7, None)))
+    edges = [G.synthesis(c).mean(1).diff(dim=-1).flatten(1) for c in (a, b)]
+    own, other = (torch.cosine_similarity(fine.mean(1).diff(dim=-1).flatten(1), e).mean() for e in edges)
+    assert own > other + 0.2
+
+
+def test_bad_input(unchecked, codes, statistics):
+    a, b = codes
+    with pytest.raises(ValueError, match="wanted are two"):
+        interpolate(a, b[:1], 0.5)
+    for knobs in ({"space": "Z"}, {"space": "PN+"}, {"space": "W+", "statistics": statistics}):
+        with pytest.raises(ValueError, match="space is"):
+            interpolate(a, b, 0.5, **knobs)
+    for t in (float("nan"), torch.zeros(3)):
+        with pytest.raises(ValueError, match="finite number"):
+            interpolate(a, b, t)
+    for layers in ([10], [], slice(3, 3), [-1]):
+        with pytest.raises(ValueError, match="at least one of 0 to 9"):
+            mix(a, b, layers)
