@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from latentlab import claims, faces, metrics, plots, spaces, widgets
     from latentlab.editing.directions import directions_for, find_directions
     from latentlab.editing.mixing import interpolate, mix
+    from latentlab.evaluation import evaluate, summarize
     from latentlab.formats.models import generator_names, load, load_discriminator
     from latentlab.images import read_image
     from latentlab.inversion.result import Direction, Inversion
     from latentlab.judges.attributes import load_attribute_judge
+    from latentlab.judges.identity import load_identity_judge
+    from latentlab.judges.perceptual import load_perceptual_judge
+    from latentlab.losses.identity import load_identity
     from latentlab.losses.perceptual import load_perceptual
     from latentlab.registry import METHODS, invert, methods
     from latentlab.spaces import measure_statistics, statistics_for
@@ -32,6 +36,8 @@ _NAMES = {
     "Direction": "inversion.result",
     "directions_for": "editing.directions",
     "find_directions": "editing.directions",
+    "evaluate": "evaluation",
+    "summarize": "evaluation",
     "generator_names": "formats.models",
     "load": "formats.models",
     "load_discriminator": "formats.models",
@@ -40,6 +46,9 @@ _NAMES = {
     "mix": "editing.mixing",
     "Inversion": "inversion.result",
     "load_attribute_judge": "judges.attributes",
+    "load_identity_judge": "judges.identity",
+    "load_perceptual_judge": "judges.perceptual",
+    "load_identity": "losses.identity",
     "load_perceptual": "losses.perceptual",
     "METHODS": "registry",
     "invert": "registry",

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,26 @@ from latentlab import weights
 from latentlab.checkpoints import load_checkpoint
 from latentlab.editing.directions import directions_to_tensors, find_directions
 from latentlab.faces import NAMES, render, sample_factors
-from latentlab.judges.attributes import FILE as JUDGE_FILE
-from latentlab.judges.attributes import AttributeJudge
-from latentlab.losses.attributes import FILE as LOSSES_FILE
+from latentlab.judges import attributes as judge_attributes
+from latentlab.judges import identity as judge_identity
+from latentlab.judges import perceptual as judge_perceptual
+from latentlab.judges.identity import verification
+from latentlab.losses import attributes, identity
 from latentlab.losses.attributes import AttributeNetwork, load_attributes
 from latentlab.losses.perceptual import PerceptualDistance
-from latentlab.regression import fit_factors, read_factors
+from latentlab.regression import fit_factors, fit_identity, in_other_states, read_factors
 from latentlab.spaces import fingerprint, measure_statistics
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 from latentlab.stylegan.training import PRESETS, GeneratorTraining, train_generator
 
-# Seeds of the renders each network sees; a judge shares none with what it judges.
-LOSSES_SEED, JUDGES_SEED = 100, 1_000
+# How each network is built, and the seed of the renders it sees: a judge shares none with what it judges.
+NETWORKS = {
+    "attributes": (lambda: AttributeNetwork(list(NAMES)), 100),
+    "judge": (lambda: judge_attributes.AttributeJudge(list(NAMES)), 1_000),
+    "identity": (identity.build_identity, 200),
+    "identity-judge": (judge_identity.build_identity_judge, 2_000),
+}
+PEOPLE, HELD_OUT = 2_048, 1_000  # that an identity network learns to tell apart, and is measured on
 
 
 def train_faces(
@@ -57,18 +66,37 @@ def train_faces(
     return train_generator(config, faces, out, images=images, fabric=fabric, resume=resume, initial=initial)
 
 
-def train_attributes(out: Path, *, images: int, fabric, resume: bool = False, seed: int = LOSSES_SEED) -> nn.Module:
-    """Trains the losses' attribute network, whose stages are the perceptual trunk."""
-    _describe(out, "attributes", seed, {"images": images})
-    network = _seeded(seed, lambda: AttributeNetwork(list(NAMES)))
-    return fit_factors(network, out, images=images, seed=seed, fabric=fabric, resume=resume)
+def train_network(
+    kind: str, out: Path, *, images: int, fabric, resume: bool = False, seed: int | None = None
+) -> nn.Module:
+    """Trains one of ``NETWORKS``: the attribute readers by regression, the identity embeddings by ArcFace."""
+    build, usual = NETWORKS[kind]
+    seed = usual if seed is None else seed
+    start = {"identity": attributes.FILE, "identity-judge": judge_attributes.FILE}.get(kind)
+    _describe(out, kind, seed, {"images": images, "start_from": weights.read_manifest().get(start)})
+    how = {"images": images, "seed": seed, "fabric": fabric, "resume": resume}
+    if not kind.startswith("identity"):
+        return fit_factors(_seeded(seed, build), out, **how)
+    network = _seeded(seed, build)
+    return fit_identity(network, _seeded(seed, lambda: _margin_loss(network, seed)), out, **how)
 
 
-def train_judge(out: Path, *, images: int, fabric, resume: bool = False, seed: int = JUDGES_SEED) -> nn.Module:
-    """Trains the attribute judge: another architecture, other renders."""
-    _describe(out, "judge", seed, {"images": images})
-    network = _seeded(seed, lambda: AttributeJudge(list(NAMES)))
-    return fit_factors(network, out, images=images, seed=seed, fabric=fabric, resume=resume)
+def _margin_loss(network: nn.Module, seed: int) -> nn.Module:
+    """ArcFace with a class for each of ``PEOPLE``, gentler than the paper's (scale 64, margin 28.6 degrees),
+    since a person is seen some twenty times only.
+
+    The centres of the classes start at a face of each person: from random ones most of the time would go
+    into finding them.
+    """
+    try:
+        from pytorch_metric_learning.losses import ArcFaceLoss
+    except ImportError as error:
+        raise ValueError("the margin loss needs a package more: pip install pytorch-metric-learning") from error
+    loss = ArcFaceLoss(PEOPLE, identity.DIMENSIONS, margin=20, scale=24)
+    faces = render(sample_factors(PEOPLE, seed=seed)).split(128)
+    with torch.no_grad():
+        loss.W.copy_(torch.cat([network.train()(part) for part in faces]).T / 10)
+    return loss
 
 
 def publish_run(
@@ -88,24 +116,42 @@ def publish_run(
     folder = folder or weights.FOLDER
     if kind == "generator":
         return _publish_generator(name, state, described, folder, codes, samples)
-    if kind == "attributes":
-        return _publish_attributes(state, described, folder)
-    judge = AttributeJudge(list(NAMES))
-    judge.load_state_dict(state["network"])
-    return [weights.publish(JUDGE_FILE, judge.state_dict(), {"config": judge.config}, described, folder=folder)]
+    return _publish_network(kind, state, described, folder)
 
 
-def _publish_attributes(state: dict, described: dict, folder: Path) -> list[Path]:
-    trunk = AttributeNetwork(list(NAMES))
-    trunk.load_state_dict(state["network"])
-    distance = PerceptualDistance(trunk).eval()
+def _publish_network(kind: str, state: dict, described: dict, folder: Path) -> list[Path]:
+    network = NETWORKS[kind][0]()
+    # What is measured below must belong to the weights as shipped, so they are rounded first.
+    network.load_state_dict({k: v.half().to(v.dtype) for k, v in state["network"].items()})
+    network.requires_grad_(False).eval()
+    publish = partial(weights.publish, provenance=described, folder=folder)
+    if kind.startswith("identity"):
+        distance = identity.IdentityDistance(network)
+        described["held_out"] = _verify(distance, described["seed"])
+        file = identity.FILE if kind == "identity" else judge_identity.FILE
+        return [publish(file, distance.state_dict(), {})]
+    distance = PerceptualDistance(network)
     distance.calibrate(render(sample_factors(512, seed=described["seed"], start=10**7)))
-    return [weights.publish(LOSSES_FILE, distance.state_dict(), {"config": trunk.config}, described, folder=folder)]
+    if kind == "attributes":
+        return [publish(attributes.FILE, distance.state_dict(), {"config": network.config})]
+    return [
+        publish(judge_attributes.FILE, network.state_dict(), {"config": network.config}),
+        publish(judge_perceptual.FILE, {"scales": distance.scales}, {}, half=False),
+    ]
 
 
-def _publish_generator(
-    name: str, state: dict, described: dict, folder: Path, codes: int, samples: int
-) -> list[Path]:
+@torch.no_grad()
+def _verify(distance: nn.Module, seed: int) -> dict[str, float]:
+    """Verification among people that were not learned, each seen in two states and scenes."""
+    who = sample_factors(HELD_OUT, seed=seed, start=10**7)
+    views = [render(in_other_states(who, seed, start)).split(250) for start in (2 * 10**7, 3 * 10**7)]
+    a, b = (torch.cat([distance.features(part) for part in view]) for view in views)
+    pairs, same = 1 - a @ b.T, torch.eye(HELD_OUT, dtype=torch.bool)
+    auc, eer = verification(pairs[same], pairs[~same])
+    return {"people": HELD_OUT, "auc": auc, "equal_error_rate": eer}
+
+
+def _publish_generator(name: str, state: dict, described: dict, folder: Path, codes: int, samples: int) -> list[Path]:
     config = GeneratorConfig.from_dict(state["config"]["generator"])
     described["images"] = state["progress"][1]
     G = Generator(config)

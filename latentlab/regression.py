@@ -1,5 +1,6 @@
-"""How networks learn to read the factors of a face: the one recipe for the losses' and the judges'."""
+"""How networks learn to read the factors of a face, and whose it is: the one recipe for the losses' and the judges'."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from latentlab.faces import TABLE, Factors, render, sample_factors
 from latentlab.seeds import stream
 
 BINARY = torch.tensor([factor.kind == "binary" for factor in TABLE])
+IDENTITY = torch.tensor([factor.group == "identity" for factor in TABLE])
 
 
 @torch.no_grad()
@@ -36,30 +38,94 @@ def fit_factors(
     seed: int = 0,
     fabric,
     resume: bool = False,
-    checkpoint_every: int = 20_000,
 ) -> nn.Module:
-    """Trains ``network`` to read every factor of rendered faces, each face seen once.
+    """Trains ``network`` to read every factor of rendered faces, each face seen once; see ``fit``.
 
-    Squared error on standardised factors, cross-entropy on binary ones, Adam with a one-cycle schedule,
-    bfloat16 autocast; images are blurred, noised and recoloured at random, since the generator's are
-    never as crisp as a render. Resumes bit for bit from ``out/checkpoint.pt``; Ctrl-C keeps what there is.
+    Squared error on standardised factors, cross-entropy on binary ones.
+    """
+    network = _standardise(network, seed)
+
+    def loss_at(step: int) -> Tensor:
+        factors = sample_factors(batch_size, seed=seed, start=step * batch_size).to(fabric.device)
+        values = _look(network, factors, stream(seed, "augmentation", step, device=fabric.device), fabric)
+        return factor_loss(network, values, factors).mean()
+
+    fit({"network": network}, loss_at, out, images, batch_size, learning_rate, fabric=fabric, resume=resume)
+    return network.eval()
+
+
+def fit_identity(
+    network: nn.Module,
+    head: nn.Module,
+    out: str | Path,
+    *,
+    images: int = 300_000,
+    batch_size: int = 64,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+    fabric,
+    resume: bool = False,
+) -> nn.Module:
+    """Trains ``network`` to tell ``head.num_classes`` people apart, whatever their state and scene; see ``fit``.
+
+    ``head`` is the margin loss over embeddings (N, D) and labels (N,), a class centre a person: it is
+    training state and is not needed afterwards.
+    """
+    people = sample_factors(head.num_classes, seed=seed)
+
+    def loss_at(step: int) -> Tensor:
+        who = torch.randint(len(people), (batch_size,), generator=stream(seed, "people", step))
+        factors = in_other_states(people[who], seed, len(people) + step * batch_size).to(fabric.device)
+        embeddings = _look(network, factors, stream(seed, "augmentation", step, device=fabric.device), fabric)
+        return head(embeddings, who.to(fabric.device))
+
+    parts = {"network": network, "head": head}
+    fit(parts, loss_at, out, images, batch_size, learning_rate, fabric=fabric, resume=resume)
+    return network.eval()
+
+
+def in_other_states(people: Factors, seed: int, start: int = 0) -> Factors:
+    """The same people with the state and scene of the faces ``start .. start + len(people) - 1`` of a seed."""
+    others = sample_factors(len(people), seed=seed, start=start)
+    return Factors(torch.where(IDENTITY, people.values, others.values))
+
+
+def _look(network: nn.Module, factors: Factors, draw: torch.Generator, fabric) -> Tensor:
+    with fabric.autocast():
+        return network(augment(render(factors), draw)).float()
+
+
+def fit(
+    parts: dict[str, nn.Module],
+    loss_at: Callable[[int], Tensor],
+    out: str | Path,
+    images: int,
+    batch_size: int,
+    learning_rate: float,
+    *,
+    fabric,
+    resume: bool,
+    checkpoint_every: int = 20_000,
+) -> None:
+    """Minimises ``loss_at(step)`` over all ``parts``: Adam with a one-cycle schedule, bfloat16 autocast.
+
+    The pictures are blurred, noised and recoloured at random, since the generator's are never as crisp as
+    a render. Resumes bit for bit from ``out/checkpoint.pt``; Ctrl-C keeps what there is.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    network = _standardise(network, seed).to(fabric.device, memory_format=torch.channels_last).train()
+    for part in parts.values():
+        part.to(fabric.device, memory_format=torch.channels_last).train()
     steps = images // batch_size
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
+    weights = [weight for part in parts.values() for weight in part.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
-    parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
-    first = _resume(parts, out / "checkpoint.pt") if resume else 0
+    state = parts | {"optimizer": optimizer, "schedule": schedule}
+    first = _resume(state, out / "checkpoint.pt") if resume else 0
     bar = tqdm(total=images, initial=first * batch_size, unit="img", unit_scale=True, desc=out.name)
     with deferred_interrupt() as interrupted, bar:
         for step in range(first, steps):
-            factors = sample_factors(batch_size, seed=seed, start=step * batch_size).to(fabric.device)
-            draw = stream(seed, "augmentation", step, device=fabric.device)
-            with fabric.autocast():
-                values = network(augment(render(factors), draw))
-            loss = factor_loss(network, values.float(), factors).mean()
+            loss = loss_at(step)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)
             optimizer.step()
@@ -69,11 +135,10 @@ def fit_factors(
                 bar.set_postfix(loss=f"{float(loss.detach()):.4f}")
             last = interrupted.is_set() or step + 1 == steps
             if last or (step + 1) % (checkpoint_every // batch_size) == 0:
-                saved = {name: part.state_dict() for name, part in parts.items()}
+                saved = {name: part.state_dict() for name, part in state.items()}
                 save_checkpoint(saved | {"step": step + 1}, out / "checkpoint.pt")
             if last:
                 break
-    return network.eval()
 
 
 def _standardise(network: nn.Module, seed: int) -> nn.Module:

@@ -1,18 +1,23 @@
 """Recipes: a network learns to read, resumes bit for bit, and a run becomes weights that load."""
 
 import json
+import os
+import signal
+import sys
 
 import pytest
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from latentlab import recipes, weights
 from latentlab.cli import main
 from latentlab.faces import NAMES, sample_factors
 from latentlab.formats import models
 from latentlab.judges.attributes import AttributeJudge
+from latentlab.judges.identity import load_identity_judge
 from latentlab.losses.attributes import AttributeNetwork
-from latentlab.regression import factor_loss, fit_factors
+from latentlab.regression import factor_loss, fit_factors, fit_identity
 from latentlab.spaces import Statistics, fingerprint
 
 
@@ -25,6 +30,21 @@ def network() -> AttributeNetwork:
     return recipes._seeded(0, lambda: AttributeNetwork(list(NAMES), (8, 8, 8)))
 
 
+class Softmax(nn.Module):
+    """What the margin loss is to a training: a loss with a centre for each person. Its call ``stop`` interrupts."""
+
+    def __init__(self, stop: int = -1) -> None:
+        super().__init__()
+        self.num_classes, self.stop = 16, stop
+        self.centres = recipes._seeded(1, lambda: nn.Linear(len(NAMES), self.num_classes))
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        self.stop -= 1
+        if self.stop == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return nn.functional.cross_entropy(self.centres(embeddings), labels)
+
+
 def test_reading_resumes_bit_for_bit(tmp_path, fabric, monkeypatch):
     whole = fit_factors(network(), tmp_path / "whole", images=64, batch_size=8, fabric=fabric)
     stop = {"at": 4}
@@ -33,9 +53,6 @@ def test_reading_resumes_bit_for_bit(tmp_path, fabric, monkeypatch):
     def interrupting(*arguments):
         stop["at"] -= 1
         if stop["at"] == 0:
-            import os
-            import signal
-
             os.kill(os.getpid(), signal.SIGINT)
         return real_loss(*arguments)
 
@@ -45,6 +62,36 @@ def test_reading_resumes_bit_for_bit(tmp_path, fabric, monkeypatch):
     parts = fit_factors(network(), tmp_path / "parts", images=64, batch_size=8, fabric=fabric, resume=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, parts.state_dict()[name]), name
+
+
+def test_identity_resumes_bit_for_bit(tmp_path, fabric):
+    how = {"images": 64, "batch_size": 8, "fabric": fabric}
+    whole = fit_identity(network(), Softmax(), tmp_path / "whole", **how)
+    first = fit_identity(network(), Softmax(stop=4), tmp_path / "parts", **how)
+    parts = fit_identity(network(), Softmax(), tmp_path / "parts", **how, resume=True)
+    assert not torch.equal(first.head[-1].weight, whole.head[-1].weight)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, parts.state_dict()[name]), name
+
+
+def test_a_run_becomes_an_identity(tmp_path, fabric, monkeypatch):
+    """train with the margin loss and publish: what is shipped is the distance alone, and its accuracy is told."""
+    pytest.importorskip("pytorch_metric_learning")
+    monkeypatch.setattr(recipes, "PEOPLE", 128)
+    monkeypatch.setattr(recipes, "HELD_OUT", 50)
+    recipes.train_network("identity-judge", tmp_path / "run", images=64, fabric=fabric)
+    recipes.publish_run(tmp_path / "run", "x", tmp_path / "weights")
+    entry = weights.read_manifest(tmp_path / "weights")["judges.identity.safetensors"]
+    assert entry["seed"] == 2_000 and 0.6 < entry["held_out"]["auc"] <= 1
+    tensors, _ = weights.read_weights("judges.identity.safetensors", tmp_path / "weights")
+    assert tensors.keys() == load_identity_judge().state_dict().keys()
+
+
+def test_the_margin_loss_says_what_it_needs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pytorch_metric_learning.losses", None)
+    command = ["train", "identity", "--out", str(tmp_path), "--images", "64", "--accelerator", "cpu"]
+    assert main(command) == 2
+    assert "pip install pytorch-metric-learning" in capsys.readouterr().err
 
 
 def test_reading_is_learned(tmp_path, fabric):

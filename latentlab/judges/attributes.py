@@ -33,11 +33,15 @@ class AttributeJudge(nn.Module):
         """The arguments that build this network again."""
         return {"names": self.names, "widths": list(self.widths)}
 
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        x = self.stem(images)
+    def features(self, images: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+        """The output of the stem and of every block, (N, C, H, W) each, finest first."""
+        maps = [self.stem(images)]
         for block in self.blocks:
-            x = block(x)
-        return self.head(F.adaptive_avg_pool2d(F.silu(x), 4).flatten(1))
+            maps.append(block(maps[-1]))
+        return maps
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+        return self.head(F.adaptive_avg_pool2d(F.silu(self.features(images)[-1]), 4).flatten(1))
 
 
 class _Residual(nn.Module):

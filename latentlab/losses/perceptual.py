@@ -5,10 +5,13 @@ random faces score 0.6 on average (LPIPS' own scale for unrelated photographs), 
 lambdas meaningful at 64 px.
 """
 
+from pathlib import Path
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from latentlab.formats.official import load_official
 from latentlab.losses.attributes import FILE, AttributeNetwork
 from latentlab.weights import read_weights
 
@@ -21,10 +24,11 @@ class PerceptualDistance(nn.Module):
     """d(a, b) = sum_l scale_l mean_hw sum_c (f_l(a) - f_l(b))^2 over unit feature vectors f (LPIPS, Eq. 1).
 
     Images (N, 3, H, W) in [-1, 1] of any size from 32 px; 0 for equal images, about 0.6 for two random
-    faces. ``features`` of a fixed image can be computed once and compared with ``between``.
+    faces. ``trunk`` has ``features``, finest first, and their ``widths``. ``features`` of a fixed image can
+    be computed once and compared with ``between``.
     """
 
-    def __init__(self, trunk: AttributeNetwork) -> None:
+    def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
         self.trunk = trunk
         self.register_buffer("scales", torch.ones(len(trunk.widths)))
@@ -50,8 +54,22 @@ class PerceptualDistance(nn.Module):
         self.scales.copy_(MEAN_OF_RANDOM_PAIRS / len(layers) / torch.stack(layers))
 
 
-def load_perceptual(*, device: torch.device | str = "cpu") -> PerceptualDistance:
-    """The shipped perceptual distance, frozen."""
+class _Lpips(PerceptualDistance):
+    """LPIPS itself: its authors' weight for every channel, learned from people's judgements."""
+
+    def features(self, images: Float[Tensor, "n 3 h w"]) -> Features:
+        return [f * w.sqrt() for f, w in zip(super().features(images), self.trunk.channel_weights, strict=True)]
+
+
+def load_perceptual(
+    backbone: str = "faces", path: str | Path | None = None, *, device: torch.device | str = "cpu"
+) -> PerceptualDistance:
+    """The shipped perceptual distance, frozen; or LPIPS with ``backbone`` "alex" or "vgg" from a file.
+
+    ``path`` is torchvision's weights of that backbone: see ``latentlab.formats.official``.
+    """
+    if backbone != "faces":
+        return _Lpips(load_official(backbone, path)).to(device)
     tensors, metadata = read_weights(FILE)
     distance = PerceptualDistance(AttributeNetwork(**metadata["config"]))
     distance.load_state_dict(tensors)
