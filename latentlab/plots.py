@@ -1,16 +1,21 @@
 """Figures: every function draws on what it is given and returns the Figure or Axes."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from math import tau
+from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from latentlab.images import to_uint8
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+FRAME = 0.18, 0.79  # where the axes of ``density`` begin, from the left and from below, and how long they are
 
 
 def show(
@@ -70,3 +75,96 @@ def trace(values: Mapping[str, Float[Tensor, "steps n"]], *, ax: "Axes | None" =
     ax.legend(frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def ellipses(
+    mean: Float[Tensor, " 2"], covariance: Float[Tensor, "2 2"], *, radii: Sequence[float], ax: "Axes", **style: Any
+) -> "Axes":
+    """Where a normal distribution in the plane has one density: curves at Mahalanobis distances ``radii``.
+
+    Within radius r lie 1 - exp(-r^2 / 2) of its points. ``style`` goes to the lines.
+    """
+    eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
+    angle = torch.linspace(0, tau, 100).to(eigenvalues)
+    circle = eigenvectors @ (eigenvalues.sqrt()[:, None] * torch.stack([angle.cos(), angle.sin()]))
+    for radius in radii:
+        ax.plot(*(mean[:, None] + radius * circle), **style)
+    return ax
+
+
+def density(points: Float[Tensor, "n 2"], labels: Sequence[str], *, reach: float = 5.0) -> Float[Tensor, "1 3 512 512"]:
+    """A histogram of points in the plane within ``reach`` of 0, dark is dense (logarithmic).
+
+    A picture in [-1, 1] with axes at a known place, ``FRAME``, so that one can click and draw in it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.2, 3.2), dpi=160)
+    ax = figure.add_axes((FRAME[0], FRAME[0], FRAME[1], FRAME[1]))
+    ax.hist2d(*points.T.numpy(), bins=61, range=[(-reach, reach)] * 2, cmap="Blues", norm="log")
+    ax.set(xlabel=labels[0], ylabel=labels[1])
+    (canvas := FigureCanvasAgg(figure)).draw()
+    pixels = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8).view(512, 512, 4)
+    return pixels[None, :, :, :3].permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def bars(summary: "pandas.DataFrame", measures: Sequence[str], *, size: float = 2.6) -> "Figure":
+    """Means of ``summarize`` with their intervals, a panel a measure, a bar a method; "NaN" where values are
+    missing, with their share."""
+    import matplotlib.pyplot as plt
+
+    methods = list(dict.fromkeys(summary["method"]))
+    height = 0.8 + 0.3 * len(methods)
+    figure, axes = plt.subplots(
+        1, len(measures), figsize=(size * len(measures), height), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, measure in zip(axes[0], measures, strict=True):
+        rows = _of(summary, measure).reindex(methods)
+        errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
+        ax.barh(methods, rows["mean"], xerr=errors, color="lightsteelblue", error_kw={"capsize": 3, "lw": 1})
+        for place, (method, share) in enumerate(rows["missing"].items()):
+            if share > 0:
+                where = 0.0 if rows["mean"].isna()[method] else rows["mean"][method]
+                ax.text(where, place, f" {share:.0%} NaN", fontsize=7, va="bottom")
+        ax.axvline(0, color="k", lw=0.6)
+        ax.set_title(measure, fontsize=9)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0][0].invert_yaxis()
+    return figure
+
+
+def plane(
+    summary: "pandas.DataFrame", distortion: str, editability: str, *, oracle: str = "", ax: "Axes | None" = None
+) -> "Axes":
+    """The distortion-editability plane: a point a method, its intervals both ways, no edit as the line at 0.
+
+    oracle: measure of the same unit as ``editability``, drawn as a hollow mark above or below the point: what is
+    left to gain at that distortion.
+    """
+    import matplotlib.pyplot as plt
+
+    ax = ax or plt.subplots(figsize=(4.6, 3.6), layout="constrained")[1]
+    across, up = _of(summary, distortion), _of(summary, editability)
+    for i, method in enumerate(up.index):
+        x, y, style = across.loc[method], up.loc[method], {"color": f"C{i}", "lw": 1}
+        ax.plot(x["mean"], y["mean"], "o", label=method, **style)
+        ax.plot([x["low"], x["high"]], [y["mean"]] * 2, **style)
+        ax.plot([x["mean"]] * 2, [y["low"], y["high"]], **style)
+        if oracle:
+            best = _of(summary, oracle)["mean"][method]
+            ax.plot([x["mean"]] * 2, [y["mean"], best], ":", **style)
+            ax.plot(x["mean"], best, "o", mfc="white", **style)
+    ax.axhline(0, color="k", lw=0.6, ls="--", label="no edit")
+    ax.set(xlabel=distortion, ylabel=editability)
+    ax.legend(frameon=False, fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _of(summary: "pandas.DataFrame", measure: str) -> "pandas.DataFrame":
+    rows = summary[summary["measure"] == measure].set_index("method")
+    if not len(rows):
+        known = ", ".join(dict.fromkeys(summary["measure"]))
+        raise ValueError(f"no measure {measure!r} in this summary; there are: {known}")
+    return rows
