@@ -10,11 +10,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentlab.checkpoints import load_checkpoint
+from latentlab.formats.ir_se50 import ArcFace
 
 # name -> the package that brings its architecture, the address of its weights, and what the face world has instead
 OFFICIAL: dict[str, tuple[str, str, str]] = {
     "alex": ("lpips", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", "load_perceptual_judge()"),
     "vgg": ("lpips", "https://download.pytorch.org/models/vgg16-397923af.pth", "load_perceptual_judge()"),
+    "arcface": (
+        "torch",
+        "https://drive.google.com/file/d/1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn/view",
+        "load_identity_judge()",
+    ),
     "moco": (
         "torchvision",
         "https://dl.fbaipublicfiles.com/moco/moco_checkpoints/moco_v2_800ep/moco_v2_800ep_pretrain.pth.tar",
@@ -31,14 +37,14 @@ OFFICIAL: dict[str, tuple[str, str, str]] = {
 def load_official(name: str, path: str | Path | None) -> nn.Module:
     """One of ``OFFICIAL``, frozen, from its weights at ``path``, for images (N, 3, H, W) in [-1, 1].
 
-    "moco" (ResNet-50, MoCo v2) and "inception" (of the FID) map them to (N, 2048); "alex" and "vgg" are
-    LPIPS' trunks with ``features`` and the ``channel_weights`` of each layer. A package or a file that is
-    missing raises ``ValueError``, which says how to get it and what works without.
+    "arcface" (IR-SE-50) maps them to (N, 512), "moco" (ResNet-50, MoCo v2) and "inception" (of the FID) to
+    (N, 2048); "alex" and "vgg" are LPIPS' trunks with ``features`` and the ``channel_weights`` of each layer.
+    A package or a file that is missing raises ``ValueError``, which says how to get it and what works without.
     """
     if name not in OFFICIAL:
         raise ValueError(f"unknown backbone {name!r}; known are: faces, {', '.join(OFFICIAL)}")
     package, url, instead = OFFICIAL[name]
-    advice = f"get it once with `curl -LO {url}` and pass path=...; without it, use the face world's own: {instead}"
+    advice = f"download it once from {url} and pass path=...; without it, use the face world's own: {instead}"
     if path is None or not Path(path).is_file():
         raise ValueError(f"{name} needs its weights, and there is no file {path}: {advice}")
     state = load_checkpoint(path)  # runs no code of the file, whoever made it
@@ -56,6 +62,10 @@ def _build(name: str, module: Any, state: dict, path: str) -> nn.Module:
     if name == "inception":
         extractor = import_module("torch_fidelity.feature_extractor_inceptionv3").FeatureExtractorInceptionV3
         return _Inception(extractor("inception", ["2048"], feature_extractor_weights_path=path))
+    if name == "arcface":
+        network = ArcFace()
+        network.load_state_dict(state)
+        return network
     if name == "moco":
         network = module.models.resnet50(weights=None)
         network.fc = nn.Identity()

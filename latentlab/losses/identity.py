@@ -64,7 +64,8 @@ def build_identity() -> nn.Module:
 def load_identity(
     backbone: str = "faces", path: str | Path | None = None, *, device: torch.device | str = "cpu"
 ) -> IdentityDistance:
-    """The shipped identity distance of the losses, frozen; or with ``backbone`` "moco" MoCo's from a file."""
+    """The shipped identity distance of the losses, frozen; or with ``backbone`` "arcface" or "moco"
+    that of the papers, from a file."""
     if backbone != "faces":
         return IdentityDistance(load_official(backbone, path), None).to(device)
     distance = IdentityDistance(as_embedding(AttributeNetwork(AXES)))

@@ -99,7 +99,7 @@ def test_lpips_equals_its_package(tmp_path):
 
 @pytest.mark.parametrize("name, package", [("alex", "lpips"), ("moco", "torchvision"), ("inception", "torch-fidelity")])
 def test_what_is_missing_is_told(name, package, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="no file nowhere.pth: get it once with `curl -LO https://.*judge"):
+    with pytest.raises(ValueError, match="no file nowhere.pth: download it once from https://.*judge"):
         load_official(name, "nowhere.pth")
     torch.save({}, tmp_path / "weights.pth")
     monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)
