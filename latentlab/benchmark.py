@@ -13,7 +13,11 @@ import torch
 from latentlab.faces import NAMES, FaceSet, real_set, render, sample_factors
 from latentlab.formats.models import load
 from latentlab.judges.attributes import load_attribute_judge
+from latentlab.judges.identity import load_identity_judge
+from latentlab.judges.perceptual import load_perceptual_judge
 from latentlab.losses.attributes import load_attributes
+from latentlab.losses.identity import load_identity
+from latentlab.losses.perceptual import load_perceptual
 from latentlab.metrics import kolmogorov_smirnov, psnr
 from latentlab.priors import mahalanobis
 from latentlab.registry import METHODS, invert
@@ -27,10 +31,10 @@ if TYPE_CHECKING:
 
 
 def measure_speed(device: torch.device | str = "cpu") -> "pandas.DataFrame":
-    """Images/s of renderer and training, seconds of the statistics and of each inversion (500 steps)."""
+    """Images/s of renderer, training and networks, seconds of the statistics and of each inversion (500 steps)."""
     import pandas
 
-    rows = [_renderer(device), _training(), *_statistics(), *_inversions(device)]
+    rows = [_renderer(device), _training(), *_statistics(), *_networks(device), *_inversions(device)]
     table = pandas.DataFrame(rows, columns=["what", "value", "unit"])
     table["threads"], table["device"] = torch.get_num_threads(), str(device)
     return table
@@ -104,6 +108,20 @@ def _memory(mark: str) -> float:
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(mark)), float("nan"))
+
+
+def _networks(device: torch.device | str) -> list[tuple[str, float, str]]:
+    faces = render(sample_factors(256, seed=0)).to(device)
+    networks = {
+        "losses, attributes": load_attributes(device=device),
+        "losses, identity": load_identity(device=device).features,
+        "losses, perceptual": load_perceptual(device=device).features,
+        "judges, attributes": load_attribute_judge(device=device),
+        "judges, identity": load_identity_judge(device=device).features,
+        "judges, perceptual": load_perceptual_judge(device=device).features,
+    }
+    with torch.inference_mode():
+        return [(k, round(256 / _seconds(lambda n=n: n(faces)), 1), "images/s") for k, n in networks.items()]
 
 
 def _inversions(device: torch.device | str) -> list[tuple[str, float, str]]:
