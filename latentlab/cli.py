@@ -38,8 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--only", nargs="+", default=[], metavar="ID", help="these claims alone, e.g. II2S-1 LSAP-1")
     claims.add_argument("--ledger", type=Path, help="its file (default: notebooks/claims.json)")
     claims.set_defaults(run=_run_claims)
-    benchmark = commands.add_parser("benchmark", help="speed, samples and inversions in numbers: three tables")
-    benchmark.add_argument("--only", choices=("speed", "samples", "inversions"), help="one table instead of all")
+    benchmark = commands.add_parser("benchmark", help="speed, networks, samples and inversions in numbers")
+    tables = ("speed", "networks", "samples", "inversions")
+    benchmark.add_argument("--only", choices=tables, help="one table instead of all")
     benchmark.add_argument("--method", action="append", default=[], help="inversions: this method; may be repeated")
     benchmark.add_argument("--out", type=Path, default=Path("out/benchmark"), help="folder of the tables")
     benchmark.set_defaults(run=_run_benchmark)
@@ -225,6 +226,7 @@ def _run_benchmark(options: argparse.Namespace) -> None:
 
     tables = {
         "speed": benchmark.measure_speed,
+        "networks": benchmark.measure_networks,
         "samples": benchmark.measure_samples,
         "inversions": lambda: benchmark.measure_inversions(options.method),
     }

@@ -30,6 +30,14 @@ def test_seconds_are_the_median_after_a_warm_up(monkeypatch):
     assert len(runs) == 4
 
 
+def test_networks_are_measured_beside_pixels():
+    table = benchmark.measure_networks(people=12).set_index(["measure", "faces"])
+    auc = table.loc["AUC"]
+    assert (auc.loc["any state and light", ["losses", "judges"]] > auc.loc["any state and light", "pixels"]).all()
+    assert (table.loc["R2"][["losses", "judges"]] > 0.5).all().all()
+    assert table.loc[("2AFC", "one factor moved, noise")].between(0.6, 1).all()
+
+
 def test_statistics_stand_beside_scikit_learn():
     rows = {what: value for what, value, _ in benchmark._statistics(20_000)}
     assert list(rows)[4:] == ["IncrementalPCA, 20,000 codes / ours", "IncrementalPCA, memory / ours"]
