@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from latentlab.editing.directions import directions_for
-from latentlab.faces import TABLE, FaceSet, real_set
+from latentlab.evaluation import true_edit
+from latentlab.faces import FaceSet, real_set
 from latentlab.formats.models import load
 from latentlab.images import find_images, read_image, tile
 from latentlab.inversion.result import Direction, Inversion
@@ -246,11 +247,3 @@ def plain_faces(n: int) -> FaceSet:
     free = (factors["glasses"] == 0) & (factors["age"] < 0.5) & (factors["yaw"].abs() < 15)
     free &= (factors["smile"] > -0.4) & (factors["smile"] < 0.4)
     return clean[torch.nonzero(free)[:n, 0]]
-
-
-def true_edit(faces: FaceSet, direction: Direction, strength: float) -> FaceSet:
-    """The same faces rendered with the factor really changed by as much as the edit asks for."""
-    binary = next(f.kind == "binary" for f in TABLE if f.name == direction.name)
-    if binary:
-        return faces.with_factors(**{direction.name: float(strength > 0)})
-    return faces.truth(**{direction.name: strength * direction.std})

@@ -123,12 +123,11 @@ def bars(summary: "pandas.DataFrame", measures: Sequence[str], *, size: float = 
         rows = _of(summary, measure).reindex(methods)
         errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
         ax.barh(methods, rows["mean"], xerr=errors, color="lightsteelblue", error_kw={"capsize": 3, "lw": 1})
-        for place, (method, share) in enumerate(rows["missing"].items()):
+        for place, share in enumerate(rows["missing"]):
             if share > 0:
-                where = 0.0 if rows["mean"].isna()[method] else rows["mean"][method]
-                ax.text(where, place, f" {share:.0%} NaN", fontsize=7, va="bottom")
+                ax.text(0, place, f" {share:.0%} NaN", fontsize=7, va="center")
         ax.axvline(0, color="k", lw=0.6)
-        ax.set_title(measure, fontsize=9)
+        ax.set_title(measure.replace(" (", "\n("), fontsize=9)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0][0].invert_yaxis()
     return figure
