@@ -37,7 +37,7 @@ def _sheet(rows: Sequence[Tensor], captions: Sequence[Sequence[str]], labels: Se
     import matplotlib.pyplot as plt
 
     columns = max(len(row) for row in rows)
-    heights = [size + 0.25 * bool(c) for c in captions]
+    heights = [size + 0.2 * max((title.count("\n") + 1.25 for title in c), default=0) for c in captions]
     figure, axes = plt.subplots(
         len(rows), columns, figsize=(columns * size + 1.2 * any(labels), sum(heights)), squeeze=False,
         layout="constrained",
@@ -45,7 +45,7 @@ def _sheet(rows: Sequence[Tensor], captions: Sequence[Sequence[str]], labels: Se
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
     for cells, row, titles, label in zip(axes, rows, captions, labels, strict=True):
         for ax in cells:
-            ax.set(xticks=[], yticks=[])
+            ax.set(xticks=[], yticks=[], anchor="S")  # whatever height is left over belongs to the titles
             ax.spines[:].set_visible(False)
         for ax, pixels in zip(cells, to_uint8(row), strict=False):
             ax.imshow(pixels, interpolation="lanczos")
