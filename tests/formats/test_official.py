@@ -114,3 +114,26 @@ def test_wrong_files_and_names_are_refused(tmp_path, monkeypatch):
         load_official("vgg", tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="unknown backbone 'resnet'; known are: faces, alex"):
         load_perceptual("resnet")
+
+
+def test_inception_sees_bytes_and_gives_its_features(tmp_path, monkeypatch):
+    class Extractor(nn.Module):
+        """As torch-fidelity's: reads its weights itself, takes uint8, gives a tuple."""
+
+        def __init__(self, name: str, features: list[str], feature_extractor_weights_path: str) -> None:
+            super().__init__()
+            assert (name, features) == ("inception", ["2048"])
+            self.register_buffer("weight", torch.load(feature_extractor_weights_path, weights_only=True)["weight"])
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+            assert x.dtype == torch.uint8
+            return (x.float().mean((2, 3)) @ self.weight,)
+
+    room = SimpleNamespace(FeatureExtractorInceptionV3=Extractor)
+    monkeypatch.setitem(sys.modules, "torch_fidelity", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", room)
+    weight = torch.randn(3, 5, generator=stream(2, "weights"))
+    torch.save({"weight": weight}, tmp_path / "inception.pth")
+    grey = torch.tensor([-1.0, 0.0, 1.0, 2.0]).view(4, 1, 1, 1).expand(4, 3, 8, 8)
+    levels = torch.tensor([0.0, 128.0, 255.0, 255.0])[:, None].expand(4, 3)  # 127.5 rounds to even; 2 is clipped
+    torch.testing.assert_close(load_official("inception", tmp_path / "inception.pth")(grey), levels @ weight)
