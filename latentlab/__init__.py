@@ -2,7 +2,7 @@
 
     import latentlab as ll
     G = ll.load("faces-64")
-    x = ll.faces.real_set()[:4]
+    x = ll.faces.real_set().clean[:4]
     inv = ll.invert(x.images, G, method="ii2s", steps=500)
     older = inv.edit(ll.directions_for(G)["age"], 2)
 

@@ -130,9 +130,11 @@ def henze_zirkler(x: Samples) -> TestResult:
     Large HZ rejects, every alternative for n large enough; of normal samples log HZ is about normal with the
     moments they give. Takes time n^2 d and little memory.
 
-    Trap: D_ij grows as 2 d. In high dimensions a sample sees none but itself, HZ = 1, and the textbook's p is
-    0.5 for any cloud (II2S: n = 1000, d = 512). The limit needs pairs near enough to count; of normal samples
-    these are (sum k)^2 / sum k^2 = n (n - 1) / 2 ((1 + 4 b^2) / (1 + 2 b^2)^2)^(d/2), k the kernel of D_ij.
+    Trap: D_ij grows as 2 d. In high dimensions a sample sees none but itself, and all else drowns in that 1: by
+    the plain float64 formula HZ = 1, spread 0 and p = NaN for any cloud (II2S: n = 1000, d = 512).
+    ``textbook_p`` is reckoned with HZ - 1: 0.5 there for independent coordinates whatever they are, 0 for tails
+    that all share. The limit needs pairs near enough to count; of normal samples these are
+    (sum k)^2 / sum k^2 = n (n - 1) / 2 ((1 + 4 b^2) / (1 + 2 b^2)^2)^(d/2), k the kernel of D_ij.
     Below 50 the answer is "not informative": above d = 39 for n = 1000, above d = 22 for n = 200.
     """
     z = _whitened(x)

@@ -10,7 +10,8 @@ from latentlab import claims
 from latentlab.claims import latent_spaces
 from latentlab.claims.finding import Finding, verdict
 from latentlab.cli import main
-from latentlab.spaces import p_to_w, statistics_for
+from latentlab.formats.models import load
+from latentlab.spaces import fingerprint, p_to_w, statistics_for
 from latentlab.stylegan import ops
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 
@@ -171,3 +172,8 @@ def test_the_command_measures_and_writes(monkeypatch, capsys, tmp_path):
     assert "partly reproduced" in capsys.readouterr().out
     provenance = claims.recorded("LSAP-1", tmp_path / "l.json").provenance
     assert provenance["command"] == "latentlab claims --full --only LSAP-1"
+
+
+def test_the_ledger_belongs_to_the_shipped_generator():
+    mark = fingerprint(load("faces-64"))
+    assert {claims.recorded(id).provenance["fingerprint"] for id in claims.table()["id"]} == {mark}

@@ -149,7 +149,7 @@ def test_each_view_hides_something():
 
 @pytest.mark.parametrize("family", ["normal", "uniform", "t3"])
 def test_henze_zirkler_is_silent_where_it_is_blind(family: str):
-    """The trap: the textbook's p is 0.5 for anything, the paper's n and d, and calls Student's t normal."""
+    """The trap: the textbook's p is 0.5 for independent coordinates, whatever they are, at the paper's n and d."""
     found = henze_zirkler(sample(family, 1000, 512))
     assert found.textbook_p == pytest.approx(0.5) and found.statistic == pytest.approx(1)
     assert found.p_value is None and not found.informative and not found.rejects()

@@ -87,8 +87,8 @@ def _judge_normality(f: Finding) -> tuple[str, str]:
     """A test speaks if it rejects most clouds (lower end over 1/2), and counts if it rejects at most a fifth of
     normal ones."""
     blind = f.controls["t3_henze_zirkler_512"] < 0.5 < f.controls["normal_mardia_kurtosis_512"]
-    remark = ("With n = 1000 in d = 512, the paper's case, Henze-Zirkler calls Student's t normal, and by the textbook "
-              "Mardia's kurtosis rejects a normal") * blind  # fmt: skip
+    remark = ("With n = 1000 in d = 512, the paper's case, Henze-Zirkler does not see heavy tails of independent "
+              "coordinates (Student's t), and by the textbook Mardia's kurtosis rejects a normal") * blind  # fmt: skip
     level = {f"{name} keeps its level": f.controls[f"normal_{name}"] <= 0.2 for name in TESTS}
     return verdict({f"{name} rejects P": f.intervals[name][0] > 0.5 for name in TESTS}, level, remark)
 
