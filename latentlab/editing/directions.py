@@ -24,11 +24,11 @@ def find_directions(
 ) -> dict[str, Direction]:
     """Linear regression of what ``read`` sees on w, over ``n`` samples of ``G`` (constant noise, psi 1).
 
-    With y = A^T w + c the regression of all (standardised) attributes together and Sigma the covariance
-    of W, the directions are D = (A^T Sigma A)^-1 A^T Sigma, one a row: of all steps that change
-    attribute k by one standard deviation and no other attribute, as far as a linear map can tell, the
-    shortest one in units of how W varies. (Regressing w on y instead would shrink the step of every
-    attribute by how badly w predicts it.)
+    Two regressions, attributes y standardised: w on all of y together, B = Cov(y)^-1 Cov(y, w), whose rows
+    move one attribute while the others stay, and y on w, A = Cov(w)^-1 Cov(w, y), which tells how far. Since a
+    step of B falls short by how badly w predicts y, row k is divided by (B A)_kk: the direction moves
+    attribute k by one standard deviation. (Forcing all others to stay exactly, (A^T Cov(w) A)^-1 A^T Cov(w),
+    does so with steps many times as long, out of where the generator has codes: age and grey hair go together.)
     """
     if n <= G.w_dim or len(names) > G.w_dim:
         raise ValueError(f"{n} samples of W in {G.w_dim} dimensions cannot tell {len(names)} attributes apart")
@@ -46,9 +46,8 @@ def find_directions(
         raise ValueError(f"the samples do not vary in {', '.join(constant)}: no direction can be found")
     y = (y - y.mean(0)) / std
     w = w - w.mean(0)
-    A = torch.linalg.lstsq(w, y).solution
-    sigma = w.T @ w / (n - 1)
-    rows = torch.linalg.solve(A.T @ sigma @ A, A.T @ sigma).float()
+    A, B = torch.linalg.lstsq(w, y).solution, torch.linalg.lstsq(y, w).solution
+    rows = (B / (B @ A).diagonal()[:, None]).float()
     return {k: Direction(k, d, float(s)) for k, d, s in zip(names, rows, std, strict=True)}
 
 
