@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from latentlab.plots import ellipses
+from latentlab.plots import ellipses, show
 
 
 def test_an_ellipse_keeps_one_mahalanobis_distance():
@@ -14,4 +14,12 @@ def test_an_ellipse_keeps_one_mahalanobis_distance():
     for line, radius in zip(ax.lines, (1, 3), strict=True):
         gap = torch.tensor(line.get_xydata(), dtype=torch.float32) - mean
         assert ((gap @ covariance.inverse()) * gap).sum(1).sqrt().tolist() == pytest.approx([radius] * 100, rel=1e-4)
+    plt.close(figure)
+
+
+def test_titles_of_several_lines_are_not_cut():
+    figure = show(torch.zeros(6, 3, 8, 8), titles=["one\ntwo\nthree"] * 6, size=1.2)
+    figure.draw_without_rendering()
+    edge = figure.bbox.height + 1  # a pixel for rounding
+    assert all(ax.title.get_window_extent().y1 <= edge for ax in figure.axes)
     plt.close(figure)

@@ -16,7 +16,7 @@ from latentlab.weights import read_tensors, write_tensors
 @dataclass(frozen=True)
 class Direction:
     """Where an attribute lies in W. vector: (D,), the step of w for +1 standard deviation of the attribute
-    while the others stay. std: that standard deviation over samples, in the attribute's unit."""
+    while the others stay as nearly as W allows. std: that standard deviation over samples, in the attribute's unit."""
 
     name: str
     vector: Float[Tensor, " dim"]

@@ -44,6 +44,17 @@ def test_correlated_attributes_are_told_apart():
     assert change[0] == pytest.approx(1, abs=0.05) and abs(float(change[1])) < 0.05
 
 
+def test_a_badly_read_attribute_still_moves_by_one_deviation():
+    """Half of what is read is noise: regressing w on it alone would give a step half as long."""
+    draw = torch.Generator().manual_seed(0)
+    found = find_directions(
+        LinearWorld(), lambda w: w[:, :2] + torch.randn(len(w), 2, generator=draw), ["a", "b"], n=20_000
+    )
+    for k, direction in enumerate(found.values()):
+        assert direction.std == pytest.approx(2**0.5, rel=0.03)
+        torch.testing.assert_close(direction.vector, 2**0.5 * torch.eye(6)[k], atol=0.08, rtol=0)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="cannot tell"):
         find_directions(LinearWorld(), lambda w: w, list("abcdef"), n=6)

@@ -86,6 +86,13 @@ def test_refuses_another_run(tmp_path):
         train_generator(TINY, faces, tmp_path / "nothing", images=8, fabric=fabric(), resume=True)
 
 
+def test_a_finished_run_says_so_and_stays_as_it_is(tmp_path, capsys):
+    done = train_generator(TINY, faces, tmp_path, images=8, fabric=fabric())
+    again = train_generator(TINY, faces, tmp_path, images=4, fabric=fabric(), resume=True)
+    assert "8 images were seen already, 4 are asked for: nothing to do" in capsys.readouterr().out
+    assert equal(again.state_dict(), done.state_dict())
+
+
 def test_lazy_r1_penalises_the_gradient():
     """One R1 step alone must lower the gradient's norm, or the discriminator is not regularised."""
     training = GeneratorTraining(TrainingConfig(TINY.generator, 4, r1_gamma=50.0), fabric())
