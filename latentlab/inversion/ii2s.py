@@ -63,7 +63,8 @@ def _draw_z(objective: Objective, seed: int) -> Float[Tensor, "n layers dim"]:
 
 
 def invert_i2s(images: Float[Tensor, "n 3 r r"], G: nn.Module, **knobs: Any) -> Inversion:
-    """Inverts images into W+ unregularised: I2S as II2S' paper compares with, lambda 0; knobs: ``invert_ii2s``'s.
+    """Inverts images into W+ unregularised: I2S as II2S' paper compares with; knobs: ``invert_ii2s``'s but
+    ``lambda_``, which is 0.
 
     The original (Abdal et al. 2019, arXiv 1904.03189) ran 5000 steps of Adam at 0.01 from the mean of W in
     StyleGAN, with four layers of VGG16 at 256 px where II2S has LPIPS.

@@ -23,8 +23,9 @@ class Objective:
 
     statistics, perceptual: the generator's and the shipped ones unless given. condition: a differentiable
     image function f, see ``conditions``; f(G(w)) is compared with f(image), as in II2S' conditional
-    embedding. initial: codes of W+ (N, L, D) or an inversion to start from. patience, callback: see
-    ``descend``. Raises ``ValueError`` where one of them does not fit.
+    embedding. initial: codes of W+ (N, L, D) or an inversion to start from. record: every how many steps the
+    codes are kept, in ``Inversion.path``. patience, callback: see ``descend``. Raises ``ValueError`` where one
+    of them does not fit.
     """
 
     def __init__(
@@ -36,12 +37,15 @@ class Objective:
         perceptual: PerceptualDistance | None = None,
         condition: Callable[[Tensor], Tensor] | None = None,
         initial: Inversion | Tensor | None = None,
+        record: int | None = None,
         patience: int | None = None,
         callback: Callback | None = None,
     ) -> None:
         check_images(images, G)
+        if record is not None and record < 1:
+            raise ValueError(f"record is {record}; wanted is every how many steps codes are kept, at least 1")
         self.images, self.G, self.condition, self.initial = images, G, condition, initial
-        self.patience, self.callback = patience, callback
+        self.record, self.patience, self.callback = record, patience, callback
         self.statistics = statistics or statistics_for(G)
         self.statistics.check(G)
         self.perceptual = (perceptual or load_perceptual()).to(images.device)
@@ -100,14 +104,23 @@ class Objective:
         """Descends on ``terms`` (``loop``: keywords of ``descend``) and gathers what was found. codes: gives
         W+ for the parameters as they stand. noise: maps to paint with, the generator's constant ones if None."""
         loop |= {"patience": self.patience, "callback": self.callback}
-        descent = descend(terms, parameters, description=method, **loop)
+        path: list[Tensor] = []
+
+        def watched(step: int) -> Terms:
+            if self.record is not None and step % self.record == 0:
+                with torch.no_grad():
+                    path.append(codes().clone())
+            return terms(step)
+
+        descent = descend(watched, parameters, description=method, **loop)
         maps = None if noise is None else [m.detach() for m in noise]
         with torch.no_grad():
             latent = codes().clone()
             image = self.G.synthesis(latent, noise="const" if maps is None else maps)
         knobs = knobs | {"steps": descent.steps, "condition": getattr(self.condition, "__name__", None)}
         found = (latent, image, self.G, method, descent.trace, descent.seconds, maps)
-        return Inversion(*found, knobs=knobs, interrupted=descent.interrupted)
+        kept = (torch.stack([*path, latent]), [*range(0, descent.steps, self.record), descent.steps]) if path else ()
+        return Inversion(*found, None, knobs, descent.interrupted, *kept)
 
 
 def check_images(images: Tensor, G: nn.Module) -> None:

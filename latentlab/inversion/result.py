@@ -32,6 +32,8 @@ class Inversion:
     interrupted: whether Ctrl-C ended the search; knobs then hold the steps that were done.
     noise: one map a layer where the method found its own, else None (the generator's constant noise).
     features: replaced feature maps by resolution (F space), else None.
+    path: (K, N, L, D), the codes after each number of steps in ``path_steps``, the last of them ``latent``,
+    where ``record`` asked for them, else None. Row t of the trace belongs to the codes after t steps.
     """
 
     latent: Float[Tensor, "n layers dim"]
@@ -44,6 +46,8 @@ class Inversion:
     features: dict[int, Tensor] | None = None
     knobs: dict[str, Any] = field(default_factory=dict)
     interrupted: bool = False
+    path: Float[Tensor, "k n layers dim"] | None = None
+    path_steps: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.latent)
@@ -58,6 +62,7 @@ class Inversion:
             trace={k: v[:, rows] for k, v in self.trace.items()},
             noise=None if self.noise is None else [m[rows] for m in self.noise],
             features=None if self.features is None else {r: f[rows] for r, f in self.features.items()},
+            path=None if self.path is None else self.path[:, rows],
         )
 
     @torch.no_grad()
@@ -81,12 +86,14 @@ class Inversion:
         return self.synthesize(self.latent + strength * vector)
 
     def save(self, path: str | Path) -> None:
-        """Writes latent, image, noise and features as safetensors with the method, knobs and generator's mark."""
+        """Writes all of it as safetensors, with the method, knobs and generator's mark."""
         tensors = {"latent": self.latent, "image": self.image}
         tensors |= {f"noise.{i}": n for i, n in enumerate(self.noise or [])}
         tensors |= {f"features.{r}": f for r, f in (self.features or {}).items()}
         tensors |= {f"trace.{k}": v for k, v in self.trace.items()}
+        tensors |= {} if self.path is None else {"path": self.path}
         metadata = {"method": self.method, "knobs": json.loads(json.dumps(self.knobs, default=str))}
+        metadata |= {"interrupted": self.interrupted, "path_steps": self.path_steps}
         metadata |= {"generator": fingerprint(self.generator), "seconds": self.seconds}
         write_tensors(path, tensors, metadata)
 
@@ -101,5 +108,6 @@ class Inversion:
         trace = {k.removeprefix("trace."): v for k, v in tensors.items() if k.startswith("trace.")}
         return cls(
             tensors["latent"], tensors["image"], G, metadata["method"], trace, metadata["seconds"],
-            noise or None, features or None, metadata["knobs"],
+            noise or None, features or None, metadata["knobs"], metadata["interrupted"],
+            tensors.get("path"), metadata["path_steps"],
         )  # fmt: skip

@@ -53,6 +53,11 @@ def invert(statistics) -> Callable[..., Inversion]:
     return partial(registry.invert, statistics=statistics)
 
 
+def _interrupt_at_1(step: int, terms: dict[str, torch.Tensor]) -> None:
+    if step == 1:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_result_is_whole(G, targets, invert, method):
     seen = []
     inversion = invert(targets, G, method, steps=3, callback=lambda step, terms: seen.append((step, set(terms))))
@@ -114,6 +119,21 @@ def test_saves_and_loads(G, targets, invert, method, tmp_path):
     torch.testing.assert_close(again.synthesize(again.latent), inversion.image[1:])
 
 
+def test_records_the_way(G, targets, invert, method, tmp_path):
+    inversion = invert(targets, G, method, steps=5, record=2)
+    assert inversion.path_steps == [0, 2, 4, 5] and inversion.path.shape == (4, 2, G.num_ws, G.w_dim)
+    assert torch.equal(inversion.path[-1], inversion.latent)
+    if method != "pulse":  # which gives the best step, not the last
+        with pytest.warns(UserWarning, match="interrupted after 2"):
+            shorter = invert(targets, G, method, steps=5, callback=_interrupt_at_1, record=9)
+        torch.testing.assert_close(inversion.path[1], shorter.latent)
+        assert torch.equal(inversion.path[0], shorter.path[0])
+    inversion[1].save(tmp_path / "one.safetensors")
+    again = Inversion.load(tmp_path / "one.safetensors", G)
+    assert torch.equal(again.path, inversion.path[:, 1:]) and again.path_steps == inversion.path_steps
+    assert invert(targets, G, method, steps=2).path is None
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -131,17 +151,13 @@ def test_bad_images_are_refused(unchecked, G, targets, statistics, method, spoil
 
 
 def test_interruption_keeps_what_there_is(G, targets, invert, method):
-    def interrupt(step, terms):
-        if step == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-
     with pytest.warns(UserWarning, match="interrupted after 2 of 50 steps"):
-        inversion = invert(targets, G, method, steps=50, callback=interrupt)
+        inversion = invert(targets, G, method, steps=50, callback=_interrupt_at_1)
     assert inversion.interrupted and inversion.knobs["steps"] == 2 and len(inversion.trace["loss"]) == 2
 
 
 def test_bad_knobs_are_refused(G, targets, invert, method):
-    for knob in ("steps", "patience"):
+    for knob in ("steps", "patience", "record"):
         with pytest.raises(ValueError, match="at least 1"):
             invert(targets, G, method, **{knob: 0})
     with pytest.raises(ValueError, match="statistics belong"):
