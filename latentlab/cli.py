@@ -141,7 +141,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     ):
         parser = what.add_parser(name, help=help_)
         if name == "generator":
-            parser.add_argument("--preset", default="faces-64", help="faces-64, or tiny-16 to try it out")
+            parser.add_argument("--preset", default="faces-64", help="faces-64, faces-64-sketch, or tiny-16 to try")
             parser.add_argument("--start-from", help="fine-tune from a shipped generator and its discriminator")
         parser.add_argument("--images", type=int, default=default, help="real images to see (%(default)s)")
         parser.add_argument("--out", type=Path, required=True, help="folder of the run")

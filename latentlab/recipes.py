@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from latentlab import weights
 from latentlab.checkpoints import load_checkpoint
 from latentlab.editing.directions import directions_to_tensors, find_directions
-from latentlab.faces import NAMES, render, sample_factors
+from latentlab.faces import NAMES, render, sample_factors, sketch
+from latentlab.formats.models import load
 from latentlab.judges import attributes as judge_attributes
 from latentlab.judges import identity as judge_identity
 from latentlab.judges import perceptual as judge_perceptual
@@ -36,6 +37,7 @@ NETWORKS = {
     "identity": (identity.build_identity, 200),
     "identity-judge": (judge_identity.build_identity_judge, 2_000),
 }
+LOOKS = {"faces-64-sketch": sketch}  # of the renders that a preset learns from, where it is not their own
 PEOPLE, HELD_OUT = 2_048, 1_000  # that an identity network learns to tell apart, and is measured on
 
 
@@ -49,18 +51,27 @@ def train_faces(
     seed: int | None = None,
     start_from: str | None = None,
 ) -> GeneratorTraining:
-    """Trains a preset's generator on an endless stream of rendered faces; see ``train_generator``."""
+    """Trains a preset's generator on an endless stream of rendered faces; see ``train_generator``.
+
+    start_from: a shipped generator to fine-tune, with its discriminator; a preset that keeps the mapping needs one.
+    """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; known are: {', '.join(PRESETS)}")
     config = PRESETS[preset] if seed is None else replace(PRESETS[preset], seed=seed)
+    if not config.learn_mapping and start_from is None:
+        raise ValueError(f"{preset} keeps the mapping of the generator it starts from: name one, e.g. faces-64")
+    look = LOOKS.get(preset, lambda images: images)
 
     def faces(start: int, n: int, device: torch.device) -> Tensor:
-        return render(sample_factors(n, seed=config.seed, start=start).to(device), config.generator.resolution)
+        factors = sample_factors(n, seed=config.seed, start=start).to(device)
+        return look(render(factors, config.generator.resolution))
 
     initial = origin = None
     if start_from is not None:
         file = f"{start_from}.training.safetensors"
         initial, origin = weights.read_weights(file)[0], weights.read_manifest()[file]
+        if not config.learn_mapping:  # then W must be that of the moving average, which is the one that is used
+            initial |= {f"G.{k}": v for k, v in load(start_from).state_dict().items()}
     _describe(out, "generator", config.seed, {"preset": preset, "start_from": origin, "config": asdict(config)})
     initial = None if resume else initial
     return train_generator(config, faces, out, images=images, fabric=fabric, resume=resume, initial=initial)
@@ -104,8 +115,9 @@ def publish_run(
 ) -> list[Path]:
     """Turns the checkpoint of a run into shipped weights with their provenance; returns the files.
 
-    A generator comes with the statistics of ``codes`` codes, and with directions from ``samples`` samples
-    where its resolution is one that the losses' attribute network reads.
+    A generator comes with the statistics of ``codes`` codes; with its players, to be fine-tuned, unless it was
+    fine-tuned itself; and with directions from ``samples`` samples where the losses' attribute network can read
+    them.
     """
     if not (run / "run.json").is_file():
         raise FileNotFoundError(f"{run} is no run of `latentlab train`: it holds no run.json")
@@ -167,11 +179,12 @@ def _publish_generator(name: str, state: dict, described: dict, folder: Path, co
     publish = {"folder": folder, "provenance": described}
     files = [
         weights.publish(f"{name}.generator.safetensors", G.state_dict(), metadata, **publish),
-        weights.publish(f"{name}.training.safetensors", players, metadata, **publish),
         weights.publish(f"{name}.statistics.safetensors", tensors, numbers, half=False, **publish),
     ]
+    if described["start_from"] is None:
+        files.append(weights.publish(f"{name}.training.safetensors", players, metadata, **publish))
     reader = load_attributes()
-    if config.resolution == reader.resolution:
+    if config.resolution == reader.resolution and described["preset"] not in LOOKS:
         found = find_directions(G, lambda x: read_factors(reader, x), list(NAMES), n=samples)
         file, names = f"{name}.directions.safetensors", {"names": list(found)}
         files.append(weights.publish(file, directions_to_tensors(found), names, **publish))

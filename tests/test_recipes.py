@@ -132,6 +132,19 @@ def test_a_run_becomes_weights(tmp_path, monkeypatch):
     torch.testing.assert_close(G.w_avg, statistics.w_mean.float(), atol=1e-3, rtol=1e-2)
 
 
+def test_a_second_look_keeps_the_latent_space(tmp_path, fabric, capsys):
+    """Fine-tuned with its mapping frozen: the codes and statistics of the first generator are those of the second."""
+    command = ["train", "generator", "--preset", "faces-64-sketch", "--out", str(tmp_path / "none")]
+    assert main([*command, "--accelerator", "cpu"]) == 2 and "name one, e.g. faces-64" in capsys.readouterr().err
+    recipes.train_faces("faces-64-sketch", tmp_path / "run", images=16, fabric=fabric, start_from="faces-64")
+    files = recipes.publish_run(tmp_path / "run", "second", tmp_path / "weights", codes=2_000)
+    assert [path.name for path in files] == ["second.generator.safetensors", "second.statistics.safetensors"]
+    first, second = models.load("faces-64"), models.load(files[0])
+    z = torch.randn(4, first.z_dim, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(first.mapping(z), second.mapping(z))
+    assert not torch.equal(first.synthesis(first.broadcast(first.mapping(z))), second(z))
+
+
 def test_publish_wants_a_run(tmp_path, capsys):
     assert main(["publish", str(tmp_path), "--name", "x"]) == 2
     assert "is no run" in capsys.readouterr().err

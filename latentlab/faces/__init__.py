@@ -5,8 +5,9 @@ from latentlab.faces.factors import NAMES, TABLE, Factor, Factors
 from latentlab.faces.renderer import PARTS, render
 from latentlab.faces.sampling import CORRELATIONS, sample_factors
 from latentlab.faces.sets import FaceSet, real_set, train_batches, train_set
+from latentlab.faces.sketch import sketch
 
 __all__ = [
     "CORRELATIONS", "DETAILS", "NAMES", "PARTS", "TABLE", "Details", "Factor", "Factors", "FaceSet",
-    "draw_details", "real_set", "render", "sample_factors", "train_batches", "train_set",
+    "draw_details", "real_set", "render", "sample_factors", "sketch", "train_batches", "train_set",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+from latentlab.faces.sketch import LUMA
 
 
 def greyscale(images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n 3 r r"]:

@@ -40,12 +40,14 @@ class TrainingConfig:
     path_length_interval: int = 4
     style_mixing: float = 0.9
     ema_half_life: float = 10_000.0  # images
+    learn_mapping: bool = True  # where it is not, a fine-tuned generator keeps the W of the one it came from
     seed: int = 0
 
 
 # Few images call for small batches: 8 gives four times the updates of the papers' 32 for the same work.
 PRESETS = {
     "faces-64": TrainingConfig(batch_size=8),
+    "faces-64-sketch": TrainingConfig(batch_size=8, learn_mapping=False, seed=64),
     "tiny-16": TrainingConfig(GeneratorConfig(16, 16, 16, 2, (16, 16, 8)), batch_size=4, ema_half_life=100.0),
 }
 
@@ -64,6 +66,7 @@ class GeneratorTraining:
         judged = DiscriminatorConfig(config.generator.resolution, config.generator.channels)
         seeds = [stream(config.seed, f"weights of {name}").initial_seed() for name in "GD"]
         self.G = Generator(config.generator, seed=seeds[0]).to(fabric.device, memory_format=torch.channels_last)
+        self.G.mapping.requires_grad_(config.learn_mapping)
         self.D = Discriminator(judged, seed=seeds[1]).to(fabric.device, memory_format=torch.channels_last)
         self.G_ema = copy.deepcopy(self.G).requires_grad_(False).eval()
         self.optimizer_G = _adam(self.G, config, config.path_length_interval if config.path_length_weight else 0)
@@ -138,7 +141,7 @@ class GeneratorTraining:
         return loss.detach()
 
     def _step_path_length(self, n: int, draw: torch.Generator) -> Tensor:
-        w_plus = self._latents(n, draw)
+        w_plus = self._latents(n, draw).requires_grad_()
         with self.fabric.autocast():
             images = self.G.synthesis(w_plus, noise="random", generator=draw).float()
         y = torch.randn(images.shape, generator=draw, device=images.device) / images[0, 0].numel() ** 0.5
