@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FRAME = 0.18, 0.79  # where the axes of ``density`` begin, from the left and from below, and how long they are
+ACROSS, PANELS = (0.18, 0.74), ((0.58, 0.33), (0.15, 0.31))  # the same for ``descent``: from the left, from below
 
 
 def show(
@@ -97,15 +98,63 @@ def density(points: Float[Tensor, "n 2"], labels: Sequence[str], *, reach: float
 
     A picture in [-1, 1] with axes at a known place, ``FRAME``, so that one can click and draw in it.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.2, 3.2), dpi=160)
     ax = figure.add_axes((FRAME[0], FRAME[0], FRAME[1], FRAME[1]))
     ax.hist2d(*points.T.numpy(), bins=61, range=[(-reach, reach)] * 2, cmap="Blues", norm="log")
     ax.set(xlabel=labels[0], ylabel=labels[1])
+    return _pixels(figure)
+
+
+def descent(
+    terms: Mapping[str, Float[Tensor, " steps"]], at: Sequence[int], norm: Float[Tensor, " k"]
+) -> Float[Tensor, "1 3 512 512"]:
+    """One face's descent: terms of its loss at every step (logarithmic) above its squared PN+ norm at the steps
+    ``at``, with a dashed line at 1, which is typical.
+
+    A picture in [-1, 1] with axes at known places, ``ACROSS`` from 0 to the last step and ``PANELS`` from below,
+    so that one can draw in it.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    figure = Figure(figsize=(3.2, 3.2), dpi=160)
+    upper, lower = (figure.add_axes((ACROSS[0], bottom, ACROSS[1], height)) for bottom, height in PANELS)
+    for i, (name, value) in enumerate(terms.items()):
+        upper.plot(range(len(value)), value.cpu(), label=name, color=f"C{2 * i}")
+    upper.set(yscale="log", xticklabels=[])
+    low, high = upper.get_ylim()
+    ticks = LogLocator(subs=(1, 3), numticks=3) if high > 5 * low else MaxNLocator(4, steps=[1, 2, 5, 10])
+    upper.yaxis.set(major_locator=ticks, minor_locator=NullLocator())
+    upper.set_visible(bool(terms))
+    if terms:  # their names stand above, where no mark crosses them
+        upper.legend(
+            frameon=False, ncols=len(terms), loc="lower left", bbox_to_anchor=(0, 1), borderpad=0,
+            borderaxespad=0.4, handlelength=1, columnspacing=1,
+        )  # fmt: skip
+    lower.axhline(1, color="k", lw=0.8, ls="--")
+    lower.plot(at, norm.cpu(), color="C4")
+    lower.set_ylim(0, 1.1 * max(1.0, float(norm.max())))
+    lower.set_title("squared PN+ norm", loc="left", fontsize=10)
+    lower.set_xlabel("step", labelpad=0)
+    lower.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    for ax in (upper, lower):
+        ax.set_xlim(0, at[-1])
+        ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.tick_params(labelsize=9)
+        ax.spines[["top", "right"]].set_visible(False)
+    return _pixels(figure)
+
+
+def _pixels(figure: "Figure") -> Float[Tensor, "1 3 h w"]:
+    """What a figure looks like, in [-1, 1]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     (canvas := FigureCanvasAgg(figure)).draw()
-    pixels = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8).view(512, 512, 4)
+    width, height = canvas.get_width_height()
+    pixels = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8).view(height, width, 4)
     return pixels[None, :, :, :3].permute(0, 3, 1, 2) / 127.5 - 1
 
 

@@ -5,6 +5,7 @@ import torch
 
 import latentlab as ll
 from latentlab.faces import render, sample_factors
+from latentlab.inversion.conditions import mask
 from latentlab.stylegan.training import PRESETS, train_generator
 
 pytestmark = pytest.mark.gpu
@@ -27,6 +28,16 @@ def test_inverts(method):
     G = ll.load("faces-64", device="cuda")
     inversion = ll.invert(ll.faces.real_set()[:4].images.to("cuda"), G, method, steps=20)
     assert inversion.latent.is_cuda and inversion.trace["loss"][-1].mean() < inversion.trace["loss"][0].mean()
+
+
+def test_conditions_paths_and_spaces_stay_on_the_device():
+    G, target = ll.load("faces-64", device="cuda"), ll.faces.real_set()[:2].images.to("cuda")
+    known = torch.ones(64, 64, device="cuda").tril()
+    inversion = ll.invert(target, G, condition=mask(known), record=5, steps=10)
+    assert inversion.path.is_cuda and inversion.path_steps == [0, 5, 10]
+    a, b = inversion.latent.split(1)
+    between = ll.interpolate(a, b, 0.5, space="PN+", statistics=ll.statistics_for(G))
+    assert ll.faces.sketch(inversion.synthesize(between)).is_cuda
 
 
 def test_trains_and_resumes(tmp_path):

@@ -8,7 +8,7 @@ from torch import Tensor
 from latentlab.editing.directions import directions_for
 from latentlab.inversion.result import Direction, Inversion
 from latentlab.widgets.models import Edit, pick_factors
-from latentlab.widgets.parts import LABEL, Names, Panel, Picture, grid, places_slider, row, slider
+from latentlab.widgets.parts import LABEL, Names, Panel, Picture, face_choice, grid, places_slider, row, slider
 
 STRONGEST = 3.0  # standard deviations
 
@@ -18,10 +18,7 @@ class Editor(Panel):
 
     def __init__(self, inv: Inversion, directions: Mapping[str, Direction], factors: list[str], shipped: bool) -> None:
         self.inv, self.directions, self.factors, self._shipped = inv, directions, factors, shipped
-        face = ipywidgets.Dropdown(
-            options=[(f"face {i}", i) for i in range(len(inv))], value=0, description="face",
-            style=LABEL, layout=ipywidgets.Layout(width="auto", display=None if len(inv) > 1 else "none"),
-        )  # fmt: skip
+        face = face_choice(len(inv))
         layers = inv.latent.shape[1]
         places = places_slider("places", (0, layers), layers, "the places of the code that move: start to end - 1")
         sliders = {
@@ -29,9 +26,7 @@ class Editor(Panel):
                          f"in standard deviations of {directions[name].std:.2g} over the generator's faces")
             for name in factors
         }  # fmt: skip
-        super().__init__(
-            {"face": face, "places": places} | sliders, [Picture("Inversion"), Picture("Edited")], "edit"
-        )
+        super().__init__({"face": face, "places": places} | sliders, [Picture("Inversion"), Picture("Edited")], "edit")
         self.stem = ipywidgets.Text(
             "edited-face", description="file name", style=LABEL, layout=ipywidgets.Layout(width="20em")
         )

@@ -162,6 +162,37 @@ class Edit:
         return "\n".join([*lines, f"image = inv[{self.face}].edit(step)", ""])
 
 
+@dataclass(frozen=True)
+class Moment:
+    """One face of an inversion after so many steps. step: one of its ``path_steps``. face: its index in it."""
+
+    step: int
+    face: int = 0
+
+    def describe(self, inv: Inversion) -> str:
+        """Which face it is and how far the descent has come, in words."""
+        return f"face {self.face} after {self.step} of {inv.path_steps[-1]} steps"
+
+    def row(self, inv: Inversion) -> int:
+        """Where in ``inv.path`` its codes are."""
+        if self.step not in inv.path_steps:
+            recorded = ", ".join(map(str, inv.path_steps)) or "none (pass record= to the inversion)"
+            raise ValueError(f"no codes were recorded after {self.step} steps; recorded steps are: {recorded}")
+        return inv.path_steps.index(self.step)
+
+    def image(self, inv: Inversion) -> Float[Tensor, "1 3 r r"]:
+        """The picture of its codes, painted with the noise maps and features that the inversion ended with."""
+        one = inv[self.face]
+        return one.synthesize(one.path[self.row(inv)])
+
+    def code(self, inv: Inversion) -> str:
+        """Lines that make the picture as ``image``, given the inversion ``inv``."""
+        return f"""\
+one = inv[{self.face}]
+image = one.synthesize(one.path[{self.row(inv)}])  # after {self.step} steps
+"""
+
+
 def _free_paths(stem: Path) -> tuple[Path, Path]:
     """Files that do not exist yet, so that no earlier picture is lost."""
     if not stem.name:

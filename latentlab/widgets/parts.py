@@ -1,4 +1,4 @@
-"""Parts that both widgets are made of: a picture with alt text, a code box, and the panel around them."""
+"""Parts that the widgets are made of: a picture with alt text, a code box, and the panel around them."""
 
 import html
 import io
@@ -10,6 +10,7 @@ from typing import Any
 import anywidget
 import ipywidgets
 import torch
+import torch.nn.functional as F
 import traitlets
 from jaxtyping import Float
 from PIL import Image
@@ -139,9 +140,11 @@ class CodeBox(anywidget.AnyWidget):
 
 
 class Names(anywidget.AnyWidget):
-    """Gives every slider handle of its panel the slider's label as its accessible name.
+    """Gives every slider handle of its panel the slider's label as its accessible name, and its readout as its
+    value; names the buttons of a play control.
 
-    ipywidgets 8 gives a handle role=slider and its value, but no name: a screen reader says "0.7, slider".
+    ipywidgets 8 gives a handle role=slider and its value, but no name: a screen reader says "0.7, slider". Of a
+    choice it says the number in the list, and its play control has icons alone.
     """
 
     _esm = """
@@ -152,6 +155,10 @@ class Names(anywidget.AnyWidget):
         const handles = row.querySelectorAll(".noUi-handle");
         handles.forEach((handle, i) => handle.setAttribute("aria-label",
           handles.length > 1 ? `${label}, ${i ? "end" : "start"}` : label));
+        const readout = row.querySelector(".widget-readout")?.textContent;
+        if (handles.length === 1 && readout) handles[0].setAttribute("aria-valuetext", readout);
+        row.querySelectorAll(":scope.widget-play > button").forEach((button, i) =>
+          button.setAttribute("aria-label", button.title = ["play or pause", "back to the start", "repeat"][i]));
       });
       const attach = () => {
         const root = el.closest(".ll-panel");
@@ -184,6 +191,14 @@ def places_slider(label: str, value: tuple[int, int], num_ws: int, tip: str) -> 
     return ipywidgets.IntRangeSlider(
         value=value, min=0, max=num_ws, description=label, tooltip=tip, style=LABEL,
         layout=ipywidgets.Layout(width="auto"),
+    )  # fmt: skip
+
+
+def face_choice(n: int) -> ipywidgets.Dropdown:
+    """Which of ``n`` faces; hidden where there is but one."""
+    return ipywidgets.Dropdown(
+        options=[(f"face {i}", i) for i in range(n)], value=0, description="face",
+        style=LABEL, layout=ipywidgets.Layout(width="auto", display=None if n > 1 else "none"),
     )  # fmt: skip
 
 
@@ -270,8 +285,8 @@ class Panel(ipywidgets.VBox):
         self.status.value = f'<div role="status" style="{style}">{html.escape(words)}</div>'
 
     def _draw(self) -> None:
-        stale = [(p, *job) for p, job in zip(self.pictures, self._jobs(), strict=True) if p.state != job[0]]
         start = time.perf_counter()
+        stale = [(p, *job) for p, job in zip(self.pictures, self._jobs(), strict=True) if p.state != job[0]]
         for picture, state, make, words in stale:
             picture.show(state, make(), words)
         if stale:
@@ -285,9 +300,11 @@ class Panel(ipywidgets.VBox):
         ``NbConvertBase.display_data_priority`` puts image/png first.
         """
         bundle = super()._repr_mimebundle_(**kwargs)
-        images = [p.image for p in self.pictures if p.image is not None]
+        images = [p.image.float().cpu() for p in self.pictures if p.image is not None]
         if images:
-            sheet = tile(torch.cat(images).cpu(), columns=len(images), scale=max(1, SHOWN // images[0].shape[-1]))
+            side = max(SHOWN, *(image.shape[-1] for image in images))
+            images = [F.interpolate(image, side, mode="nearest-exact") for image in images]
+            sheet = tile(torch.cat(images), columns=len(images))
             bundle["image/png"] = b64encode(encode(sheet, "PNG")).decode()
             bundle["text/plain"] = "\n".join(p.alt for p in self.pictures)
         return bundle

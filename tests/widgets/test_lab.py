@@ -20,6 +20,7 @@ CELLS = (
     "ll.widgets.explore(G, seed=3)",
     "w = torch.cat([Mix(seed).latent(G) for seed in range(3)])\n"
     "inv = ll.Inversion(w, G.synthesis(w), G, 'known')\nll.widgets.edit(inv)",
+    "ll.widgets.scrub(ll.invert(inv.image[:2], G, steps=6, record=2), inv.image[:2])",
 )
 SERVER = """
 --no-browser --allow-root --ip=127.0.0.1 --IdentityProvider.token=t --LabApp.expose_app_in_browser=True
@@ -37,7 +38,7 @@ MINUTE = 60_000
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[str]:
-    """The address of a Lab whose only notebook holds both widgets."""
+    """The address of a Lab whose only notebook holds three of the widgets."""
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "probe.ipynb")
@@ -118,6 +119,8 @@ def test_in_jupyterlab(lab: str, tmp_path: Path):
         page.screenshot(path=tmp_path / "explore.png")
         _use_the_editor(page)
         page.screenshot(path=tmp_path / "edit.png")
+        _use_the_scrubber(page)
+        page.screenshot(path=tmp_path / "scrub.png")
         page.evaluate("() => { window.jupyterapp.commands.execute('apputils:change-theme', "
                       "{theme: 'JupyterLab Dark'}); }")  # fmt: skip
         page.wait_for_selector("body[data-jp-theme-light='false']", state="attached", timeout=MINUTE)
@@ -159,3 +162,19 @@ def _use_the_editor(page) -> None:
     page.click(".ll-edit .ll-save")
     page.wait_for_function("() => document.querySelector('.ll-edit .ll-status').innerText.includes('edited-face.png')")
     assert page.inner_text(".ll-edit .ll-error") == ""
+
+
+def _use_the_scrubber(page) -> None:
+    found = ".ll-scrub .ll-picture:nth-child(2) .ll-image"
+    page.wait_for_function(DECODED, arg=found, timeout=MINUTE)
+    page.locator(".ll-scrub").scroll_into_view_if_needed()
+    step = page.locator(".ll-scrub .ll-step .noUi-handle")
+    step.focus()
+    _change(page, found, lambda: page.keyboard.press("ArrowLeft"))
+    assert page.get_attribute(found, "alt").startswith("Found: face 0 after 4 of 6 steps, PSNR ")
+    assert (step.get_attribute("aria-label"), step.get_attribute("aria-valuetext")) == ("step", "4")
+    play, start = (page.get_by_role("button", name=name) for name in ("play or pause", "back to the start"))
+    _change(page, found, lambda: start.click())
+    _change(page, found, lambda: play.click())
+    page.wait_for_function("q => document.querySelector(q).alt.includes('after 6 of 6')", arg=found, timeout=MINUTE)
+    assert "path[3]" in page.inner_text(".ll-scrub .ll-codebox") and page.inner_text(".ll-scrub .ll-error") == ""

@@ -1,0 +1,119 @@
+"""Watch an inversion descend: the face at every recorded step, its target, and what it cost."""
+
+from collections.abc import Callable
+
+import ipywidgets
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from latentlab.inversion.objective import check_images
+from latentlab.inversion.result import Inversion
+from latentlab.metrics import psnr
+from latentlab.plots import ACROSS, PANELS, descent
+from latentlab.priors import mahalanobis
+from latentlab.spaces import statistics_for
+from latentlab.widgets.models import Moment
+from latentlab.widgets.parts import SHOWN, Names, Panel, Picture, face_choice, row
+
+RECONSTRUCTION = ("mse", "perceptual")  # terms of a trace that compare pictures
+ORANGE = torch.tensor([1.0, 0.0, -0.9])[:, None, None]
+LASTS = 10_000  # ms that a descent plays, unless a frame would be shorter or longer than these:
+SHORTEST, LONGEST = 100, 500
+NARROWEST = 150  # CSS pixels of a picture's side
+
+
+class Scrubber(Panel):
+    """The widget that ``scrub`` returns. controls: step and face."""
+
+    def __init__(self, inv: Inversion, truth: Float[Tensor, "n 3 r r"] | None) -> None:
+        if inv.path is None:
+            raise ValueError("this inversion has no path: pass record=10 to it, and every 10th step's codes are kept")
+        if truth is not None:
+            check_images(truth, inv.generator)
+            if len(truth) != len(inv):
+                raise ValueError(f"truth holds {len(truth)} images; wanted is one for each of {len(inv)} faces")
+        self.inv, self.truth, self._curves = inv, truth, {}
+        # Row k, n: face n after path_steps[k]. The trace's "prior" may be a sum, or of other statistics.
+        norms = mahalanobis(inv.path.flatten(0, 1), statistics_for(inv.generator))
+        self.norms = norms.unflatten(0, inv.path.shape[:2]).cpu()
+        self._plot(0)  # before the first frame, whose time would be that of loading matplotlib
+        self.play, steps, self.link = _player(inv.path_steps)
+        face = face_choice(len(inv))
+        face.style.description_width = "3em"
+        target = [] if truth is None else [Picture("Target")]
+        super().__init__({"step": steps, "face": face}, [*target, Picture("Found"), Picture("Descent")], "scrub")
+        for picture in self.pictures:  # too narrow, the plot could not be read: rather one below the other
+            picture.layout.flex, picture.layout.max_width = f"1 1 {NARROWEST}px", f"{SHOWN}px"
+        self.reset_button.layout.width = "6em"
+        self.children = [
+            row(self.pictures),
+            row([self.play, steps, face, self.reset_button]),
+            *(self.status, self.error, self.code, Names()),
+        ]
+        self.refresh()
+
+    @property
+    def state(self) -> Moment:
+        """What the controls say."""
+        return Moment(self.controls["step"].value, self.controls["face"].value)
+
+    def _jobs(self) -> list[tuple[Moment | int, Callable[[], Tensor], str]]:
+        moment, face = self.state, self.state.face
+        image, words = moment.image(self.inv), moment.describe(self.inv)
+        jobs = []
+        if self.truth is not None:
+            target = self.truth[face : face + 1].to(image)
+            jobs = [(face, lambda: target, f"face {face}")]
+            words += f", PSNR {float(psnr(image, target)):.1f} dB"
+        norm = float(self.norms[moment.row(self.inv), face])
+        there = f"after {moment.step} steps, squared PN+ norm {norm:.2f} (1 is typical)"
+        return [*jobs, (moment, lambda: image, words), (moment, lambda: self._descent(moment), there)]
+
+    def _descent(self, moment: Moment) -> Float[Tensor, "1 3 h w"]:
+        """The curves with a mark at the step."""
+        image = self._plot(moment.face).clone()
+        side = image.shape[-1]
+        x = round(side * (ACROSS[0] + ACROSS[1] * moment.step / self.inv.path_steps[-1]))
+        for bottom, height in PANELS:
+            image[0, :, side - round(side * (bottom + height)) : side - round(side * bottom), x - 1 : x + 2] = ORANGE
+        return image
+
+    def _plot(self, face: int) -> Float[Tensor, "1 3 h w"]:
+        """The curves of a face, drawn once."""
+        if face not in self._curves:
+            trace = self.inv.trace
+            shown = [name for name in RECONSTRUCTION if name in trace] or ["loss"] * ("loss" in trace)
+            terms = {name: trace[name][:, face] for name in shown}
+            self._curves = {face: descent(terms, self.inv.path_steps, self.norms[:, face])}
+        return self._curves[face]
+
+    def _code(self) -> str:
+        return self.state.code(self.inv)
+
+
+def _player(path_steps: list[int]) -> tuple[ipywidgets.Play, ipywidgets.SelectionSlider, ipywidgets.Widget]:
+    """A play control, a slider over the recorded steps, and what links them in the browser."""
+    last = len(path_steps) - 1
+    interval = min(max(LASTS // (last + 1), SHORTEST), LONGEST)
+    play = ipywidgets.Play(
+        last, min=0, max=last, interval=interval, show_repeat=False, layout=ipywidgets.Layout(width="6em")
+    )
+    play.add_class("ll-play")
+    steps = ipywidgets.SelectionSlider(
+        options=path_steps, value=path_steps[-1], description="step", style={"description_width": "3em"},
+        tooltip="steps of the descent that were recorded", layout=ipywidgets.Layout(flex="1 1 200px"),
+    )  # fmt: skip
+    return play, steps, ipywidgets.jslink((play, "value"), (steps, "index"))
+
+
+def scrub(inversion: Inversion, truth: Float[Tensor, "n 3 r r"] | None = None) -> Scrubber:
+    """The way of an inversion, live: each face at every recorded step, and what its loss and its squared PN+ norm
+    did meanwhile. Play it, drag the slider, or move it by the arrow keys.
+
+    inversion: with a path, as ``ll.invert(..., record=10)`` makes it; without one this raises ``ValueError``.
+    truth: the images sought, (N, 3, R, R) in [-1, 1], are shown beside it, and PSNR is told. Pictures on the way
+    are painted with the noise maps that the inversion ended with; its last step is what it returned, which for a
+    method that keeps its best step is not the last one done.
+    """
+    return Scrubber(inversion, truth)
