@@ -26,7 +26,7 @@ from latentlab.losses import attributes, identity
 from latentlab.losses.attributes import AttributeNetwork, load_attributes
 from latentlab.losses.perceptual import PerceptualDistance
 from latentlab.regression import fit_factors, fit_identity, in_other_states, read_factors
-from latentlab.spaces import fingerprint, measure_statistics
+from latentlab.spaces import fingerprint, measure_statistics, statistics_for
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 from latentlab.stylegan.training import PRESETS, GeneratorTraining, train_generator
 
@@ -115,9 +115,9 @@ def publish_run(
 ) -> list[Path]:
     """Turns the checkpoint of a run into shipped weights with their provenance; returns the files.
 
-    A generator comes with the statistics of ``codes`` codes; with its players, to be fine-tuned, unless it was
-    fine-tuned itself; and with directions from ``samples`` samples where the losses' attribute network can read
-    them.
+    A generator comes with its players, to be fine-tuned; with the statistics of ``codes`` codes; and with directions
+    from ``samples`` samples where its resolution is one that the losses' attribute network reads. One that kept the
+    mapping of another comes alone: the other's statistics and directions are found for it.
     """
     if not (run / "run.json").is_file():
         raise FileNotFoundError(f"{run} is no run of `latentlab train`: it holds no run.json")
@@ -170,21 +170,23 @@ def _publish_generator(name: str, state: dict, described: dict, folder: Path, co
     # What is measured below must belong to the weights as shipped, so they are rounded first.
     G.load_state_dict({k: v.half().float() for k, v in state["G_ema"].items()})
     G = G.requires_grad_(False).eval()
-    statistics = measure_statistics(G, codes)
+    own_codes = state["config"]["learn_mapping"]
+    statistics = measure_statistics(G, codes) if own_codes else statistics_for(G)
     G.w_avg.copy_(statistics.w_mean)
     described["fingerprint"] = fingerprint(G)
     metadata = {"config": config.to_dict()}
     players = {f"{p}.{k}": v for p in "GD" for k, v in state[p].items()}
     tensors, numbers = statistics.to_tensors()
     publish = {"folder": folder, "provenance": described}
-    files = [
-        weights.publish(f"{name}.generator.safetensors", G.state_dict(), metadata, **publish),
+    files = [weights.publish(f"{name}.generator.safetensors", G.state_dict(), metadata, **publish)]
+    if not own_codes:
+        return files
+    files += [
+        weights.publish(f"{name}.training.safetensors", players, metadata, **publish),
         weights.publish(f"{name}.statistics.safetensors", tensors, numbers, half=False, **publish),
     ]
-    if described["start_from"] is None:
-        files.append(weights.publish(f"{name}.training.safetensors", players, metadata, **publish))
     reader = load_attributes()
-    if config.resolution == reader.resolution and described["preset"] not in LOOKS:
+    if config.resolution == reader.resolution:
         found = find_directions(G, lambda x: read_factors(reader, x), list(NAMES), n=samples)
         file, names = f"{name}.directions.safetensors", {"names": list(found)}
         files.append(weights.publish(file, directions_to_tensors(found), names, **publish))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from latentlab import weights
+from latentlab.faces import sketch
 from latentlab.formats.models import generator_names, load, load_discriminator
 from latentlab.spaces import statistics_for
 from latentlab.stylegan.generator import Generator, GeneratorConfig
@@ -24,6 +25,16 @@ def test_shipped_generator_is_whole():
     torch.testing.assert_close(G.w_avg, statistics.w_mean.float(), atol=2e-3, rtol=1e-2)
     logits = load_discriminator("faces-64")(torch.zeros(4, 3, 64, 64))
     assert logits.shape == (4, 1)
+
+
+def test_the_sketch_draws_the_same_faces():
+    """Of a hundred codes: the pencil drawing of a code is nearest to the drawing made of that code's own face."""
+    G, S = load("faces-64"), load("faces-64-sketch")
+    w_plus = G.broadcast(G.mapping(torch.randn(100, 128, generator=torch.Generator().manual_seed(0))))
+    drawn, faces = S.synthesis(w_plus), G.synthesis(w_plus)
+    assert drawn.std(1).mean() < 0.1 < faces.std(1).mean()  # hardly any colour
+    nearest = torch.cdist(drawn.flatten(1), sketch(faces).flatten(1)).argmin(1)
+    assert (nearest == torch.arange(100)).float().mean() > 0.9
 
 
 def test_a_changed_byte_is_found(tmp_path):
