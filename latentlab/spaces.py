@@ -238,7 +238,7 @@ def s_to_w(styles: Styles, G: Generator) -> Float[Tensor, "n layers dim"]:
     for layer, s in zip(layers, styles, strict=True):
         affine = G.get_submodule(layer.name).affine
         A = (affine.weight * affine.weight_gain).double()
-        rest = (s - affine(G.w_avg)).double()
+        rest = (s - affine(G.w_avg[None])).double()
         w_plus[:, layer.w_index] += (rest @ torch.linalg.pinv(A).T).to(w_plus)
     return w_plus
 

@@ -14,7 +14,7 @@ GENERATOR = ".generator.safetensors"
 
 def generator_names() -> list[str]:
     """The names of the shipped generators."""
-    return [file.removesuffix(GENERATOR) for file in read_manifest() if file.endswith(GENERATOR)]
+    return sorted(file.removesuffix(GENERATOR) for file in read_manifest() if file.endswith(GENERATOR))
 
 
 def load(name_or_path: str | Path, *, device: torch.device | str = "cpu") -> Generator:
@@ -32,7 +32,8 @@ def load(name_or_path: str | Path, *, device: torch.device | str = "cpu") -> Gen
             f"no generator {source!r}: name a shipped one ({', '.join(generator_names()) or 'none'}) "
             "or an existing .safetensors file"
         )
-    return _build(Generator, GeneratorConfig, tensors, metadata, source).requires_grad_(False).eval().to(device)
+    G = _build(Generator, GeneratorConfig, tensors, metadata, source).requires_grad_(False).eval()
+    return G.to(device, memory_format=torch.channels_last)  # what a convolution reads fastest
 
 
 def load_discriminator(name: str, *, device: torch.device | str = "cpu") -> Discriminator:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentlab.formats.official import load_official
-from latentlab.losses.attributes import FILE, AttributeNetwork
+from latentlab.losses.attributes import FILE, AttributeNetwork, fold_normalization
 from latentlab.weights import read_weights
 
 MEAN_OF_RANDOM_PAIRS = 0.6
@@ -73,4 +73,5 @@ def load_perceptual(
     tensors, metadata = read_weights(FILE)
     distance = PerceptualDistance(AttributeNetwork(**metadata["config"]))
     distance.load_state_dict(tensors)
-    return distance.requires_grad_(False).eval().to(device)
+    distance = fold_normalization(distance.requires_grad_(False).eval())
+    return distance.to(device, memory_format=torch.channels_last)  # what a convolution reads fastest

@@ -127,7 +127,7 @@ class StyledConv(nn.Module):
         scale = (ops.demodulation(self.weight, style) * ops.GAIN).to(x.dtype)
         x = torch.addcmul((self.bias * ops.GAIN).to(x.dtype)[:, None, None], x, scale[:, :, None, None])
         if noise is not None:
-            x = x.add_((self.noise_strength * ops.GAIN * noise).to(x.dtype))
+            x = x.addcmul_((self.noise_strength * ops.GAIN).to(x.dtype), noise.to(x.dtype))
         x = F.leaky_relu_(x, ops.SLOPE)
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
@@ -145,7 +145,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         # Three outputs: one small matrix per sample is cheaper than scaling the whole feature map.
-        kernel = (self.weight[:, :, 0, 0] * (style * self.gain)[:, None]).to(x.dtype)  # (N, 3, C)
+        kernel = (self.weight.flatten(1) * (style * self.gain)[:, None]).to(x.dtype)  # (N, 3, C)
         rgb = x.permute(0, 2, 3, 1).flatten(1, 2) @ kernel.transpose(1, 2)  # (N, r r, 3)
         rgb = rgb.to(self.bias.dtype) + self.bias
         rgb = rgb.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
@@ -218,10 +218,9 @@ class Generator(nn.Module):
         These are the raw numbers; toRGB divides them by sqrt(channels) when it applies them.
         """
         self._check_w_plus(w_plus)
-        w_plus = w_plus.to(self.w_avg.dtype)
+        codes = w_plus.to(self.w_avg.dtype).unbind(1)
         with ops.no_autocast(self.w_avg):
-            return [self.get_submodule(layer.name).affine(w_plus[:, layer.w_index])
-                    for layer in self.style_layers]
+            return [self.get_submodule(layer.name).affine(codes[layer.w_index]) for layer in self.style_layers]
 
     # --- pictures --------------------------------------------------------------------------------------
 

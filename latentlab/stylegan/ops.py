@@ -7,6 +7,7 @@ Papers: StyleGAN2, arXiv 1912.04958; equalised learning rate, arXiv 1710.10196 s
 """
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -54,8 +55,15 @@ class EqualLinear(nn.Module):
         self.weight_gain = lr_multiplier / math.sqrt(fan_in)
         self.bias_gain = lr_multiplier
 
-    def forward(self, x: Float[Tensor, "*batch fan_in"]) -> Float[Tensor, "*batch fan_out"]:
-        return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+    def forward(self, x: Float[Tensor, "n fan_in"]) -> Float[Tensor, "n fan_out"]:
+        return torch.addmm(self.bias, x, self.weight.T, beta=self.bias_gain, alpha=self.weight_gain)
+
+
+@lru_cache
+def _kernel(channels: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[1,3,3,1] x [1,3,3,1] / 64 * gain for every channel."""
+    taps = torch.tensor(FIR, dtype=dtype, device=device) * (math.sqrt(gain) / 8)
+    return torch.outer(taps, taps).repeat(channels, 1, 1, 1)
 
 
 _ADJOINT = {"blur1": "blur2", "blur2": "blur1", "up": "down", "down": "up"}
@@ -79,10 +87,8 @@ class _Fir(torch.autograd.Function):
             zeros = x.new_zeros(size).permute(0, 3, 1, 2)  # channels last: what a CPU convolves fastest
             zeros[:, :, 1::2, 1::2] = x
             x = zeros
-        taps = x.new_tensor(FIR) * (math.sqrt(gain) / 8)
-        kernel = torch.outer(taps, taps).repeat(channels, 1, 1, 1)
-        return F.conv2d(x, kernel, padding=2 if mode == "blur2" else 1, stride=2 if mode == "down" else 1,
-                        groups=channels)
+        return F.conv2d(x, _kernel(channels, gain, x.dtype, x.device), padding=2 if mode == "blur2" else 1,
+                        stride=2 if mode == "down" else 1, groups=channels)
 
     @staticmethod
     def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor) -> None:
