@@ -1,11 +1,6 @@
-"""What is there, in numbers: speed on this machine, how samples are distributed, how near inversions come."""
+"""What is there, in numbers: how samples are distributed, how near inversions come, how well networks read."""
 
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from importlib.util import find_spec
-from multiprocessing import get_context
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,114 +18,10 @@ from latentlab.priors import mahalanobis
 from latentlab.registry import METHODS, invert
 from latentlab.regression import IDENTITY, augment, in_other_states, read_factors
 from latentlab.seeds import stream
-from latentlab.spaces import measure_statistics, statistics_for, w_to_p
-from latentlab.stylegan.training import PRESETS, GeneratorTraining
+from latentlab.spaces import statistics_for
 
 if TYPE_CHECKING:
     import pandas
-
-
-def measure_speed(device: torch.device | str = "cpu") -> "pandas.DataFrame":
-    """Images/s of renderer, training and networks, seconds of the statistics and of each inversion (500 steps)."""
-    import pandas
-
-    rows = [_renderer(device), _training(), *_statistics(), *_networks(device), *_inversions(device)]
-    table = pandas.DataFrame(rows, columns=["what", "value", "unit"])
-    table["threads"], table["device"] = torch.get_num_threads(), str(device)
-    return table
-
-
-def _seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """The median of ``repeats`` runs after one to warm up."""
-    work()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return sorted(times)[repeats // 2]
-
-
-def _renderer(device: torch.device | str) -> tuple[str, float, str]:
-    factors = sample_factors(512, seed=0).to(device)
-    return "renderer, 64 px", round(512 / _seconds(lambda: render(factors)), 1), "images/s"
-
-
-def _training() -> tuple[str, float, str]:
-    """Sixteen steps hold one lazy R1 step, its true share."""
-    from lightning_fabric import Fabric
-
-    config = PRESETS["faces-64"]
-    training = GeneratorTraining(config, Fabric(accelerator="auto", devices=1, precision="bf16-mixed"))
-
-    def sixteen() -> None:
-        for i in range(16):
-            factors = sample_factors(config.batch_size, seed=0, start=i * config.batch_size)
-            training.step(render(factors.to(training.fabric.device)))
-
-    return "training faces-64", round(16 * config.batch_size / _seconds(sixteen), 1), "images/s"
-
-
-def _statistics(n: int = 1_000_000) -> list[tuple[str, float, str]]:
-    """Our streamed covariance and, where scikit-learn is installed, the route of the public II2S code. Each runs
-    in a process of its own, whose peak of memory is this work's alone."""
-    rows = []
-    routes = {"statistics": _streamed} | ({"IncrementalPCA": _incremental} if find_spec("sklearn") else {})
-    for name, route in routes.items():
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-            seconds, mib = alone.submit(route, n).result()
-        rows += [(f"{name}, {n:,} codes", round(seconds, 1), "s"), (f"{name}, memory", round(mib), "MiB")]
-    ratios = [(f"{a[0]} / ours", round(a[1] / b[1], 1), "times") for a, b in zip(rows[2:], rows, strict=False)]
-    return rows + ratios
-
-
-def _streamed(n: int) -> tuple[float, float]:
-    G, before, began = load("faces-64"), _memory("VmRSS"), time.perf_counter()
-    measure_statistics(G, n)
-    return time.perf_counter() - began, _memory("VmHWM") - before
-
-
-@torch.no_grad()
-def _incremental(n: int) -> tuple[float, float]:
-    """All codes in memory, then scikit-learn's IncrementalPCA with batches of 2560, as ZPdesu/II2S does."""
-    from sklearn.decomposition import IncrementalPCA
-
-    G, before, began = load("faces-64"), _memory("VmRSS"), time.perf_counter()
-    draw = stream(0, "statistics")
-    sizes = [min(10_000, n - start) for start in range(0, n, 10_000)]
-    codes = torch.cat([w_to_p(G.mapping(torch.randn(size, G.z_dim, generator=draw))) for size in sizes])
-    IncrementalPCA(G.w_dim, batch_size=2560).fit(codes.numpy())
-    return time.perf_counter() - began, _memory("VmHWM") - before
-
-
-def _memory(mark: str) -> float:
-    """This process' memory in MiB, now ("VmRSS") or at its peak ("VmHWM"); NaN where there is no /proc."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(mark)), float("nan"))
-
-
-def _networks(device: torch.device | str) -> list[tuple[str, float, str]]:
-    faces = render(sample_factors(256, seed=0)).to(device).split(32)
-    networks = {
-        "losses, attributes": load_attributes(device=device),
-        "losses, identity": load_identity(device=device).features,
-        "losses, perceptual": load_perceptual(device=device).features,
-        "judges, attributes": load_attribute_judge(device=device),
-        "judges, identity": load_identity_judge(device=device).features,
-        "judges, perceptual": load_perceptual_judge(device=device).features,
-    }
-    with torch.inference_mode():
-        seconds = {k: _seconds(lambda n=n: [n(part) for part in faces]) for k, n in networks.items()}
-    return [(f"{k}, batches of 32", round(256 / s, 1), "images/s") for k, s in seconds.items()]
-
-
-def _inversions(device: torch.device | str) -> list[tuple[str, float, str]]:
-    G, image = load("faces-64", device=device), real_set()[:1].images.to(device)
-    return [
-        (f"{name}, one face, 500 steps", round(_seconds(lambda m=m: m.invert(image, G, steps=500), 1), 1), "s")
-        for name, m in METHODS.items()
-    ]
 
 
 @torch.no_grad()

@@ -39,9 +39,10 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--ledger", type=Path, help="its file (default: notebooks/claims.json)")
     claims.set_defaults(run=_run_claims)
     benchmark = commands.add_parser("benchmark", help="speed, networks, samples and inversions in numbers")
-    tables = ("speed", "networks", "samples", "inversions")
+    tables = ("speed", "optimisers", "networks", "samples", "inversions")
     benchmark.add_argument("--only", choices=tables, help="one table instead of all")
     benchmark.add_argument("--method", action="append", default=[], help="inversions: this method; may be repeated")
+    benchmark.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
     benchmark.add_argument("--out", type=Path, default=Path("out/benchmark"), help="folder of the tables")
     benchmark.set_defaults(run=_run_benchmark)
     return parser
@@ -81,22 +82,23 @@ def _edit(text: str) -> tuple[str, float]:
 def _run_invert(options: argparse.Namespace) -> None:
     from latentlab.desk import invert_files
 
-    device = {"gpu": "cuda", "auto": "cuda" if _has_cuda() else "cpu"}.get(options.device, options.device)
-    if device != "cpu" and not (device.startswith("cuda") and _has_cuda()):
-        raise ValueError(f"there is no device {options.device!r} here; cpu always works")
     knobs = {"seed": options.seed} | ({} if options.steps is None else {"steps": options.steps})
     table = invert_files(
         options.images, options.out, generator=options.generator, method=options.method, edits=options.edit,
-        batch_size=options.batch, device=device, say=print, **knobs,
+        batch_size=options.batch, device=_device(options.device), say=print, **knobs,
     )  # fmt: skip
     print(table.to_string(index=False, float_format="%.2f"))
     print(f"written to {options.out}/")
 
 
-def _has_cuda() -> bool:
+def _device(name: str) -> str:
     import torch
 
-    return torch.cuda.is_available()
+    has_cuda = torch.cuda.is_available()
+    device = {"gpu": "cuda", "auto": "cuda" if has_cuda else "cpu"}.get(name, name)
+    if device != "cpu" and not (device.startswith("cuda") and has_cuda):
+        raise ValueError(f"there is no device {name!r} here; cpu always works")
+    return device
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
@@ -222,13 +224,15 @@ def _run_claims(options: argparse.Namespace) -> None:
 
 
 def _run_benchmark(options: argparse.Namespace) -> None:
-    from latentlab import benchmark
+    from latentlab import benchmark, speed
 
+    device = _device(options.device)
     tables = {
-        "speed": benchmark.measure_speed,
-        "networks": benchmark.measure_networks,
-        "samples": benchmark.measure_samples,
-        "inversions": lambda: benchmark.measure_inversions(options.method),
+        "speed": lambda: speed.measure_speed(device),
+        "optimisers": lambda: speed.measure_optimisers(device),
+        "networks": lambda: benchmark.measure_networks(device=device),
+        "samples": lambda: benchmark.measure_samples(device=device),
+        "inversions": lambda: benchmark.measure_inversions(options.method, device=device),
     }
     options.out.mkdir(parents=True, exist_ok=True)
     for name in [options.only] if options.only else list(tables):

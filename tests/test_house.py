@@ -32,7 +32,7 @@ LEVELS = (
     {"inversion.result"},
     {"inversion", "encoders", "editing"},
     {"registry"},
-    {"claims", "benchmark", "evaluation", "recipes"},
+    {"claims", "benchmark", "speed", "evaluation", "recipes"},
     {"plots"},
     {"widgets", "desk"},
     {""},
@@ -40,7 +40,7 @@ LEVELS = (
 )
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
 # No method sees what grades it.
-MAY_IMPORT_JUDGES = {"judges", "claims", "benchmark", "evaluation", "recipes", "desk", "cli", ""}
+MAY_IMPORT_JUDGES = {"judges", "claims", "benchmark", "speed", "evaluation", "recipes", "desk", "cli", ""}
 MAY_USE_EXTRA = {"plots", "widgets", "cli"}  # the extra "notebooks"; all else runs on the core alone
 OPTIONAL = {"lpips", "diptest", "sklearn", "pytorch_metric_learning"}  # where somebody installed it
 BANNED = {"utils", "util", "common", "options", "scripts", "helpers", "misc"}

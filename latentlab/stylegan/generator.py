@@ -127,7 +127,7 @@ class StyledConv(nn.Module):
         scale = (ops.demodulation(self.weight, style) * ops.GAIN).to(x.dtype)
         x = torch.addcmul((self.bias * ops.GAIN).to(x.dtype)[:, None, None], x, scale[:, :, None, None])
         if noise is not None:
-            x = x.addcmul_((self.noise_strength * ops.GAIN).to(x.dtype), noise.to(x.dtype))
+            x = x.add_((self.noise_strength * ops.GAIN * noise).to(x.dtype))
         x = F.leaky_relu_(x, ops.SLOPE)
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 

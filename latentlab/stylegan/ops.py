@@ -82,6 +82,9 @@ class _Fir(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, mode: str, gain: float) -> Tensor:
         channels = x.shape[1]
+        if mode == "up" and channels == 3:  # with gain 4 it is linear interpolation between zeros, faster for pictures
+            between = F.interpolate(F.pad(x * (gain / 4), (1, 1, 1, 1)), scale_factor=2, mode="bilinear")
+            return between[:, :, 2:-2, 2:-2]
         if mode == "up":
             size = len(x), 2 * x.shape[2] + 1, 2 * x.shape[3] + 1, channels
             zeros = x.new_zeros(size).permute(0, 3, 1, 2)  # channels last: what a CPU convolves fastest
@@ -113,9 +116,14 @@ def fir_down(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
     return _Fir.apply(x, "down", 1.0)
 
 
+def fir_blur(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    """FIR low pass with gain 4 after a transposed convolution: (N,C,H,W) -> (N,C,H-1,W-1)."""
+    return _Fir.apply(x, "blur1", 4.0)
+
+
 def conv_up(x: Float[Tensor, "n i h w"], weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "n o h2 w2"]:
     """Zero-insertion x2, 3x3 convolution, FIR low pass with gain 4: (N,I,H,W) -> (N,O,2H,2W)."""
-    return _Fir.apply(F.conv_transpose2d(x, weight.transpose(0, 1).to(x.dtype), stride=2), "blur1", 4.0)
+    return fir_blur(F.conv_transpose2d(x, weight.transpose(0, 1).to(x.dtype), stride=2))
 
 
 def conv_down(x: Float[Tensor, "n i h w"], weight: Float[Tensor, "o i 3 3"],

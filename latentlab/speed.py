@@ -1,0 +1,288 @@
+"""Seconds: of the renderer, the training, the networks, the statistics, and of one descent in many forms."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from latentlab.faces import real_set, render, sample_factors
+from latentlab.formats.models import load
+from latentlab.inversion.ii2s import invert_ii2s
+from latentlab.judges.attributes import load_attribute_judge
+from latentlab.judges.identity import load_identity_judge
+from latentlab.judges.perceptual import load_perceptual_judge
+from latentlab.losses.attributes import load_attributes
+from latentlab.losses.identity import load_identity
+from latentlab.losses.perceptual import load_perceptual
+from latentlab.registry import METHODS
+from latentlab.seeds import stream
+from latentlab.spaces import measure_statistics, w_to_p
+from latentlab.stylegan import Generator, GeneratorConfig, ops
+from latentlab.stylegan.training import PRESETS, GeneratorTraining
+
+if TYPE_CHECKING:
+    import pandas
+
+STEPS = 1300  # of II2S
+WARM_UP = 5
+FFHQ = GeneratorConfig(1024, 512, 512, 8, (512,) * 5 + (256, 128, 64, 32))
+# Dense TFLOP/s of the makers' data sheets: (float32 with convolutions in TF32, torch's default; bfloat16)
+PEAKS = {
+    "H100 PCIe": (378, 756),
+    "H100": (495, 989),
+    "H200": (495, 989),
+    "A100": (156, 312),
+    "RTX 4090": (82.6, 165.2),
+}
+
+
+def measure_speed(device: torch.device | str = "cpu") -> "pandas.DataFrame":
+    """Images/s of renderer, training and networks, seconds of the statistics and of each inversion (500 steps)."""
+    import pandas
+
+    rows = [_renderer(device), _training(), *_statistics(), *_networks(device), *_inversions(device)]
+    table = pandas.DataFrame(rows, columns=["what", "value", "unit"])
+    table["threads"], table["device"] = torch.get_num_threads(), str(device)
+    return table
+
+
+def _seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    """The median of ``repeats`` runs after one to warm up."""
+    work()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return sorted(times)[repeats // 2]
+
+
+def _renderer(device: torch.device | str) -> tuple[str, float, str]:
+    factors = sample_factors(512, seed=0).to(device)
+    return "renderer, 64 px", round(512 / _seconds(lambda: render(factors)), 1), "images/s"
+
+
+def _training() -> tuple[str, float, str]:
+    """Sixteen steps hold one lazy R1 step, its true share."""
+    from lightning_fabric import Fabric
+
+    config = PRESETS["faces-64"]
+    training = GeneratorTraining(config, Fabric(accelerator="auto", devices=1, precision="bf16-mixed"))
+
+    def sixteen() -> None:
+        for i in range(16):
+            factors = sample_factors(config.batch_size, seed=0, start=i * config.batch_size)
+            training.step(render(factors.to(training.fabric.device)))
+
+    return "training faces-64", round(16 * config.batch_size / _seconds(sixteen), 1), "images/s"
+
+
+def _statistics(n: int = 1_000_000) -> list[tuple[str, float, str]]:
+    """Our streamed covariance and, where scikit-learn is installed, the route of the public II2S code. Each runs
+    in a process of its own, whose peak of memory is this work's alone."""
+    rows = []
+    routes = {"statistics": _streamed} | ({"IncrementalPCA": _incremental} if find_spec("sklearn") else {})
+    for name, route in routes.items():
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            seconds, mib = alone.submit(route, n).result()
+        rows += [(f"{name}, {n:,} codes", round(seconds, 1), "s"), (f"{name}, memory", round(mib), "MiB")]
+    ratios = [(f"{a[0]} / ours", round(a[1] / b[1], 1), "times") for a, b in zip(rows[2:], rows, strict=False)]
+    return rows + ratios
+
+
+def _streamed(n: int) -> tuple[float, float]:
+    G, before, began = load("faces-64"), _memory("VmRSS"), time.perf_counter()
+    measure_statistics(G, n)
+    return time.perf_counter() - began, _memory("VmHWM") - before
+
+
+@torch.no_grad()
+def _incremental(n: int) -> tuple[float, float]:
+    """All codes in memory, then scikit-learn's IncrementalPCA with batches of 2560, as ZPdesu/II2S does."""
+    from sklearn.decomposition import IncrementalPCA
+
+    G, before, began = load("faces-64"), _memory("VmRSS"), time.perf_counter()
+    draw = stream(0, "statistics")
+    sizes = [min(10_000, n - start) for start in range(0, n, 10_000)]
+    codes = torch.cat([w_to_p(G.mapping(torch.randn(size, G.z_dim, generator=draw))) for size in sizes])
+    IncrementalPCA(G.w_dim, batch_size=2560).fit(codes.numpy())
+    return time.perf_counter() - began, _memory("VmHWM") - before
+
+
+def _memory(mark: str) -> float:
+    """This process' memory in MiB, now ("VmRSS") or at its peak ("VmHWM"); NaN where there is no /proc."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(mark)), float("nan"))
+
+
+def _networks(device: torch.device | str) -> list[tuple[str, float, str]]:
+    faces = render(sample_factors(256, seed=0)).to(device).split(32)
+    networks = {
+        "losses, attributes": load_attributes(device=device),
+        "losses, identity": load_identity(device=device).features,
+        "losses, perceptual": load_perceptual(device=device).features,
+        "judges, attributes": load_attribute_judge(device=device),
+        "judges, identity": load_identity_judge(device=device).features,
+        "judges, perceptual": load_perceptual_judge(device=device).features,
+    }
+    with torch.inference_mode():
+        seconds = {k: _seconds(lambda n=n: [n(part) for part in faces]) for k, n in networks.items()}
+    return [(f"{k}, batches of 32", round(256 / s, 1), "images/s") for k, s in seconds.items()]
+
+
+def _inversions(device: torch.device | str) -> list[tuple[str, float, str]]:
+    G, image = load("faces-64", device=device), real_set()[:1].images.to(device)
+    return [
+        (f"{name}, one face, 500 steps", round(_seconds(lambda m=m: m.invert(image, G, steps=500), 1), 1), "s")
+        for name, m in METHODS.items()
+    ]
+
+
+def measure_optimisers(device: torch.device | str = "cpu", *, steps: int = 65) -> "pandas.DataFrame":
+    """II2S, a row a form: one face; the same with all 1300 steps timed; 16 together; one through grouped
+    convolutions as the public code runs it; on a CUDA device ``faces-64`` and an FFHQ generator of 1024 px with
+    random weights (speed does not depend on them), float32 and bfloat16, 1 to 32 images as far as memory goes, and
+    one with the generator compiled into a CUDA graph.
+
+    seconds: of 1300 steps, an image: 1300 times the median of ``steps`` steps after a warm-up. relative: to the
+    first row. tflops: the matrix products and convolutions of a step over its time, in 10^12 operations a second;
+    peak: their share of what the card's maker promises, NaN for an unknown card.
+    """
+    import pandas
+
+    G, faces = load("faces-64", device=device), real_set()[:16].images.to(device)
+    rows = [_descent("ii2s", faces[:1], G, steps), _whole(faces[:1], G), _descent("ii2s", faces, G, steps),
+            _descent("grouped convolutions", faces[:1], GroupedGenerator(G), steps)]  # fmt: skip
+    if torch.device(device).type == "cuda":
+        large = Generator(FFHQ).requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+        for generator in (G, large):
+            rows += list(_sweep(generator, (1, 2, 4, 8, 16, 32), steps))
+    table = pandas.DataFrame(rows)
+    table.insert(table.columns.get_loc("seconds") + 1, "relative", table["seconds"] / table["seconds"][0])
+    table["threads"], table["device"] = torch.get_num_threads(), str(device)
+    return table
+
+
+def _whole(images: Tensor, G: Generator) -> dict:
+    began = time.perf_counter()
+    invert_ii2s(images, G, steps=STEPS)
+    seconds = (time.perf_counter() - began) / len(images)
+    return {"what": "ii2s, every step timed", "resolution": G.resolution, "precision": "float32",
+            "batch": len(images), "seconds": seconds}  # fmt: skip
+
+
+def _sweep(G: Generator, batches: Sequence[int], steps: int) -> Iterator[dict]:
+    """Batch by batch until memory ends, then one image through a compiled generator."""
+    common = {"statistics": measure_statistics(G, 4 * G.w_dim)}
+    with torch.no_grad():
+        z = torch.randn(max(batches), G.z_dim, generator=stream(0, "sweep")).to(G.w_avg)
+        images = torch.cat([G(part).clamp(-1, 1) for part in z.split(1)])
+    for precision in (torch.float32, torch.bfloat16):
+        try:
+            for n in batches:
+                yield _descent("sweep", images[:n], G, steps, precision, **common)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+        yield _descent("sweep, compiled", images[:1], G, steps, precision, compiled=True, **common)
+
+
+def _descent(
+    what: str,
+    images: Tensor,
+    G: Generator,
+    steps: int,
+    precision: torch.dtype = torch.float32,
+    *,
+    compiled: bool = False,
+    **common: Any,
+) -> dict:
+    """A row of the table. Every step waits for the device, as it asks whether an image has diverged."""
+    ends: list[float] = []
+
+    def descend(count: int) -> None:
+        with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
+            invert_ii2s(images, G, steps=count, callback=lambda *_: ends.append(time.perf_counter()), **common)
+
+    operations = []
+    for count in (1, 2):
+        with FlopCounterMode(display=False) as counter:
+            descend(count)
+        operations.append(counter.get_total_flops())
+    if compiled:
+        G = copy.deepcopy(G)
+        G.synthesis = torch.compile(G.synthesis, mode="reduce-overhead")
+    ends.clear()
+    descend(WARM_UP + steps)
+    step = median(after - before for before, after in pairwise(ends[WARM_UP - 1 :]))
+    speed = (operations[1] - operations[0]) / step / 1e12
+    return {
+        "what": what, "resolution": G.resolution, "precision": str(precision).removeprefix("torch."),
+        "batch": len(images), "seconds": STEPS * step / len(images), "tflops": speed,
+        "peak": speed / _peak(images.device, precision),
+    }  # fmt: skip
+
+
+def _peak(device: torch.device, precision: torch.dtype) -> float:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    known = (peaks for card, peaks in PEAKS.items() if card in name)
+    return next(known, (float("nan"),) * 2)[precision == torch.bfloat16]
+
+
+class GroupedGenerator(Generator):
+    """``G`` as public code runs it: kernels modulated for each sample and one grouped convolution over all of them
+    (StyleGAN2, section 2.2 and appendix B), NCHW, noise drawn anew for every picture."""
+
+    def __init__(self, G: Generator) -> None:
+        super().__init__(G.config)
+        self.load_state_dict(G.state_dict())
+        self.requires_grad_(False).eval().to(G.w_avg.device)
+        self.draw = stream(0, "grouped noise", device=G.w_avg.device)
+
+    def synthesis(self, w_plus: Float[Tensor, "n layers dim"], **_: Any) -> Float[Tensor, "n 3 r r"]:
+        """Image (N, 3, R, R) of W+."""
+        styles, image = iter(self.styles(w_plus)), None
+        x = self.blocks["4"].const.repeat(len(w_plus), 1, 1, 1)
+        for block in self.blocks.values():
+            for _, conv in block.convs:
+                x = _grouped_conv(x, conv.weight, next(styles), up=conv.up)
+                noise = torch.randn(len(x), 1, *x.shape[2:], generator=self.draw, device=x.device)
+                x = ops.lrelu(x + conv.noise_strength * noise + conv.bias[:, None, None])
+            torgb = block.torgb
+            rgb = _grouped_conv(x, torgb.weight * torgb.gain, next(styles), demodulate=False)
+            rgb = rgb + torgb.bias[:, None, None]
+            image = rgb if image is None else ops.fir_up(image) + rgb
+        return image
+
+
+def _grouped_conv(
+    x: Float[Tensor, "n i h w"],
+    weight: Float[Tensor, "o i k k"],
+    style: Float[Tensor, "n i"],
+    *,
+    up: bool = False,
+    demodulate: bool = True,
+) -> Float[Tensor, "n o h2 w2"]:
+    n = len(x)
+    kernels = style[:, None, :, None, None] * weight  # StyleGAN2, Eq. 1: (N, O, I, k, k)
+    if demodulate:  # Eq. 3
+        kernels = kernels * (kernels.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    x = x.flatten(0, 1)[None]
+    if up:
+        x = F.conv_transpose2d(x, kernels.transpose(1, 2).flatten(0, 1), stride=2, groups=n)
+    else:
+        x = F.conv2d(x, kernels.flatten(0, 1), padding=weight.shape[-1] // 2, groups=n)
+    x = x[0].unflatten(0, (n, -1))
+    return ops.fir_blur(x) if up else x

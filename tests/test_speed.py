@@ -1,0 +1,77 @@
+"""The speed tables: what is timed is what they say."""
+
+import pytest
+import torch
+
+from latentlab import speed
+from latentlab.formats.models import load
+from latentlab.stylegan import Generator, GeneratorConfig
+
+
+def test_seconds_are_the_median_after_a_warm_up(monkeypatch):
+    ticks = iter([0.0, 9.0, 10.0, 11.0, 20.0, 23.0])
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(ticks))
+    runs = []
+    assert speed._seconds(lambda: runs.append(1)) == 3.0
+    assert len(runs) == 4
+
+
+def test_grouped_convolutions_paint_the_same_picture():
+    """Another arithmetic for StyleGAN2's Eq. 1 and 3, and noise of its own."""
+    G = load("faces-64")
+    w_plus = G.mapping(torch.randn(20, G.z_dim, generator=torch.Generator().manual_seed(0))).unflatten(0, (2, -1))
+    grouped = speed.GroupedGenerator(G)
+    assert not torch.equal(grouped.synthesis(w_plus), grouped.synthesis(w_plus))
+    for parameter in (p for name, p in grouped.named_parameters() if name.endswith("noise_strength")):
+        parameter.zero_()
+    torch.testing.assert_close(grouped.synthesis(w_plus), G.synthesis(w_plus, noise="none"), rtol=0, atol=1e-4)
+
+
+def test_descents_are_timed_in_both_precisions_and_counted(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda verb, **_: verb)
+    monkeypatch.setitem(speed.PEAKS, "", (1.0, 2.0))
+    G = Generator(GeneratorConfig(32, 16, 16, 2, (16, 16, 16, 8))).requires_grad_(False).eval()
+    rows = list(speed._sweep(G, (1, 2), steps=3))
+    assert [(r["precision"], r["batch"]) for r in rows] == [(p, n) for p in ("float32", "bfloat16") for n in (1, 2, 1)]
+    operations = [r["tflops"] * r["seconds"] for r in rows]  # of an image, whatever the batch and the precision
+    assert operations == pytest.approx(operations[:1] * 6)
+    assert [r["tflops"] / r["peak"] for r in rows] == pytest.approx([1.0] * 3 + [2.0] * 3)
+    # forward and backward of the generator's convolutions alone, 3x3, two operations a product; there is more
+    macs = 9 * (16 * 16 * (16 + 16 + 64 + 64 + 256) + 16 * 8 * 256 + 8 * 8 * 1024)
+    assert operations[0] * 1e12 / speed.STEPS > 4 * macs
+
+
+def test_memory_that_ends_ends_the_batches(monkeypatch):
+    def descent(what, images, *_, **__):
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("no more")
+        return {"batch": len(images)}
+
+    monkeypatch.setattr(speed, "_descent", descent)
+    G = Generator(GeneratorConfig(8, 8, 8, 1, (4, 4)))
+    assert [row["batch"] for row in speed._sweep(G, (1, 2, 4, 8), steps=1)] == [1, 2, 1, 1, 2, 1]
+
+
+def test_statistics_stand_beside_scikit_learn():
+    rows = {what: value for what, value, _ in speed._statistics(20_000)}
+    assert list(rows)[4:] == ["IncrementalPCA, 20,000 codes / ours", "IncrementalPCA, memory / ours"]
+    assert all(value > 0 for value in rows.values())
+
+
+@pytest.mark.slow
+def test_speed_meets_its_marks():
+    """Half of what two quiet cores reach, so that a busy machine passes and a slow path does not."""
+    rows = {row.what: row.value for row in speed.measure_speed().itertuples()}
+    cores = min(torch.get_num_threads(), 2)
+    assert rows["renderer, 64 px"] > 150 * cores / 2
+    assert rows["training faces-64"] > 20 * cores / 2
+    assert rows["statistics, 1,000,000 codes"] < 60 and not rows["statistics, memory"] > 1_000
+    assert rows["ii2s, one face, 500 steps"] < 30
+
+
+@pytest.mark.slow
+def test_optimisers_meet_their_marks():
+    """Batches pay, and so does a plain convolution with scaled input and output instead of a grouped one."""
+    one, whole, sixteen, grouped = speed.measure_optimisers(steps=20)["relative"]
+    assert one == 1 and 0.3 < whole < 3
+    assert sixteen < 0.8 and grouped > 1.1
