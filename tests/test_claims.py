@@ -1,16 +1,19 @@
 """The ledger: its rules judge doctored numbers and doctored worlds as they should, and what is recorded is theirs."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
 from torch import nn
 
 from latentlab import claims
-from latentlab.claims import latent_spaces
-from latentlab.claims.finding import Finding, verdict
+from latentlab.claims import inversion, latent_spaces
+from latentlab.claims.finding import Finding, bootstrap, verdict
 from latentlab.cli import main
 from latentlab.formats.models import load
+from latentlab.inversion.result import Inversion
+from latentlab.metrics import kid, psnr
 from latentlab.spaces import fingerprint, p_to_w, statistics_for
 from latentlab.stylegan import ops
 from latentlab.stylegan.generator import Generator, GeneratorConfig
@@ -129,6 +132,180 @@ def test_the_papers_own_fids_are_a_reproduction(pn: float, w: float, says: str):
     assert judged("II2S-5", measured={}, intervals=one_network, controls=controls) != "reproduced"
 
 
+def test_the_bootstrap_agrees_with_the_normal_interval():
+    values = torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy() + 3
+    half = 1.96 * values.std(ddof=1) / 20
+    assert bootstrap(values) == pytest.approx([values.mean() - half, values.mean() + half], abs=0.02)
+
+
+@pytest.fixture(scope="module")
+def G() -> Generator:
+    """Large enough for the perceptual distance."""
+    return world(config=GeneratorConfig(32, 12, 10, 2, (16, 16, 8, 8)))
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Puts in the place of ``invert`` one that leaves a known error: ``told.error`` of an inversion's knobs, of the
+    target's values, and codes of known norm in PN+ at half and at the end. ``told.calls`` are these knobs."""
+
+    class Told:
+        calls: list = []
+        error, norms = staticmethod(lambda **knobs: 0.1), staticmethod(lambda **knobs: (1.0, 1.0))
+
+    def invert(images, G, method="ii2s", *, statistics, record, **knobs):
+        Told.calls.append(knobs := knobs | {"method": method, "floor": statistics.floor})
+        image, condition = (1 - Told.error(**knobs)) * images, knobs.get("condition")
+        v = torch.ones(len(images), G.num_ws, G.w_dim)
+        path = torch.stack([statistics.pn_to_w(v * norm**0.5) for norm in (1.0, *Told.norms(**knobs))])
+        if condition is not None:  # the conditions are projections: what is seen is found as well by all
+            image = 0.7 * condition(images) + image - condition(image)
+        return Inversion(path[-1], image, G, method, path=path)
+
+    for size, value in {"BASE": (3, 10), "CONDITIONAL": (3, 10), "Z_PLUS": (3, 10), "SPREAD": (3, 10, 10, 3)}.items():
+        monkeypatch.setattr(inversion, size, {False: value, True: value})
+    monkeypatch.setattr(inversion, "invert", invert)
+    inversion._run.cache_clear()
+    yield Told
+    inversion._run.cache_clear()
+
+
+def test_drift_is_the_growth_of_the_norm(told, G):
+    told.norms = lambda lambda_, **_: (20.0, 60.0) if lambda_ == 0 else (1.0, 1.5) if lambda_ == 0.005 else (2.0, 4.0)
+    found = claims.measure("II2S-6", full=True, G=G)
+    for name, number in {"norm_free": 60, "growth_free": 3, "norm_ratio_0.001": 15, "norm_ratio_0.005": 40,
+                         "growth_0.005": 1.5}.items():  # fmt: skip
+        assert found.measured[name] == pytest.approx(number, rel=1e-3), name
+        assert found.intervals[name] == pytest.approx([number, number], rel=1e-3)
+    assert found.controls["own_growth_free"] == pytest.approx(3, rel=1e-3)
+    # A lower floor makes the same codes of lambda 0 improbable, a higher one probable.
+    assert found.controls["second_norm_free"] > 59.9 > found.controls["coarse_norm_free"]
+
+
+def test_claims_share_their_runs(told, G):
+    claims.measure("II2S-6", full=True, G=G)
+    n = len(told.calls)
+    claims.measure("II2S-7", full=True, G=G)
+    floor = statistics_for(G).floor
+    new = [(call["lambda_"], call["floor"]) for call in told.calls[n:]]
+    assert new == [(0.01, floor), (0.01, floor * 1e-4)]
+
+
+def test_the_sweep_pairs_each_face_with_itself(told, G):
+    told.error = lambda lambda_, **_: 0.1 * 2 ** inversion.LAMBDAS.index(lambda_)
+    told.norms = lambda lambda_, **_: (1.0, 8 / 2 ** inversion.LAMBDAS.index(lambda_))
+    found = claims.measure("II2S-7", full=True, G=G)
+    assert found.verdict == "reproduced" and "at the second floor" in found.reason
+    low, high = found.intervals["psnr_0"]
+    assert high - low > 0.1  # faces differ, their differences do not: half of the error is 6.02 dB
+    assert found.intervals["psnr_0.001_to_0.005"] == pytest.approx([-6.02, -6.02], abs=0.01)
+    assert found.intervals["norm_0_to_0.001"] == pytest.approx([0.5, 0.5], rel=1e-3)
+    turned = found.intervals | {"second_psnr_0.005_to_0.01": [-0.1, 0.1]}
+    assert claims.CLAIMS["II2S-7"].rule(replace(found, intervals=turned))[0] == "partly reproduced"
+
+
+def test_only_the_hidden_part_is_told_from_the_known_one(told, G):
+    told.error = lambda lambda_, **_: 0.1 if lambda_ else 0.2
+    found = claims.measure("II2S-10", full=True, G=G)
+    for task in inversion.TASKS:
+        assert found.measured[f"{task}_hidden"] == pytest.approx(0.25, rel=1e-3)
+        assert found.controls[f"known_{task}"] == pytest.approx(1, rel=1e-3)
+        assert found.measured[f"{task}_psnr_i2s"] < found.measured[f"{task}_psnr_ii2s"]
+    (row,) = inversion.TASKS["half"](x := torch.ones(1, 3, 32, 32))(x)[:, 0, 0]
+    assert row[:16].all() and not row[16:].any()
+    assert "half: hidden" in found.reason.split("fails")[0]
+
+
+def test_z_plus_is_compared_at_every_seed(told, G):
+    told.error = lambda method, seed=0, **_: 0.1 if method == "ii2s" else 0.2 if seed == 0 else 0.4
+    found = claims.measure("II2S-12", full=True, G=G)
+    gains = {k: v for k, v in found.measured.items() if k != "gain_seed_0" and k.startswith("gain_")}
+    expected = {"gain_twice_the_steps": 6.02, "gain_seed_1": 12.04}
+    assert gains.pop("gain_random_start") != 0 and gains == pytest.approx(expected, abs=0.01)
+    (long,) = [call for call in told.calls if call["steps"] == 20]
+    assert long["method"] == "z_plus" and sum("initial" in call for call in told.calls) == 1
+    # Half of the long run is its codes after as many steps as the others have.
+    half = statistics_for(G).pn_to_w(torch.ones(3, G.num_ws, G.w_dim))
+    seed_0 = found.measured["psnr_w"] - float(psnr(G.synthesis(half), inversion._targets(G, 3)).mean())
+    assert found.measured["gain_seed_0"] == pytest.approx(seed_0, abs=1e-4)
+    assert found.measured["gain"] == pytest.approx((seed_0 + 12.04) / 2, abs=0.01)
+
+
+def test_spread_is_measured_by_the_distance_of_people(told, G):
+    """Runs that leave errors of 0.1, 0.2 and 0.3 are 0.1, 0.1 and 0.2 of each picture apart."""
+    starts = iter((0.1, 0.15, 0.2))
+    told.error = lambda method, seed=0, **_: 0.1 * (1 + seed) if method == "pulse" else next(starts)
+    found = claims.measure("II2S-13", G=G)
+    x = inversion._targets(G, 3)
+    apart = 0.4 / 3 * x.square().mean((1, 2, 3)).sqrt().mean()
+    others = inversion._targets(G, inversion.PEOPLE)
+    people = torch.stack([(a - b).square().mean().sqrt() for a, b in combinations(others, 2)]).mean()
+    for size in (32, 8):
+        assert found.measured[f"pulse_{size}_pixels"] == pytest.approx(float(apart / people), rel=1e-4)
+        assert found.measured[f"pulse_{size}_by_ii2s_pixels"] == pytest.approx(2, rel=1e-4)
+    starts = [call["initial"] for call in told.calls if call["method"] == "ii2s"]
+    assert not torch.allclose(starts[0], starts[1]) and torch.equal(starts[0][0], starts[0][1])
+    assert [call["size"] for call in told.calls if call["method"] == "pulse"] == [32] * 3 + [8] * 3
+
+
+def test_a_wide_cloud_in_pn_has_a_large_variance(G):
+    s = statistics_for(G)
+    v = torch.randn(50, G.num_ws, G.w_dim, generator=torch.Generator().manual_seed(0))
+    assert inversion.pn_variance(s.pn_to_w(3 * v + 5), s) == pytest.approx(9, rel=0.1)
+    assert inversion.pn_variance(s.pn_to_w(v[:1, :1].expand_as(v)), s) == pytest.approx(0, abs=1e-6)
+
+
+def test_kid_of_mixes_by_hand(G):
+    """On a method whose pictures are its codes, of which 7 of 18 layers are 3 of 8."""
+
+    class Codes(Inversion):
+        def synthesize(self, w_plus):
+            return w_plus[:, None].expand(-1, 3, -1, -1)
+
+    a = 0.1 * torch.randn(6, G.num_ws, G.w_dim, generator=torch.Generator().manual_seed(0))
+    b = torch.stack([*a[1:], a[0]])
+    images, s = torch.zeros(6, 3, 4, 4), statistics_for(G)
+    found = inversion.mix_kid(
+        Codes(a, images, G, "ii2s"), images, lambda x: x[:, 0].flatten(1) if x.any() else a.flatten(1) ** 2
+    )
+    times = (0.1, 0.25, 0.5, 0.75, 0.9)
+    expected = {
+        "mixing": torch.cat([a[:, :3], b[:, 3:]], 1),
+        "W+": torch.cat([a + t * (b - a) for t in times]),
+        "PN+": torch.cat([s.pn_to_w(s.w_to_pn(a) + t * (s.w_to_pn(b) - s.w_to_pn(a))) for t in times]),
+    }
+    assert G.num_ws == 8 and list(found) == list(expected)
+    for way, codes in expected.items():
+        assert found[way] == pytest.approx(kid(codes.flatten(1), a.flatten(1) ** 2), rel=1e-4), way
+
+
+def interval(**means: float) -> dict[str, list[float]]:
+    return {k: [v - 0.1 * abs(v), v + 0.1 * abs(v)] for k, v in means.items()}
+
+
+@pytest.mark.parametrize(
+    "id, changed, says",
+    [("II2S-6", {}, "reproduced"), ("II2S-6", {"late_psnr_gain": 1.0}, "partly reproduced"),
+     ("II2S-6", {"coarse_growth_free": 1.0}, "partly reproduced"),
+     ("II2S-10", {}, "reproduced"), ("II2S-10", {"half_identity": 0.01}, "partly reproduced"),
+     ("II2S-13", {}, "reproduced"), ("II2S-13", {"pulse_32_perceptual": 0.5}, "partly reproduced"),
+     ("II2S-13", {"ii2s_perceptual": 0.3}, "partly reproduced"),
+     ("II2S-13", {"pulse_8_by_ii2s_perceptual": 2.0}, "partly reproduced")],
+)  # fmt: skip
+def test_rules_of_inversion(id: str, changed: dict, says: str):
+    """II2S-6: the paper's own Table 1 is almost no gain."""
+    tasks = {f"{task}_{what}": v for task in inversion.TASKS
+             for what, v in (("hidden", 0.8), ("perceptual", -0.1), ("identity", -0.1))}  # fmt: skip
+    numbers = {
+        "II2S-6": {"growth_free": 2.0, "coarse_growth_free": 1.5, "late_psnr_gain": 0.2, "psnr_gain_0.001": 0.45,
+                   **{f"{floor}norm_ratio_{k}": 9.0 for floor in ("", "coarse_") for k in (0.001, 0.005)}},
+        "II2S-10": tasks,
+        "II2S-13": {"pulse_32_perceptual": 0.9, "pulse_8_perceptual": 0.9, "ii2s_perceptual": 0.1,
+                    "pulse_32_by_ii2s_perceptual": 9.0, "pulse_8_by_ii2s_perceptual": 9.0},
+    }[id]  # fmt: skip
+    assert judged(id, measured={"psnr_gain_0.005": 2.0}, intervals=interval(**numbers | changed)) == says
+
+
 def test_the_ledger_gives_back_what_was_entered(tmp_path):
     path, G = tmp_path / "new" / "claims.json", world()
     (first,) = claims.write(["LSAP-1"], path, full=False, G=G)
@@ -167,7 +344,7 @@ def test_the_command_prints_the_ledger(capsys, tmp_path):
 
 
 def test_the_command_measures_and_writes(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("latentlab.claims.ledger.load", lambda name: world())
+    monkeypatch.setattr("latentlab.claims.ledger._shipped", world)
     assert main(["claims", "--full", "--only", "LSAP-1", "--ledger", str(tmp_path / "l.json")]) == 0
     assert "partly reproduced" in capsys.readouterr().out
     provenance = claims.recorded("LSAP-1", tmp_path / "l.json").provenance

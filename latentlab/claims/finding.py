@@ -4,6 +4,10 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+import torch
+
+from latentlab.seeds import stream
 from latentlab.stylegan.generator import Generator
 
 Value = float | int | str | None
@@ -54,6 +58,12 @@ class Finding:
             low_high = "[{:.3g}, {:.3g}]".format(*self.intervals[key]) if key in self.intervals else ""
             parts.append(f"{key} {value:.3g} {low_high}".rstrip() if isinstance(value, float) else f"{key} {value}")
         return ", ".join(parts)
+
+
+def bootstrap(values: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean) -> list[float]:
+    """95 % interval of a statistic of samples (N,), by 2000 draws of N with replacement; equal N are drawn alike."""
+    picks = torch.randint(len(values), (2000, len(values)), generator=stream(0, "bootstrap"))
+    return np.quantile(statistic(values[picks], axis=1), [0.025, 0.975]).tolist()
 
 
 def verdict(parts: Mapping[str, bool], checks: Mapping[str, bool] | None = None, remark: str = "") -> tuple[str, str]:

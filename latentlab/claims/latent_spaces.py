@@ -11,7 +11,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
-from latentlab.claims.finding import Claim, Finding, verdict
+from latentlab.claims.finding import Claim, Finding, bootstrap, verdict
 from latentlab.faces import render, sample_factors
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.losses.attributes import load_attributes
@@ -42,10 +42,9 @@ def _skewness(G: Generator, full: bool) -> Finding:
     for name, w in codes.items():
         for space, x in {"w": w, "p": w_to_p(w)}.items():
             skewness = np.abs(stats.skew(x.double().cpu().numpy()))
-            picks = torch.randint(len(skewness), (2000, len(skewness)), generator=stream(0, "bootstrap"))
             found[f"{name}{space}_median"] = float(np.median(skewness))
             found[f"{name}{space}_spread"] = float(stats.iqr(skewness))
-            intervals[f"{name}{space}_median"] = np.quantile(np.median(skewness[picks], 1), [0.025, 0.975]).tolist()
+            intervals[f"{name}{space}_median"] = bootstrap(skewness, np.median)
     measured = {k: v for k, v in found.items() if k[:2] in ("w_", "p_")}
     controls = {k: v for k, v in found.items() if k not in measured}
     return Finding(measured, intervals, controls, {"codes": n, "intervals": "bootstrap over dimensions"})

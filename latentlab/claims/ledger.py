@@ -5,19 +5,26 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from latentlab.claims import latent_spaces
+from latentlab.claims import inversion, latent_spaces
 from latentlab.claims.finding import Claim, Finding
 from latentlab.formats.models import load
 from latentlab.spaces import fingerprint
 from latentlab.stylegan.generator import Generator
 from latentlab.weights import read_manifest
 
-CLAIMS: dict[str, Claim] = {claim.id: claim for claim in latent_spaces.CLAIMS}
+
+def _place(claim: Claim) -> tuple[str, int]:
+    paper, number = claim.id.split("-")
+    return paper, int(number)
+
+
+CLAIMS: dict[str, Claim] = {c.id: c for c in sorted((*latent_spaces.CLAIMS, *inversion.CLAIMS), key=_place)}
 LEDGER = Path(__file__).parents[2] / "notebooks" / "claims.json"
 STATED = ("paper", "statement", "paper_value")
 
@@ -26,7 +33,7 @@ def measure(id: str, full: bool = False, G: Generator | None = None) -> Finding:
     """Measures a claim on ``G`` (None: the shipped faces-64): seconds on a subset, or at the ``full`` size of the
     ledger. The verdict is what the claim's rule says of the numbers."""
     claim = _claim(id)
-    found = claim.measure(load("faces-64") if G is None else G, full)
+    found = claim.measure(_shipped() if G is None else G, full)
     verdict, reason = claim.rule(found)
     return replace(found, verdict=verdict, reason=reason, claim=claim)
 
@@ -50,9 +57,10 @@ def write(
     ids: Sequence[str] = (), path: str | Path | None = None, *, full: bool = True, G: Generator | None = None
 ) -> list[Finding]:
     """Measures these claims (none named: all) and enters each into the ledger at once; what else it holds stays."""
-    path, G = Path(path or LEDGER), load("faces-64") if G is None else G
+    path, G = Path(path or LEDGER), _shipped() if G is None else G
     mark = fingerprint(G)
-    seen = next((e.get("images") for e in read_manifest().values() if e.get("fingerprint") == mark), None)
+    statistics = (e for file, e in read_manifest().items() if file.endswith(".statistics.safetensors"))
+    seen = next((e.get("images") for e in statistics if e.get("fingerprint") == mark), None)
     findings = []
     for claim in [_claim(id) for id in ids or CLAIMS]:
         began, found = time.perf_counter(), measure(claim.id, full, G)
@@ -65,6 +73,12 @@ def write(
         path.write_text(json.dumps({id: entries[id] for id in CLAIMS if id in entries}, indent=1) + "\n")
         findings.append(found)
     return findings
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> Generator:
+    """One and the same for all claims, so that they may share what they make of it."""
+    return load("faces-64")
 
 
 def _claim(id: str) -> Claim:
