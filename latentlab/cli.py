@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     methods = commands.add_parser("methods", help="list the ways to invert and the factors to edit")
     methods.set_defaults(run=_run_methods)
     claims = commands.add_parser("claims", help="print the ledger of the papers' claims, or measure it again")
-    claims.add_argument("--full", action="store_true", help="measure at full size, for minutes, and write the ledger")
+    claims.add_argument("--full", action="store_true", help="measure at full size, for an hour or two, and write it")
     claims.add_argument("--only", nargs="+", default=[], metavar="ID", help="these claims alone, e.g. II2S-1 LSAP-1")
     claims.add_argument("--ledger", type=Path, help="its file (default: notebooks/claims.json)")
     claims.set_defaults(run=_run_claims)

@@ -164,7 +164,7 @@ def measure_optimisers(device: torch.device | str = "cpu", *, steps: int = 65) -
     import pandas
 
     G, faces = load("faces-64", device=device), real_set()[:16].images.to(device)
-    rows = [_descent("ii2s", faces[:1], G, steps), _whole(faces[:1], G), _descent("ii2s", faces, G, steps),
+    rows = [_descent("ii2s", faces[:1], G, steps), _whole(faces[:1], G), _descent("ii2s, 16 together", faces, G, steps),
             _descent("grouped convolutions", faces[:1], GroupedGenerator(G), steps)]  # fmt: skip
     if torch.device(device).type == "cuda":
         large = Generator(FFHQ).requires_grad_(False).eval().to(device, memory_format=torch.channels_last)

@@ -283,13 +283,18 @@ def _judge_spread(f: Finding) -> tuple[str, str]:
     parts = {f"PULSE at {size} px gives another answer": low[f"pulse_{size}_perceptual"] > 0.5 for size in sizes}
     parts |= {f"at {size} px twice II2S' spread": low[f"pulse_{size}_by_ii2s_perceptual"] > 2 for size in sizes}
     parts["II2S gives the same, from random starts"] = high["ii2s_perceptual"] < 0.25
-    return verdict(parts, {}, "From its own start, the mean of W, II2S always gives the same")
+    apart = {name: low[name] for name in f.intervals if "_by_ii2s_" in name and not name.endswith("pixels")}
+    further = [name.replace("_by_ii2s_", " px by ").replace("pulse_", "") for name, v in apart.items() if v > 1]
+    remark = "From its own start, the mean of W, II2S always gives the same"
+    if further:
+        remark += f". PULSE's runs lie further apart than II2S' at {', '.join(further)}"
+    return verdict(parts, {}, remark)
 
 
 def pn_variance(w_plus: Float[Tensor, "n layers dim"], statistics: Statistics) -> float:
     """Variance in PN+ of a method's codes over images and layers, averaged over the axes; 1 for codes of W.
 
-    Of section 5.5 (Fig. 9), which shows the histogram of one axis, the twentieth, and calls wide ones overfitted.
+    Of section 5.6 (Fig. 9), which shows the histogram of one axis, the twentieth, and calls wide ones overfitted.
     """
     return float(statistics.w_to_pn(w_plus).flatten(0, 1).var(0).mean())
 

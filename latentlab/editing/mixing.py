@@ -29,10 +29,14 @@ def interpolate(
     if a.shape != b.shape or a.ndim != 3:
         raise ValueError(f"codes of shapes {tuple(a.shape)} and {tuple(b.shape)}; wanted are two of (N, L, D)")
     if space not in ("W+", "PN+") or (space == "PN+") != (statistics is not None):
-        raise ValueError(f"space is 'W+', or 'PN+' with the generator's statistics, not {space!r}")
+        given = "with" if statistics is not None else "without"
+        wanted = "'W+', or 'PN+' with statistics=statistics_for(G)"
+        raise ValueError(f"space is {wanted}; got {space!r} {given} statistics")
     t = torch.as_tensor(t).to(a).reshape(-1, 1, 1)
     if len(t) not in (1, len(a)) or not bool(torch.isfinite(t).all()):
         raise ValueError(f"t is one finite number, or one for each of {len(a)} pairs; got {len(t)}")
+    if isinstance(layers, int | str):
+        raise ValueError(f"layers are a slice or several numbers, e.g. slice(0, 3) or [3]; got {layers!r}")
     chosen = list(range(a.shape[1])[layers]) if isinstance(layers, slice) else list(layers)
     if not chosen or not set(chosen) <= set(range(a.shape[1])):
         raise ValueError(f"layers are {chosen}; wanted is at least one of 0 to {a.shape[1] - 1}")

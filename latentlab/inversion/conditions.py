@@ -1,4 +1,4 @@
-"""Conditions of conditional embedding (II2S, section 5.4): what of an image is known.
+"""Conditions of conditional embedding (II2S, section 5.3): what of an image is known.
 
 Each takes images (N, 3, R, R) in [-1, 1] to images of that size, lets gradients through and changes nothing
 the second time, so that the target may be a whole picture or already its known part. Any differentiable

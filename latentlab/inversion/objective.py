@@ -50,6 +50,9 @@ class Objective:
         self.statistics.check(G)
         self.perceptual = (perceptual or load_perceptual()).to(images.device)
         self.target = images if condition is None else condition(images)
+        if not isinstance(self.target, Tensor) or self.target.ndim != 4 or self.target.shape[1] != 3:
+            got = tuple(self.target.shape) if isinstance(self.target, Tensor) else type(self.target).__name__
+            raise ValueError(f"the condition makes {got} of the images; wanted are images, (N, 3, height, width)")
         if not bool(torch.isfinite(self.target).all()):
             raise ValueError("the condition makes NaN or infinite values of the images")
         self.features = self.perceptual.features(shrink(self.target, "lanczos"))

@@ -99,15 +99,17 @@ class Inversion:
 
     @classmethod
     def load(cls, path: str | Path, G: nn.Module) -> "Inversion":
-        """Reads what ``save`` wrote. Raises ``ValueError`` if it belongs to another generator."""
+        """Reads what ``save`` wrote, and paints its image anew. Raises ``ValueError`` if it belongs to another
+        latent space than that of ``G``; a generator that shares it paints the same codes in its own way."""
         tensors, metadata = read_tensors(path)
         if metadata.get("generator") != fingerprint(G):
             raise ValueError(f"{path} is a latent of generator {metadata.get('generator')}, not of {fingerprint(G)}")
         noise = [tensors[f"noise.{i}"] for i in range(sum(k.startswith("noise.") for k in tensors))]
         features = {int(k.removeprefix("features.")): v for k, v in tensors.items() if k.startswith("features.")}
         trace = {k.removeprefix("trace."): v for k, v in tensors.items() if k.startswith("trace.")}
-        return cls(
+        found = cls(
             tensors["latent"], tensors["image"], G, metadata["method"], trace, metadata["seconds"],
             noise or None, features or None, metadata["knobs"], metadata["interrupted"],
             tensors.get("path"), metadata["path_steps"],
         )  # fmt: skip
+        return replace(found, image=found.synthesize(found.latent))

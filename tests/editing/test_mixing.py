@@ -75,3 +75,6 @@ def test_bad_input(unchecked, codes, statistics):
     for layers in ([10], [], slice(3, 3), [-1]):
         with pytest.raises(ValueError, match="at least one of 0 to 9"):
             mix(a, b, layers)
+    for layers in (3, "coarse"):
+        with pytest.raises(ValueError, match="layers are a slice or several numbers"):
+            mix(a, b, layers)

@@ -116,7 +116,7 @@ def test_saves_and_loads(G, targets, invert, method, tmp_path):
     inversion[1].save(tmp_path / "one.safetensors")
     again = Inversion.load(tmp_path / "one.safetensors", G)
     assert torch.equal(again.latent, inversion.latent[1:]) and again.method == method
-    torch.testing.assert_close(again.synthesize(again.latent), inversion.image[1:])
+    torch.testing.assert_close(again.image, inversion.image[1:])
 
 
 def test_records_the_way(G, targets, invert, method, tmp_path):
@@ -179,6 +179,8 @@ def test_what_a_condition_hides_does_not_count(G, targets, invert, method):
         (lambda x: x[:, :, :, 16:] if x.requires_grad else x, r"\(2, 3, 32, 16\)"),
         (lambda x: x.detach() if x.requires_grad else x, "gradients"),
         (lambda x: x / 0, "NaN"),
+        (lambda x: x.mean(1, keepdim=True), r"\(2, 1, 32, 32\) of the images; wanted are"),
+        (lambda x: None, "NoneType of the images"),
     ],
 )
 def test_bad_conditions_are_refused(G, targets, invert, method, condition, message):
