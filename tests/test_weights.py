@@ -73,4 +73,5 @@ def test_generator_round_trip(tmp_path):
     G = Generator(GeneratorConfig(16, 16, 16, 2, (16, 16, 8)), seed=1)
     weights.write_tensors(tmp_path / "g.safetensors", G.state_dict(), {"config": G.config.to_dict()})
     again, z = load(tmp_path / "g.safetensors"), torch.ones(1, 16)
-    assert torch.equal(again(z), G(z))
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in G.state_dict().items())
+    torch.testing.assert_close(again(z), G(z))  # convolutions of another memory format, so not to the last bit
