@@ -177,4 +177,6 @@ def _use_the_scrubber(page) -> None:
     _change(page, found, lambda: start.click())
     _change(page, found, lambda: play.click())
     page.wait_for_function("q => document.querySelector(q).alt.includes('after 6 of 6')", arg=found, timeout=MINUTE)
-    assert "path[3]" in page.inner_text(".ll-scrub .ll-codebox") and page.inner_text(".ll-scrub .ll-error") == ""
+    there = "() => document.querySelector('.ll-scrub .ll-codebox').innerText.includes('path[3]')"
+    page.wait_for_function(there, timeout=MINUTE)  # the code follows the picture
+    assert page.inner_text(".ll-scrub .ll-error") == ""
