@@ -21,7 +21,7 @@ def test_a_face_keeps_its_lines_at_any_size():
     small, large = sketch(render(faces, 64)), sketch(render(faces, 128))
     assert small.min() >= -1 and small.max() <= 1
     shrunk = torch.nn.functional.avg_pool2d(large, 2)
-    assert torch.corrcoef(torch.stack([small.flatten(), shrunk.flatten()]))[0, 1] > 0.9
+    assert torch.corrcoef(torch.stack([small.flatten(), shrunk.flatten()]))[0, 1] > 0.96
 
 
 def test_gradients_pass_where_it_is_black():
