@@ -15,32 +15,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latentlab import claims, faces, metrics, plots, spaces, widgets
-    from latentlab.editing.directions import directions_for, find_directions
     from latentlab.editing.mixing import interpolate, mix
+    from latentlab.editing.regression import find_directions
+    from latentlab.editing.shipped import directions_for
     from latentlab.evaluation import evaluate, summarize
-    from latentlab.formats.models import generator_names, load, load_discriminator
     from latentlab.images import read_image
     from latentlab.inversion.result import Direction, Inversion
+    from latentlab.inversion_methods import METHODS, invert, methods
     from latentlab.judges.attributes import load_attribute_judge
     from latentlab.judges.identity import load_identity_judge
     from latentlab.judges.perceptual import load_perceptual_judge
     from latentlab.losses.identity import load_identity
     from latentlab.losses.perceptual import load_perceptual
-    from latentlab.registry import METHODS, invert, methods
     from latentlab.spaces import measure_statistics, statistics_for
+    from latentlab.weights.generators import generator_names, load, load_discriminator
 
 __version__ = "0.1.0"
 
 _ROOMS = ("claims", "faces", "metrics", "plots", "spaces", "widgets")
 _NAMES = {
     "Direction": "inversion.result",
-    "directions_for": "editing.directions",
-    "find_directions": "editing.directions",
+    "directions_for": "editing.shipped",
+    "find_directions": "editing.regression",
     "evaluate": "evaluation",
     "summarize": "evaluation",
-    "generator_names": "formats.models",
-    "load": "formats.models",
-    "load_discriminator": "formats.models",
+    "generator_names": "weights.generators",
+    "load": "weights.generators",
+    "load_discriminator": "weights.generators",
     "read_image": "images",
     "interpolate": "editing.mixing",
     "mix": "editing.mixing",
@@ -50,9 +51,9 @@ _NAMES = {
     "load_perceptual_judge": "judges.perceptual",
     "load_identity": "losses.identity",
     "load_perceptual": "losses.perceptual",
-    "METHODS": "registry",
-    "invert": "registry",
-    "methods": "registry",
+    "METHODS": "inversion_methods",
+    "invert": "inversion_methods",
+    "methods": "inversion_methods",
     "measure_statistics": "spaces",
     "statistics_for": "spaces",
 }

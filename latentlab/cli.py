@@ -80,7 +80,7 @@ def _edit(text: str) -> tuple[str, float]:
 
 
 def _run_invert(options: argparse.Namespace) -> None:
-    from latentlab.desk import invert_files
+    from latentlab.jobs import invert_files
 
     knobs = {"seed": options.seed} | ({} if options.steps is None else {"steps": options.steps})
     table = invert_files(
@@ -109,7 +109,7 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_demo(options: argparse.Namespace) -> None:
-    from latentlab.desk import demo
+    from latentlab.jobs import demo
 
     table = demo(options.out, steps=options.steps)
     print(table.to_string(index=False, float_format="%.2f"))
@@ -125,7 +125,7 @@ def _add_faces(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_faces(options: argparse.Namespace) -> None:
-    from latentlab.desk import write_faces
+    from latentlab.jobs import write_faces
 
     write_faces(options.out, options.n, options.resolution)
     print(f"{options.n} faces and factors.csv written to {options.out}/")
@@ -172,7 +172,7 @@ def _fabric(options: argparse.Namespace):
 
 
 def _run_train_generator(options: argparse.Namespace) -> None:
-    from latentlab.recipes import train_faces
+    from latentlab.training.recipes import train_faces
 
     train_faces(
         options.preset, options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
@@ -182,7 +182,7 @@ def _run_train_generator(options: argparse.Namespace) -> None:
 
 
 def _run_train_network(options: argparse.Namespace) -> None:
-    from latentlab.recipes import train_network
+    from latentlab.training.recipes import train_network
 
     train_network(options.what, options.out, images=options.images, fabric=_fabric(options),
                   resume=options.resume, seed=options.seed)  # fmt: skip
@@ -197,7 +197,7 @@ def _add_publish(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_publish(options: argparse.Namespace) -> None:
-    from latentlab.recipes import publish_run
+    from latentlab.training.recipes import publish_run
 
     for path in publish_run(options.run_folder, options.name, options.folder):
         print(path)
@@ -205,8 +205,8 @@ def _run_publish(options: argparse.Namespace) -> None:
 
 def _run_methods(options: argparse.Namespace) -> None:
     from latentlab.faces import TABLE
-    from latentlab.formats.models import generator_names
-    from latentlab.registry import methods
+    from latentlab.inversion_methods import methods
+    from latentlab.weights.generators import generator_names
 
     print(f"{methods().to_string()}\n\ngenerators: {', '.join(generator_names())}\n\nfactors")
     for factor in TABLE:
@@ -224,15 +224,16 @@ def _run_claims(options: argparse.Namespace) -> None:
 
 
 def _run_benchmark(options: argparse.Namespace) -> None:
-    from latentlab import benchmark, speed
+    from latentlab.evaluation import tables as measured
+    from latentlab.evaluation import timing
 
     device = _device(options.device)
     tables = {
-        "speed": lambda: speed.measure_speed(device),
-        "optimisers": lambda: speed.measure_optimisers(device),
-        "networks": lambda: benchmark.measure_networks(device=device),
-        "samples": lambda: benchmark.measure_samples(device=device),
-        "inversions": lambda: benchmark.measure_inversions(options.method, device=device),
+        "speed": lambda: timing.measure_speed(device),
+        "optimisers": lambda: timing.measure_optimisers(device),
+        "networks": lambda: measured.measure_networks(device=device),
+        "samples": lambda: measured.measure_samples(device=device),
+        "inversions": lambda: measured.measure_inversions(options.method, device=device),
     }
     options.out.mkdir(parents=True, exist_ok=True)
     for name in [options.only] if options.only else list(tables):

@@ -11,12 +11,12 @@ from latentlab import claims
 from latentlab.claims import inversion, latent_spaces
 from latentlab.claims.finding import Finding, bootstrap, verdict
 from latentlab.cli import main
-from latentlab.formats.models import load
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import kid, psnr
 from latentlab.spaces import fingerprint, p_to_w, statistics_for
 from latentlab.stylegan import ops
 from latentlab.stylegan.generator import Generator, GeneratorConfig
+from latentlab.weights.generators import load
 
 CONFIG = GeneratorConfig(16, 12, 10, 2, (16, 16, 8))
 RECORDED = list(claims.table()["id"])

@@ -6,7 +6,7 @@ import torch
 import latentlab as ll
 from latentlab.faces import render, sample_factors
 from latentlab.inversion.conditions import mask
-from latentlab.stylegan.training import PRESETS, train_generator
+from latentlab.training.generator import PRESETS, train_generator
 
 pytestmark = pytest.mark.gpu
 

@@ -19,11 +19,11 @@ from latentlab.editing.mixing import interpolate, mix
 from latentlab.faces import real_set
 from latentlab.inversion.conditions import downsample, greyscale, mask
 from latentlab.inversion.result import Inversion
+from latentlab.inversion_methods import invert
 from latentlab.judges.identity import load_identity_judge
 from latentlab.judges.perceptual import load_perceptual_judge
 from latentlab.metrics import kid, mse, psnr, rmse
 from latentlab.priors import mahalanobis
-from latentlab.registry import invert
 from latentlab.seeds import stream
 from latentlab.spaces import Statistics, statistics_for
 from latentlab.stylegan.generator import Generator

@@ -13,10 +13,10 @@ import pandas as pd
 
 from latentlab.claims import inversion, latent_spaces
 from latentlab.claims.finding import Claim, Finding
-from latentlab.formats.models import load
 from latentlab.spaces import fingerprint
 from latentlab.stylegan.generator import Generator
 from latentlab.weights import read_manifest
+from latentlab.weights.generators import load
 
 
 def _place(claim: Claim) -> tuple[str, int]:

@@ -1,13 +1,14 @@
 """The face world: faces rendered from known factors, so that the truth of every edit is known."""
 
 from latentlab.faces.details import DETAILS, Details, draw_details
-from latentlab.faces.factors import NAMES, TABLE, Factor, Factors
+from latentlab.faces.factors import BINARY_NAMES, IDENTITY, NAMES, TABLE, Factor, Factors
 from latentlab.faces.renderer import PARTS, render
-from latentlab.faces.sampling import CORRELATIONS, sample_factors
+from latentlab.faces.sampling import CORRELATIONS, in_other_states, sample_factors
 from latentlab.faces.sets import FaceSet, real_set, train_batches, train_set
 from latentlab.faces.sketch import sketch
 
 __all__ = [
-    "CORRELATIONS", "DETAILS", "NAMES", "PARTS", "TABLE", "Details", "Factor", "Factors", "FaceSet",
-    "draw_details", "real_set", "render", "sample_factors", "sketch", "train_batches", "train_set",
+    "BINARY_NAMES", "CORRELATIONS", "DETAILS", "IDENTITY", "NAMES", "PARTS", "TABLE", "Details", "Factor", "Factors",
+    "FaceSet", "draw_details", "in_other_states", "real_set", "render", "sample_factors", "sketch",
+    "train_batches", "train_set",
 ]  # fmt: skip

@@ -88,6 +88,8 @@ TABLE: tuple[Factor, ...] = (
 )
 NAMES: tuple[str, ...] = tuple(f.name for f in TABLE)
 COLUMN: dict[str, int] = {name: i for i, name in enumerate(NAMES)}
+BINARY_NAMES: tuple[str, ...] = tuple(f.name for f in TABLE if f.kind == "binary")
+IDENTITY = torch.tensor([f.group == "identity" for f in TABLE])  # which factors make the person, (K,)
 
 
 def column(name: str) -> int:

@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from latentlab.faces.factors import COLUMN, NAMES, TABLE, Factors
+from latentlab.faces.factors import COLUMN, IDENTITY, NAMES, TABLE, Factors
 
 BLOCK = 64  # faces drawn by one generator; part of what a seed means
 
@@ -98,3 +98,9 @@ def _marginals(gaussian: Tensor) -> Tensor:
             column = (mean + std * gaussian[:, i]).clamp(factor.low, factor.high)
         columns.append(column)
     return torch.stack(columns, dim=1)
+
+
+def in_other_states(people: Factors, seed: int, start: int = 0) -> Factors:
+    """The same people with the state and scene of the faces ``start .. start + len(people) - 1`` of a seed."""
+    others = sample_factors(len(people), seed=seed, start=start)
+    return Factors(torch.where(IDENTITY, people.values, others.values))

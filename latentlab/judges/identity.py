@@ -6,11 +6,12 @@ The attribute judge's architecture, trained from another seed on other people th
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from latentlab.judges.attributes import AttributeJudge, load_attribute_judge
-from latentlab.losses.identity import AXES, IdentityDistance, as_embedding, load_identity
+from latentlab.judges.attributes import load_attribute_judge
+from latentlab.networks.attributes import ResidualAttributeNetwork
+from latentlab.networks.identity import AXES, IdentityDistance, as_embedding
+from latentlab.networks.official import load_official
 from latentlab.weights import read_weights
 
 FILE = "judges.identity.safetensors"
@@ -18,7 +19,7 @@ FILE = "judges.identity.safetensors"
 
 def build_identity_judge() -> nn.Module:
     """A trunk to train: it starts from what the attribute judge has seen."""
-    return as_embedding(AttributeJudge(AXES), load_attribute_judge())
+    return as_embedding(ResidualAttributeNetwork(AXES), load_attribute_judge())
 
 
 def load_identity_judge(
@@ -26,26 +27,7 @@ def load_identity_judge(
 ) -> IdentityDistance:
     """The shipped identity judge, frozen; other backbones as in ``load_identity``."""
     if backbone != "faces":
-        return load_identity(backbone, path, device=device)
-    judge = IdentityDistance(as_embedding(AttributeJudge(AXES)))
+        return IdentityDistance(load_official(backbone, path), None).to(device)
+    judge = IdentityDistance(as_embedding(ResidualAttributeNetwork(AXES)))
     judge.load_state_dict(read_weights(FILE)[0])
     return judge.requires_grad_(False).eval().to(device)
-
-
-def verification(same: Float[Tensor, " p"], others: Float[Tensor, " q"]) -> tuple[float, float]:
-    """How well distances tell one person's pairs from strangers': the area under the ROC curve (1 perfectly,
-    0.5 not at all) and the equal error rate (0 and 0.5).
-
-    >>> verification(torch.tensor([0.1, 0.2, 0.6]), torch.tensor([0.5, 0.8, 0.9]))
-    (0.888..., 0.333...)
-    """
-    if not min(len(same), len(others)) or not bool(torch.cat([same, others]).isfinite().all()):
-        raise ValueError("finite distances of at least one pair of each kind are wanted")
-    same, others = same.sort().values, others.sort().values
-    # Ties count a half.
-    above = len(others) - (torch.searchsorted(others, same) + torch.searchsorted(others, same, right=True)) / 2
-    thresholds = torch.cat([same, others])
-    rejected = 1 - torch.searchsorted(same, thresholds, right=True) / len(same)
-    accepted = torch.searchsorted(others, thresholds, right=True) / len(others)
-    at = (rejected - accepted).abs().argmin()
-    return float(above.mean() / len(others)), float(rejected[at] + accepted[at]) / 2

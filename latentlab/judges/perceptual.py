@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from latentlab.judges.attributes import load_attribute_judge
-from latentlab.losses.perceptual import PerceptualDistance, load_perceptual
+from latentlab.networks.official import load_official
+from latentlab.networks.perceptual import Lpips, PerceptualDistance
 from latentlab.weights import read_weights
 
 FILE = "judges.perceptual.safetensors"
@@ -16,10 +17,10 @@ def load_perceptual_judge(
 ) -> PerceptualDistance:
     """The shipped perceptual judge, frozen; its file holds the scales of the layers, its trunk is shared.
 
-    Other backbones as in ``load_perceptual``.
+    LPIPS with ``backbone`` "alex" or "vgg" from a file, as in ``load_perceptual``.
     """
     if backbone != "faces":
-        return load_perceptual(backbone, path, device=device)
+        return Lpips(load_official(backbone, path)).to(device)
     judge = PerceptualDistance(load_attribute_judge())
     judge.scales.copy_(read_weights(FILE)[0]["scales"])
     return judge.requires_grad_(False).eval().to(device)

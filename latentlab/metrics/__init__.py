@@ -4,3 +4,4 @@ from latentlab.metrics.codes import code_distance, code_variation, lec, pn_norm,
 from latentlab.metrics.distributions import feature_moments, fid, kid, kolmogorov_smirnov, swd
 from latentlab.metrics.edits import attribute_leakage, edit_distance, edit_gain, matched_strength, yardsticks
 from latentlab.metrics.fidelity import mse, psnr, rmse, ssim
+from latentlab.metrics.verification import verification

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 import ipywidgets
 from torch import Tensor
 
-from latentlab.editing.directions import directions_for
+from latentlab.editing.shipped import directions_for
 from latentlab.inversion.result import Direction, Inversion
-from latentlab.widgets.models import Edit, pick_factors
 from latentlab.widgets.parts import LABEL, Names, Panel, Picture, face_choice, grid, places_slider, row, slider
+from latentlab.widgets.selections import Edit, pick_factors
 
 STRONGEST = 3.0  # standard deviations
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import ipywidgets
 from torch import Tensor, nn
 
-from latentlab.widgets.models import Mix
 from latentlab.widgets.parts import LABEL, Names, Panel, Picture, grid, places_slider, row, slider
+from latentlab.widgets.selections import Mix
 
 SEEDS = 2**31 - 1
 NEW_SEEDS = 10_000  # a drawn seed stays short enough to be told to somebody

@@ -13,8 +13,8 @@ from latentlab.metrics import psnr
 from latentlab.plots import ACROSS, PANELS, descent
 from latentlab.priors import mahalanobis
 from latentlab.spaces import statistics_for
-from latentlab.widgets.models import Moment
 from latentlab.widgets.parts import SHOWN, Names, Panel, Picture, face_choice, row
+from latentlab.widgets.selections import Moment
 
 RECONSTRUCTION = ("mse", "perceptual")  # terms of a trace that compare pictures
 ORANGE = torch.tensor([1.0, 0.0, -0.9])[:, None, None]

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from latentlab.editing.mixing import interpolate, mix
-from latentlab.formats.models import load
 from latentlab.spaces import statistics_for
+from latentlab.weights.generators import load
 
 
 @pytest.fixture(scope="module")

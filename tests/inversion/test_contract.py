@@ -8,15 +8,15 @@ from functools import partial
 import pytest
 import torch
 
-from latentlab import registry
-from latentlab.formats.models import load
+from latentlab import inversion_methods
 from latentlab.inversion.conditions import mask
 from latentlab.inversion.result import Inversion
+from latentlab.inversion_methods import METHODS
 from latentlab.losses.perceptual import load_perceptual
 from latentlab.metrics import psnr
-from latentlab.registry import METHODS
 from latentlab.spaces import Statistics, measure_statistics
 from latentlab.stylegan.generator import Generator, GeneratorConfig
+from latentlab.weights.generators import load
 
 pytestmark = pytest.mark.parametrize("method", list(METHODS))
 STARTS_FROM_CODES = set(METHODS) - {"z_plus"}
@@ -50,7 +50,7 @@ def statistics(G) -> Statistics:
 @pytest.fixture(scope="module")
 def invert(statistics) -> Callable[..., Inversion]:
     """``latentlab.invert`` with these statistics, which are not measured anew for every test."""
-    return partial(registry.invert, statistics=statistics)
+    return partial(inversion_methods.invert, statistics=statistics)
 
 
 def _interrupt_at_1(step: int, terms: dict[str, torch.Tensor]) -> None:
@@ -88,7 +88,7 @@ def test_recovers_a_picture_of_the_generator(method):
     """The shipped generator paints it: nearer than the mean face by so many dB, as far as the space allows."""
     G = load("faces-64")
     target = G(torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(0)), psi=0.7).clamp(-1, 1)
-    inversion = registry.invert(target, G, method, steps=30)
+    inversion = inversion_methods.invert(target, G, method, steps=30)
     mean_face = G.synthesis(G.broadcast(G.w_avg[None]))
     assert psnr(inversion.image, target) > psnr(mean_face, target) + (2 if method == "z_plus" else 7)
     loss = inversion.trace["loss"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from latentlab.judges.identity import verification
+from latentlab.metrics import verification
 from latentlab.seeds import stream
 
 

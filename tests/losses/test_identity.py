@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from latentlab.faces import real_set, render, sample_factors
-from latentlab.judges.identity import load_identity_judge, verification
+from latentlab.faces import in_other_states, real_set, render, sample_factors
+from latentlab.judges.identity import load_identity_judge
 from latentlab.losses.identity import load_identity
-from latentlab.regression import in_other_states
+from latentlab.metrics import verification
 from latentlab.weights import read_manifest
 
 PEOPLE = sample_factors(80, seed=9_001)  # of a seed that no training has

@@ -6,8 +6,9 @@ import torch
 from latentlab.faces import real_set, render, sample_factors, train_set
 from latentlab.losses.attributes import load_attributes
 from latentlab.losses.perceptual import load_perceptual
-from latentlab.regression import augment, read_factors
+from latentlab.networks.attributes import read_factors
 from latentlab.seeds import stream
+from latentlab.training.readers import augment
 
 
 @pytest.fixture(scope="module")

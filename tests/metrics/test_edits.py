@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from latentlab.faces import NAMES, FaceSet, real_set
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.metrics import attribute_leakage, edit_distance, edit_gain, matched_strength, yardsticks
-from latentlab.regression import read_factors
+from latentlab.networks.attributes import read_factors
 
 
 @pytest.fixture(scope="module")

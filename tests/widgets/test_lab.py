@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CELLS = (
-    "import torch\nimport latentlab as ll\nfrom latentlab.widgets.models import Mix\nG = ll.load('faces-64')",
+    "import torch\nimport latentlab as ll\nfrom latentlab.widgets.selections import Mix\nG = ll.load('faces-64')",
     "ll.widgets.explore(G, seed=3)",
     "w = torch.cat([Mix(seed).latent(G) for seed in range(3)])\n"
     "inv = ll.Inversion(w, G.synthesis(w), G, 'known')\nll.widgets.edit(inv)",

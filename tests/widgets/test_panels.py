@@ -12,7 +12,7 @@ from PIL import Image
 import latentlab as ll
 from latentlab.inversion.result import Direction
 from latentlab.stylegan.generator import Generator, GeneratorConfig
-from latentlab.widgets.models import Mix
+from latentlab.widgets.selections import Mix
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_importing_builds_and_reads_nothing():
     """The package leaves ipywidgets alone until widgets are asked for, and these bring no models."""
     probe = (
         "import sys, latentlab as ll; assert 'ipywidgets' not in sys.modules; ll.widgets; "
-        "assert 'ipywidgets' in sys.modules; bad = {'latentlab.formats.models', "
+        "assert 'ipywidgets' in sys.modules; bad = {'latentlab.weights.generators', "
         "'latentlab.judges', 'safetensors'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", probe], check=True)

@@ -13,7 +13,7 @@ import latentlab as ll
 from latentlab.plots import ACROSS, PANELS, descent
 from latentlab.spaces import statistics_for
 from latentlab.stylegan.generator import Generator, GeneratorConfig
-from latentlab.widgets.models import Mix, Moment
+from latentlab.widgets.selections import Mix, Moment
 
 
 @pytest.fixture(scope="module")

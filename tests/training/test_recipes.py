@@ -10,15 +10,15 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from latentlab import recipes, weights
+from latentlab import weights
 from latentlab.cli import main
 from latentlab.faces import NAMES, sample_factors
-from latentlab.formats import models
-from latentlab.judges.attributes import AttributeJudge
 from latentlab.judges.identity import load_identity_judge
-from latentlab.losses.attributes import AttributeNetwork
-from latentlab.regression import factor_loss, fit_factors, fit_identity
+from latentlab.networks.attributes import AttributeNetwork, ResidualAttributeNetwork
 from latentlab.spaces import Statistics, fingerprint
+from latentlab.training import recipes
+from latentlab.training.readers import factor_loss, fit_factors, fit_identity
+from latentlab.weights import generators
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_reading_resumes_bit_for_bit(tmp_path, fabric, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
         return real_loss(*arguments)
 
-    monkeypatch.setattr("latentlab.regression.factor_loss", interrupting)
+    monkeypatch.setattr("latentlab.training.readers.factor_loss", interrupting)
     fit_factors(network(), tmp_path / "parts", images=64, batch_size=8, fabric=fabric)
     assert stop["at"] == 0
     parts = fit_factors(network(), tmp_path / "parts", images=64, batch_size=8, fabric=fabric, resume=True)
@@ -99,7 +99,7 @@ def test_reading_is_learned(tmp_path, fabric):
     trained = fit_factors(network(), tmp_path, images=1_600, batch_size=16, learning_rate=1e-2, fabric=fabric)
     faces = sample_factors(100, seed=5)
     from latentlab.faces import render
-    from latentlab.regression import read_factors
+    from latentlab.networks.attributes import read_factors
 
     seen, truth = read_factors(trained, render(faces)), faces.values
     k = NAMES.index("background_light")
@@ -107,7 +107,7 @@ def test_reading_is_learned(tmp_path, fabric):
 
 
 def test_families_differ_in_architecture_and_renders():
-    losses, judge = AttributeNetwork(list(NAMES)), AttributeJudge(list(NAMES))
+    losses, judge = AttributeNetwork(list(NAMES)), ResidualAttributeNetwork(list(NAMES))
     assert {tuple(p.shape) for p in losses.parameters()} != {tuple(p.shape) for p in judge.parameters()}
     shipped = weights.read_manifest()
     assert shipped["losses.perceptual.safetensors"]["seed"] != shipped["judges.attributes.safetensors"]["seed"]
@@ -124,7 +124,7 @@ def test_a_run_becomes_weights(tmp_path, monkeypatch):
     manifest = weights.read_manifest(folder)
     assert manifest["tiny-16.generator.safetensors"]["images"] == 16
     assert {"sha256", "command", "seed", "hardware", "date"} <= set(manifest["tiny-16.generator.safetensors"])
-    G = models.load(folder / "tiny-16.generator.safetensors")
+    G = generators.load(folder / "tiny-16.generator.safetensors")
     statistics = Statistics.from_tensors(*weights.read_weights("tiny-16.statistics.safetensors", folder))
     statistics.check(G)
     assert json.loads((run / "run.json").read_text())["preset"] == "tiny-16"
@@ -138,7 +138,7 @@ def test_a_second_look_keeps_the_latent_space(tmp_path, fabric, capsys):
     assert main([*command, "--accelerator", "cpu"]) == 2 and "name one, e.g. faces-64" in capsys.readouterr().err
     recipes.train_faces("faces-64-sketch", tmp_path / "run", images=16, fabric=fabric, start_from="faces-64")
     (file,) = recipes.publish_run(tmp_path / "run", "second", tmp_path / "weights")
-    first, second = models.load("faces-64"), models.load(file)
+    first, second = generators.load("faces-64"), generators.load(file)
     z = torch.randn(4, first.z_dim, generator=torch.Generator().manual_seed(0))
     assert torch.equal(first.mapping(z), second.mapping(z))
     assert torch.equal(first.w_avg, second.w_avg) and fingerprint(first) == fingerprint(second)

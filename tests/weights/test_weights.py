@@ -5,9 +5,9 @@ import torch
 
 from latentlab import weights
 from latentlab.faces import sketch
-from latentlab.formats.models import generator_names, load, load_discriminator
 from latentlab.spaces import statistics_for
 from latentlab.stylegan.generator import Generator, GeneratorConfig
+from latentlab.weights.generators import generator_names, load, load_discriminator
 
 
 def test_everything_shipped_opens():

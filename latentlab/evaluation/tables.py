@@ -5,20 +5,31 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from latentlab.faces import NAMES, TABLE, FaceSet, Factors, real_set, render, sample_factors
-from latentlab.formats.models import load
+from latentlab.faces import (
+    IDENTITY,
+    NAMES,
+    TABLE,
+    FaceSet,
+    Factors,
+    in_other_states,
+    real_set,
+    render,
+    sample_factors,
+)  # fmt: skip
+from latentlab.inversion_methods import METHODS, invert
 from latentlab.judges.attributes import load_attribute_judge
-from latentlab.judges.identity import load_identity_judge, verification
+from latentlab.judges.identity import load_identity_judge
 from latentlab.judges.perceptual import load_perceptual_judge
 from latentlab.losses.attributes import load_attributes
 from latentlab.losses.identity import load_identity
 from latentlab.losses.perceptual import load_perceptual
-from latentlab.metrics import kolmogorov_smirnov, mse, psnr
+from latentlab.metrics import kolmogorov_smirnov, mse, psnr, verification
+from latentlab.networks.attributes import read_factors
 from latentlab.priors import mahalanobis
-from latentlab.registry import METHODS, invert
-from latentlab.regression import IDENTITY, augment, in_other_states, read_factors
 from latentlab.seeds import stream
 from latentlab.spaces import statistics_for
+from latentlab.training.readers import augment
+from latentlab.weights.generators import load
 
 if TYPE_CHECKING:
     import pandas

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from latentlab import speed
-from latentlab.formats.models import load
+from latentlab.evaluation import timing
 from latentlab.losses.perceptual import load_perceptual
 from latentlab.stylegan import Generator, GeneratorConfig
+from latentlab.weights.generators import load
 
 
 def test_seconds_are_the_median_after_a_warm_up(monkeypatch):
     ticks = iter([0.0, 9.0, 10.0, 11.0, 20.0, 23.0])
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(ticks))
     runs = []
-    assert speed._seconds(lambda: runs.append(1)) == 3.0
+    assert timing._seconds(lambda: runs.append(1)) == 3.0
     assert len(runs) == 4
 
 
@@ -27,7 +27,7 @@ def test_grouped_convolutions_paint_the_same_picture():
     """Another arithmetic for StyleGAN2's Eq. 1 and 3, and noise of its own."""
     G = load("faces-64")
     w_plus = G.mapping(torch.randn(20, G.z_dim, generator=torch.Generator().manual_seed(0))).unflatten(0, (2, -1))
-    grouped = speed.GroupedGenerator(G)
+    grouped = timing.GroupedGenerator(G)
     assert not torch.equal(grouped.synthesis(w_plus), grouped.synthesis(w_plus))
     for parameter in (p for name, p in grouped.named_parameters() if name.endswith("noise_strength")):
         parameter.zero_()
@@ -36,9 +36,9 @@ def test_grouped_convolutions_paint_the_same_picture():
 
 def test_descents_are_timed_in_both_precisions_and_counted(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda verb, **_: verb)
-    monkeypatch.setitem(speed.PEAKS, "", (1.0, 2.0))
+    monkeypatch.setitem(timing.PEAKS, "", (1.0, 2.0))
     G = Generator(GeneratorConfig(32, 16, 16, 2, (16, 16, 16, 8))).requires_grad_(False).eval()
-    rows = list(speed._sweep(G, (1, 2), steps=3))
+    rows = list(timing._sweep(G, (1, 2), steps=3))
     assert [(r["precision"], r["batch"]) for r in rows] == [(p, n) for p in ("float32", "bfloat16") for n in (1, 2, 1)]
     operations = [r["tflops"] * r["seconds"] for r in rows]  # of an image, whatever the batch and the precision
     assert operations == pytest.approx(operations[:1] * 6)
@@ -47,7 +47,7 @@ def test_descents_are_timed_in_both_precisions_and_counted(monkeypatch):
     w_plus, distance = torch.zeros(1, G.num_ws, 16, requires_grad=True), load_perceptual()
     with FlopCounterMode(display=False) as counter:
         sum(features.sum() for features in distance.features(G.synthesis(w_plus))).backward()
-    assert operations[0] * 1e12 / speed.STEPS == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert operations[0] * 1e12 / timing.STEPS == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_memory_that_ends_ends_the_batches(monkeypatch):
@@ -58,11 +58,11 @@ def test_memory_that_ends_ends_the_batches(monkeypatch):
 
     monkeypatch.setattr(speed, "_descent", descent)
     G = Generator(GeneratorConfig(8, 8, 8, 1, (4, 4)))
-    assert [row["batch"] for row in speed._sweep(G, (1, 2, 4, 8), steps=1)] == [1, 2, 1, 1, 2, 1]
+    assert [row["batch"] for row in timing._sweep(G, (1, 2, 4, 8), steps=1)] == [1, 2, 1, 1, 2, 1]
 
 
 def test_statistics_stand_beside_scikit_learn():
-    rows = {what: value for what, value, _ in speed._statistics(20_000)}
+    rows = {what: value for what, value, _ in timing._statistics(20_000)}
     assert list(rows)[4:] == ["IncrementalPCA, 20,000 codes / ours", "IncrementalPCA, memory / ours"]
     assert all(value > 0 for value in rows.values())
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentlab.checkpoints import load_checkpoint
-from latentlab.formats.ir_se50 import ArcFace
+from latentlab.networks.ir_se import ArcFace
 
 # name -> the package that brings its architecture, the address of its weights, and what the face world has instead
 OFFICIAL: dict[str, tuple[str, str, str]] = {

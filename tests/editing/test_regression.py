@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from latentlab.editing.directions import directions_for, find_directions
+from latentlab.editing.regression import find_directions
+from latentlab.editing.shipped import directions_for
 from latentlab.faces import NAMES
-from latentlab.formats.models import load
 from latentlab.inversion.result import Inversion
 from latentlab.judges.attributes import load_attribute_judge
-from latentlab.regression import read_factors
+from latentlab.networks.attributes import read_factors
 from latentlab.stylegan.generator import Generator, GeneratorConfig
+from latentlab.weights.generators import load
 
 
 class LinearWorld(torch.nn.Module):

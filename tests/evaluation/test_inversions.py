@@ -11,13 +11,13 @@ from torch import Tensor
 
 import latentlab as ll
 from latentlab import plots
-from latentlab.editing.directions import directions_for
+from latentlab.editing.shipped import directions_for
 from latentlab.evaluation import Judges, evaluate, load_judges, summarize, true_edit
 from latentlab.faces import FaceSet, real_set
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import edit_gain, psnr, ssim
+from latentlab.networks.attributes import read_factors
 from latentlab.priors import mahalanobis
-from latentlab.regression import read_factors
 from latentlab.spaces import statistics_for
 
 JUDGED = " (face world, 64 px)"

@@ -15,25 +15,28 @@ from torch import Tensor, nn
 
 from latentlab import weights
 from latentlab.checkpoints import load_checkpoint
-from latentlab.editing.directions import directions_to_tensors, find_directions
-from latentlab.faces import NAMES, render, sample_factors, sketch
-from latentlab.formats.models import load
+from latentlab.editing.regression import find_directions
+from latentlab.editing.shipped import directions_to_tensors
+from latentlab.faces import BINARY_NAMES, NAMES, in_other_states, render, sample_factors, sketch
 from latentlab.judges import attributes as judge_attributes
 from latentlab.judges import identity as judge_identity
 from latentlab.judges import perceptual as judge_perceptual
-from latentlab.judges.identity import verification
 from latentlab.losses import attributes, identity
-from latentlab.losses.attributes import AttributeNetwork, load_attributes
-from latentlab.losses.perceptual import PerceptualDistance
-from latentlab.regression import fit_factors, fit_identity, in_other_states, read_factors
+from latentlab.losses.attributes import load_attributes
+from latentlab.metrics import verification
+from latentlab.networks.attributes import AttributeNetwork, ResidualAttributeNetwork, read_factors
+from latentlab.networks.identity import DIMENSIONS, IdentityDistance
+from latentlab.networks.perceptual import PerceptualDistance
 from latentlab.spaces import fingerprint, measure_statistics, statistics_for
 from latentlab.stylegan.generator import Generator, GeneratorConfig
-from latentlab.stylegan.training import PRESETS, GeneratorTraining, train_generator
+from latentlab.training.generator import PRESETS, GeneratorTraining, train_generator
+from latentlab.training.readers import fit_factors, fit_identity
+from latentlab.weights.generators import load
 
 # How each network is built, and the seed of the renders it sees: a judge shares none with what it judges.
 NETWORKS = {
-    "attributes": (lambda: AttributeNetwork(list(NAMES)), 100),
-    "judge": (lambda: judge_attributes.AttributeJudge(list(NAMES)), 1_000),
+    "attributes": (lambda: AttributeNetwork(list(NAMES), binary=BINARY_NAMES), 100),
+    "judge": (lambda: ResidualAttributeNetwork(list(NAMES), binary=BINARY_NAMES), 1_000),
     "identity": (identity.build_identity, 200),
     "identity-judge": (judge_identity.build_identity_judge, 2_000),
 }
@@ -103,7 +106,7 @@ def _margin_loss(network: nn.Module, seed: int) -> nn.Module:
         from pytorch_metric_learning.losses import ArcFaceLoss
     except ImportError as error:
         raise ValueError("the margin loss needs a package more: pip install pytorch-metric-learning") from error
-    loss = ArcFaceLoss(PEOPLE, identity.DIMENSIONS, margin=20, scale=24)
+    loss = ArcFaceLoss(PEOPLE, DIMENSIONS, margin=20, scale=24)
     faces = render(sample_factors(PEOPLE, seed=seed)).split(128)
     with torch.no_grad():
         loss.W.copy_(torch.cat([network.train()(part) for part in faces]).T / 10)
@@ -138,7 +141,7 @@ def _publish_network(kind: str, state: dict, described: dict, folder: Path) -> l
     network.requires_grad_(False).eval()
     publish = partial(weights.publish, provenance=described, folder=folder)
     if kind.startswith("identity"):
-        distance = identity.IdentityDistance(network)
+        distance = IdentityDistance(network)
         described["held_out"] = _verify(distance, described["seed"])
         file = identity.FILE if kind == "identity" else judge_identity.FILE
         return [publish(file, distance.state_dict(), {})]

@@ -18,19 +18,19 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentlab.faces import real_set, render, sample_factors
-from latentlab.formats.models import load
 from latentlab.inversion.ii2s import invert_ii2s
+from latentlab.inversion_methods import METHODS
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.judges.identity import load_identity_judge
 from latentlab.judges.perceptual import load_perceptual_judge
 from latentlab.losses.attributes import load_attributes
 from latentlab.losses.identity import load_identity
 from latentlab.losses.perceptual import load_perceptual
-from latentlab.registry import METHODS
 from latentlab.seeds import stream
 from latentlab.spaces import measure_statistics, w_to_p
 from latentlab.stylegan import Generator, GeneratorConfig, ops
-from latentlab.stylegan.training import PRESETS, GeneratorTraining
+from latentlab.training.generator import PRESETS, GeneratorTraining
+from latentlab.weights.generators import load
 
 if TYPE_CHECKING:
     import pandas

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from latentlab.formats.official import load_official
 from latentlab.judges.identity import load_identity_judge
 from latentlab.judges.perceptual import load_perceptual_judge
 from latentlab.losses.identity import load_identity
 from latentlab.losses.perceptual import load_perceptual
+from latentlab.networks.official import load_official
 from latentlab.seeds import stream
 
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from conformance import TOLERANCE, error, load, rnd
 
-from latentlab.formats.ir_se50 import TAPS, ArcFace, Trunk
 from latentlab.judges.identity import load_identity_judge
+from latentlab.networks.ir_se import TAPS, ArcFace, Trunk
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from latentlab.cli import main
-from latentlab.desk import demo, draw_samples, invert_files
 from latentlab.faces import real_set
-from latentlab.formats.models import load
 from latentlab.images import tile
 from latentlab.inversion.result import Inversion
-from latentlab.registry import invert
+from latentlab.inversion_methods import invert
+from latentlab.jobs import demo, draw_samples, invert_files
+from latentlab.weights.generators import load
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_interruption_stops_the_folder_and_keeps_whole_batches(face, tmp_path, m
         found.append(result)
         return replace(result, interrupted=len(found) == 2)
 
-    monkeypatch.setattr("latentlab.desk.invert", interrupted_at_the_second)
+    monkeypatch.setattr("latentlab.jobs.invert", interrupted_at_the_second)
     said = []
     with pytest.raises(KeyboardInterrupt):
         invert_files(tmp_path, tmp_path / "out", steps=1, batch_size=1, say=said.append)

@@ -10,22 +10,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from latentlab.checkpoints import deferred_interrupt, load_checkpoint, save_checkpoint
-from latentlab.faces import TABLE, Factors, render, sample_factors
+from latentlab.faces import Factors, in_other_states, render, sample_factors
 from latentlab.seeds import stream
-
-BINARY = torch.tensor([factor.kind == "binary" for factor in TABLE])
-IDENTITY = torch.tensor([factor.group == "identity" for factor in TABLE])
-
-
-@torch.no_grad()
-def read_factors(network: nn.Module, images: Float[Tensor, "n 3 r r"], batch_size: int = 250) -> Float[Tensor, "n k"]:
-    """What a network reads from images in [-1, 1]: factors in their own units, binary ones as probabilities.
-
-    ``network`` gives standardised values and holds their ``mean`` and ``std``, (K,) each.
-    """
-    values = torch.cat([network(part) for part in images.split(batch_size)])
-    binary = BINARY.to(values.device)
-    return torch.where(binary, values.sigmoid(), values * network.std + network.mean)
 
 
 def fit_factors(
@@ -84,12 +70,6 @@ def fit_identity(
     return network.eval()
 
 
-def in_other_states(people: Factors, seed: int, start: int = 0) -> Factors:
-    """The same people with the state and scene of the faces ``start .. start + len(people) - 1`` of a seed."""
-    others = sample_factors(len(people), seed=seed, start=start)
-    return Factors(torch.where(IDENTITY, people.values, others.values))
-
-
 def _look(network: nn.Module, factors: Factors, draw: torch.Generator, fabric) -> Tensor:
     with fabric.autocast():
         return network(augment(render(factors), draw)).float()
@@ -144,8 +124,8 @@ def fit(
 def _standardise(network: nn.Module, seed: int) -> nn.Module:
     """Enters mean and standard deviation of every continuous factor; binary ones are left as they are."""
     reference = sample_factors(20_000, seed=seed).values
-    network.mean.copy_(torch.where(BINARY, 0.0, reference.mean(0)))
-    network.std.copy_(torch.where(BINARY, 1.0, reference.std(0)))
+    network.mean.copy_(torch.where(network.binary, 0.0, reference.mean(0)))
+    network.std.copy_(torch.where(network.binary, 1.0, reference.std(0)))
     return network
 
 
@@ -161,7 +141,7 @@ def factor_loss(network: nn.Module, values: Float[Tensor, "n k"], factors: Facto
     target = (factors.values - network.mean) / network.std
     squared = (values - target).square()
     entropy = F.binary_cross_entropy_with_logits(values, target.clamp(0, 1), reduction="none")
-    return torch.where(BINARY.to(values.device), entropy, squared).mean(0)
+    return torch.where(network.binary, entropy, squared).mean(0)
 
 
 def augment(images: Float[Tensor, "n 3 r r"], draw: torch.Generator) -> Float[Tensor, "n 3 r r"]:

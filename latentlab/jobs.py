@@ -9,20 +9,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from latentlab.editing.directions import directions_for
+from latentlab.editing.shipped import directions_for
 from latentlab.evaluation import true_edit
 from latentlab.faces import FaceSet, real_set
-from latentlab.formats.models import load
 from latentlab.images import find_images, read_image, tile
 from latentlab.inversion.result import Direction, Inversion
+from latentlab.inversion_methods import METHODS, invert
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.losses.perceptual import load_perceptual
 from latentlab.metrics import edit_gain, psnr
+from latentlab.networks.attributes import read_factors
 from latentlab.priors import mahalanobis
-from latentlab.registry import METHODS, invert
-from latentlab.regression import read_factors
 from latentlab.seeds import stream
 from latentlab.spaces import statistics_for
+from latentlab.weights.generators import load
 
 if TYPE_CHECKING:
     import pandas

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from latentlab.checkpoints import load_checkpoint, save_checkpoint
 from latentlab.faces.renderer import render
 from latentlab.faces.sampling import sample_factors
-from latentlab.stylegan.training import PRESETS, GeneratorTraining, TrainingConfig, train_generator
+from latentlab.training.generator import PRESETS, GeneratorTraining, TrainingConfig, train_generator
 
 TINY = PRESETS["tiny-16"]
 
@@ -146,7 +146,7 @@ def test_two_processes_are_one_run(tmp_path):
 import torch
 from lightning_fabric import Fabric
 from latentlab.faces import render, sample_factors
-from latentlab.stylegan.training import PRESETS, train_generator
+from latentlab.training.generator import PRESETS, train_generator
 seen = []
 def faces(start, n, device):
     seen.extend(range(start, start + n))

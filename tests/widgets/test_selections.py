@@ -8,7 +8,7 @@ import torch
 from latentlab.images import read_image, to_uint8
 from latentlab.inversion.result import Direction, Inversion
 from latentlab.stylegan.generator import Generator, GeneratorConfig
-from latentlab.widgets.models import MAIN_FACTORS, Edit, Mix, describe_places, pick_factors
+from latentlab.widgets.selections import MAIN_FACTORS, Edit, Mix, describe_places, pick_factors
 
 
 @pytest.fixture(scope="module")

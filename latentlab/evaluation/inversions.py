@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.editing.directions import directions_for
+from latentlab.editing.shipped import directions_for
 from latentlab.faces import TABLE, FaceSet
 from latentlab.inversion.result import Direction, Inversion
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.judges.identity import load_identity_judge
 from latentlab.judges.perceptual import load_perceptual_judge
 from latentlab.metrics import edit_gain, matched_strength, mse, pn_norm, psnr, ssim
-from latentlab.regression import read_factors
+from latentlab.networks.attributes import read_factors
 from latentlab.seeds import stream
 from latentlab.spaces import statistics_for
 

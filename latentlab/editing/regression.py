@@ -1,6 +1,6 @@
 """Directions of attributes in W by linear regression."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from latentlab.inversion.result import Direction
 from latentlab.seeds import stream
-from latentlab.spaces import fingerprint
-from latentlab.weights import read_manifest, read_weights
 
 
 @torch.no_grad()
@@ -49,22 +47,3 @@ def find_directions(
     A, B = torch.linalg.lstsq(w, y).solution, torch.linalg.lstsq(y, w).solution
     rows = (B / (B @ A).diagonal()[:, None]).float()
     return {k: Direction(k, d, float(s)) for k, d, s in zip(names, rows, std, strict=True)}
-
-
-def directions_to_tensors(directions: Mapping[str, Direction]) -> dict[str, Tensor]:
-    """As they are stored with the weights: (K, D) vectors and (K,) standard deviations."""
-    return {
-        "vectors": torch.stack([d.vector for d in directions.values()]),
-        "std": torch.tensor([d.std for d in directions.values()]),
-    }
-
-
-def directions_for(G: nn.Module) -> dict[str, Direction]:
-    """The directions stored with the weights of ``G``, by name; ``ValueError`` for a generator without."""
-    mark = fingerprint(G)
-    for file, entry in read_manifest().items():
-        if file.endswith(".directions.safetensors") and entry.get("fingerprint") == mark:
-            tensors, metadata = read_weights(file)
-            rows = zip(metadata["names"], tensors["vectors"], tensors["std"].tolist(), strict=True)
-            return {name: Direction(name, vector, std) for name, vector, std in rows}
-    raise ValueError(f"no directions are shipped for generator {mark}: find them with find_directions")

@@ -1,0 +1,1 @@
+"""Architectures that the losses and the judges share."""

@@ -1,0 +1,139 @@
+"""Networks that read the factors of a face from an image: a plain one, and a residual one for the judges."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class AttributeNetwork(nn.Module):
+    """Images (N, 3, H, W) in [-1, 1] to standardised factors (N, K), through plain stages of convolutions.
+
+    The first stage keeps the resolution, each later one halves it; the stages' outputs are what the
+    perceptual distance compares. ``mean`` and ``std`` (K,) undo the standardisation: see ``read_factors``.
+    """
+
+    def __init__(
+        self, names: Sequence[str], widths: Sequence[int] = (24, 48, 96, 128), resolution: int = 64,
+        binary: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.names, self.widths, self.resolution = list(names), tuple(widths), resolution
+        stages = [nn.Sequential(_convolution(3, widths[0]))]
+        for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+            stages.append(nn.Sequential(_convolution(fan_in, fan_out, stride=2), _convolution(fan_out, fan_out)))
+        self.stages = nn.ModuleList(stages)
+        side = resolution >> len(widths)
+        self.head = nn.Sequential(
+            _convolution(widths[-1], widths[-1], stride=2),
+            nn.Flatten(),
+            nn.Linear(widths[-1] * side * side, 128),
+            nn.ReLU(),
+            nn.Linear(128, len(names)),
+        )
+        self.register_buffer("mean", torch.zeros(len(names)))
+        self.register_buffer("std", torch.ones(len(names)))
+        self.register_buffer("binary", torch.tensor([n in binary for n in names]), persistent=False)
+
+    @property
+    def binary_names(self) -> list[str]:
+        """The factors that are read as probabilities."""
+        return [name for name, b in zip(self.names, self.binary.tolist(), strict=True) if b]
+
+    @property
+    def config(self) -> dict:
+        """The arguments that build this network again."""
+        own = {"widths": list(self.widths), "resolution": self.resolution}
+        return {"names": self.names, "binary": self.binary_names} | own
+
+    def features(self, images: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+        """The output of every stage, (N, C, H, W) each, finest first."""
+        maps = [images]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps[1:]
+
+    def forward(self, images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n k"]:
+        """Standardised factors; a binary factor is its logit."""
+        return self.head(self.features(images)[-1])
+
+
+class ResidualAttributeNetwork(nn.Module):
+    """Images (N, 3, H, W) in [-1, 1] to standardised factors (N, K); a binary factor is its logit.
+
+    Residual, group-normalised, pooled over all positions: the judges' architecture, unlike that of the losses.
+    """
+
+    def __init__(
+        self, names: Sequence[str], widths: Sequence[int] = (24, 48, 72, 112, 112), binary: Sequence[str] = ()
+    ) -> None:
+        super().__init__()
+        self.names, self.widths = list(names), tuple(widths)
+        self.stem = nn.Conv2d(3, widths[0], 5, stride=2, padding=2)
+        self.blocks = nn.ModuleList(_Residual(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.head = nn.Linear(widths[-1] * 16, len(names))
+        self.register_buffer("mean", torch.zeros(len(names)))
+        self.register_buffer("std", torch.ones(len(names)))
+        self.register_buffer("binary", torch.tensor([n in binary for n in names]), persistent=False)
+
+    @property
+    def binary_names(self) -> list[str]:
+        """The factors that are read as probabilities."""
+        return [name for name, b in zip(self.names, self.binary.tolist(), strict=True) if b]
+
+    @property
+    def config(self) -> dict:
+        """The arguments that build this network again."""
+        return {"names": self.names, "widths": list(self.widths), "binary": self.binary_names}
+
+    def features(self, images: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+        """The output of the stem and of every block, (N, C, H, W) each, finest first."""
+        maps = [self.stem(images)]
+        for block in self.blocks:
+            maps.append(block(maps[-1]))
+        return maps
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+        return self.head(F.adaptive_avg_pool2d(F.silu(self.features(images)[-1]), 4).flatten(1))
+
+
+@torch.no_grad()
+def read_factors(network: nn.Module, images: Float[Tensor, "n 3 r r"], batch_size: int = 250) -> Float[Tensor, "n k"]:
+    """What a network reads from images in [-1, 1]: factors in their own units, binary ones as probabilities.
+
+    ``network`` gives standardised values and holds their ``mean``, ``std`` and which are ``binary``, (K,) each.
+    """
+    values = torch.cat([network(part) for part in images.split(batch_size)])
+    return torch.where(network.binary, values.sigmoid(), values * network.std + network.mean)
+
+
+def fold_normalization(network: nn.Module) -> nn.Module:
+    """Multiplies batch normalisation into the convolutions before it: the same numbers of a network that will not
+    be trained any more, in fewer steps."""
+    for block in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
+        if len(block) > 1 and isinstance(block[1], nn.BatchNorm2d):
+            block[0], block[1] = fuse_conv_bn_eval(block[0], block[1]), nn.Identity()
+    return network
+
+
+def _convolution(fan_in: int, fan_out: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=False), nn.BatchNorm2d(fan_out), nn.ReLU(inplace=True)
+    )
+
+
+class _Residual(nn.Module):
+    def __init__(self, fan_in: int, fan_out: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, fan_in), nn.GroupNorm(8, fan_out)
+        self.conv1 = nn.Conv2d(fan_in, fan_out, 3, padding=1)
+        self.conv2 = nn.Conv2d(fan_out, fan_out, 3, padding=1)
+        self.skip = nn.Conv2d(fan_in, fan_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.skip(x) + self.conv2(F.silu(self.norm2(h)))
+        return F.avg_pool2d(h, 2) if h.shape[-1] > 4 else h
