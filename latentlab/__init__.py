@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latentlab import claims, faces, metrics, plots, spaces, widgets
+    from latentlab.editing.edit import Direction, Edit, State, restrict
     from latentlab.editing.mixing import interpolate, mix
     from latentlab.editing.regression import find_directions
     from latentlab.editing.shipped import directions_for
     from latentlab.evaluation import evaluate, summarize
     from latentlab.images import read_image
-    from latentlab.inversion.result import Direction, Inversion
+    from latentlab.inversion.result import Inversion
     from latentlab.inversion_methods import METHODS, invert, methods
     from latentlab.judges.attributes import load_attribute_judge
     from latentlab.judges.identity import load_identity_judge
@@ -34,7 +35,10 @@ __version__ = "0.1.0"
 
 _ROOMS = ("claims", "faces", "metrics", "plots", "spaces", "widgets")
 _NAMES = {
-    "Direction": "inversion.result",
+    "Direction": "editing.edit",
+    "Edit": "editing.edit",
+    "State": "editing.edit",
+    "restrict": "editing.edit",
     "directions_for": "editing.shipped",
     "find_directions": "editing.regression",
     "evaluate": "evaluation",

@@ -1,13 +1,15 @@
-"""The registry of everything that inverts an image."""
+"""The methods that invert an image: ``METHODS``, and ``invert`` by name."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentlab.inversion.ii2s import invert_i2s, invert_ii2s, invert_z_plus
+from latentlab.inversion.objective import Objective
 from latentlab.inversion.pulse import invert_pulse
 from latentlab.inversion.result import Inversion
 from latentlab.inversion.sg2 import invert_sg2_w, invert_sg2_wplus
@@ -18,41 +20,72 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """One way to invert: its function, where it comes from and what kind it is."""
+    """One way to invert: its function, where it comes from, its kind, and the keywords that it takes.
+
+    An optimiser descends in steps, can be recorded, watched and continued; an encoder answers in one pass and takes
+    no steps; a refiner improves another inversion, ``base=``.
+    """
 
     name: str
-    invert: Callable[..., Inversion]
+    function: Callable[..., Inversion]
     paper: str
-    kind: str
+    kind: Literal["optimiser", "encoder", "refiner"]
     space: str
+    keywords: frozenset[str]
 
+    def __call__(self, images: Float[Tensor, "n 3 r r"], G: nn.Module, **knobs: Any) -> Inversion:
+        """Inverts images, (N, 3, R, R) in [-1, 1]. An unknown keyword raises ``ValueError`` with the known ones."""
+        if unknown := sorted(knobs.keys() - self.keywords):
+            raise ValueError(f"{self.name}: expected keywords among {', '.join(sorted(self.keywords))}; "
+                             f"got {', '.join(unknown)}")  # fmt: skip
+        if self.kind == "refiner" and not isinstance(knobs.get("base"), Inversion):
+            raise ValueError(f"{self.name} refines another inversion: expected base=Inversion, "
+                             f"got {type(knobs.get('base')).__name__}")  # fmt: skip
+        return self.function(images, G, **knobs)
+
+
+def keywords_of(*functions: Callable) -> frozenset[str]:
+    """The keyword-only parameters of functions."""
+    parameters = (p for f in functions for p in inspect.signature(f).parameters.values())
+    return frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+_II2S = keywords_of(invert_ii2s, Objective)
+_SG2 = keywords_of(invert_sg2_w, Objective)
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("sg2_w", invert_sg2_w, "StyleGAN2 (arXiv 1912.04958), appendix D", "optimiser", "W and noise"),
-        Method("sg2_wplus", invert_sg2_wplus, "StyleGAN2, its projector in W+", "optimiser", "W+ and noise"),
-        Method("i2s", invert_i2s, "I2S (arXiv 1904.03189), as II2S runs it", "optimiser", "W+"),
-        Method("ii2s", invert_ii2s, "II2S (arXiv 2012.09036)", "optimiser", "W+"),
-        Method("z_plus", invert_z_plus, "II2S, its ablation of Z+ (Table 7)", "optimiser", "Z+"),
-        Method("pulse", invert_pulse, "PULSE (arXiv 2003.03808)", "optimiser", "W+ spheres and noise"),
+        Method("sg2_w", invert_sg2_w, "StyleGAN2 (arXiv 1912.04958), appendix D", "optimiser", "W and noise", _SG2),
+        Method("sg2_wplus", invert_sg2_wplus, "StyleGAN2, its projector in W+", "optimiser", "W+ and noise",
+               _SG2 - {"w_plus"}),
+        Method("i2s", invert_i2s, "I2S (arXiv 1904.03189), as II2S runs it", "optimiser", "W+", _II2S - {"lambda_"}),
+        Method("ii2s", invert_ii2s, "II2S (arXiv 2012.09036)", "optimiser", "W+", _II2S),
+        Method("z_plus", invert_z_plus, "II2S, its ablation of Z+ (Table 7)", "optimiser", "Z+", _II2S - {"space"}),
+        Method("pulse", invert_pulse, "PULSE (arXiv 2003.03808)", "optimiser", "W+ spheres and noise",
+               keywords_of(invert_pulse, Objective)),
     )
-}
+}  # fmt: skip
 
 
 def invert(images: Float[Tensor, "n 3 r r"], G: nn.Module, method: str = "ii2s", **knobs: Any) -> Inversion:
     """Finds codes of ``G`` for images, (N, 3, R, R) in [-1, 1], by a named method.
 
     knobs: keywords of that method (steps, lambda_, seed, callback, ...); their defaults are the paper's.
-    Raises ``ValueError`` for an unknown method, with the known ones, and for images that do not fit.
+    Raises ``ValueError`` for an unknown method or keyword, with the known ones, and for images that do not fit.
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; known are: {', '.join(METHODS)}")
-    return METHODS[method].invert(images, G, **knobs)
+    return find_method(method)(images, G, **knobs)
+
+
+def find_method(name: str) -> Method:
+    """A method by name; an unknown one raises ``ValueError`` with the known ones."""
+    if name not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}; got {name!r}")
+    return METHODS[name]
 
 
 def methods() -> "pandas.DataFrame":
-    """The registry as a table: name, kind, the space its codes live in, and the paper."""
+    """The methods as a table: name, kind, the space their codes live in, and the paper."""
     import pandas
 
     rows = [(m.name, m.kind, m.space, m.paper) for m in METHODS.values()]

@@ -9,17 +9,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from latentlab.editing.edit import Edit
 from latentlab.editing.shipped import directions_for
 from latentlab.evaluation import true_edit
 from latentlab.faces import FaceSet, real_set
 from latentlab.images import find_images, read_image, tile
-from latentlab.inversion.result import Direction, Inversion
-from latentlab.inversion_methods import METHODS, invert
+from latentlab.inversion.result import Inversion
+from latentlab.inversion_methods import find_method, invert
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.losses.perceptual import load_perceptual
 from latentlab.metrics import edit_gain, psnr
 from latentlab.networks.attributes import read_factors
-from latentlab.priors import mahalanobis
+from latentlab.priors import pn_norm
 from latentlab.seeds import stream
 from latentlab.spaces import statistics_for
 from latentlab.weights.generators import load
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import pandas
 
 Say = Callable[[str], object]
-Edit = tuple[str, float]
+Asked = tuple[str, float]  # a factor and the strength of its edit
 
 
 def invert_files(
@@ -37,7 +38,7 @@ def invert_files(
     *,
     generator: str = "faces-64",
     method: str = "ii2s",
-    edits: Sequence[Edit] = (),
+    edits: Sequence[Asked] = (),
     batch_size: int = 16,
     device: torch.device | str = "cpu",
     say: Say = lambda line: None,
@@ -52,9 +53,8 @@ def invert_files(
     import pandas
 
     G = load(generator, device=device)
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; known are: {', '.join(METHODS)}")
-    directions = pick_directions(G, edits)
+    find_method(method)
+    chosen = pick_edits(G, edits)
     out = _prepare(Path(source), Path(out))
     pictures = _read_all(find_images(source), G.resolution, say)
     rows: list[dict[str, Any]] = []
@@ -65,7 +65,7 @@ def invert_files(
             if inversion.interrupted:  # half-found codes are worth nothing: the batch is left out
                 say(f"interrupted: {len(rows)} of {len(pictures)} pictures are in {out}/")
                 raise KeyboardInterrupt
-            edited = {edit: inversion.edit(d, edit[1]) for edit, d in zip(edits, directions, strict=True)}
+            edited = {asked: inversion.edit(edit, asked[1]) for asked, edit in zip(edits, chosen, strict=True)}
             rows += measure(names, images.to(device), inversion, edited)
             _write(out, names, images, inversion, edited)
             _write_table(out / "measured.csv", rows)
@@ -94,8 +94,8 @@ def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     table.to_csv(path, index=False)
 
 
-def pick_directions(G: nn.Module, edits: Sequence[Edit]) -> list[Direction]:
-    """The direction of each edit; an unknown factor raises ``ValueError`` that lists the known."""
+def pick_edits(G: nn.Module, edits: Sequence[Asked]) -> list[Edit]:
+    """The shipped edit of each factor; an unknown factor raises ``ValueError`` that lists the known."""
     if not edits:
         return []
     known = directions_for(G)
@@ -105,7 +105,7 @@ def pick_directions(G: nn.Module, edits: Sequence[Edit]) -> list[Direction]:
     return [known[name] for name, _ in edits]
 
 
-def _label(edit: Edit) -> str:
+def _label(edit: Asked) -> str:
     return f"{edit[0]}{edit[1]:+g}"
 
 
@@ -139,7 +139,7 @@ def _in_batches(pictures: dict[str, Tensor], size: int) -> Iterator[tuple[list[s
 
 
 def measure(
-    names: Sequence[str], images: Float[Tensor, "n 3 r r"], inversion: Inversion, edited: dict[Edit, Tensor]
+    names: Sequence[str], images: Float[Tensor, "n 3 r r"], inversion: Inversion, edited: dict[Asked, Tensor]
 ) -> list[dict[str, Any]]:
     """One row a picture: PSNR and perceptual distance (face world) of the inversion, mean squared PN+ norm
     of its code, seconds, and what the attribute judge reads before and after each edit."""
@@ -150,7 +150,7 @@ def measure(
         columns = {
             "psnr_db": psnr(inversion.image, images),
             "perceptual": load_perceptual(device=images.device)(inversion.image.clamp(-1, 1), images),
-            "pn_norm": mahalanobis(inversion.latent, statistics_for(G)),
+            "pn_norm": pn_norm(inversion.latent, statistics_for(G)),
         }
     for edit, picture in edited.items():
         k = judge.names.index(edit[0])
@@ -164,7 +164,7 @@ def measure(
     ]
 
 
-def _write(out: Path, names: Sequence[str], images: Tensor, inversion: Inversion, edited: dict[Edit, Tensor]) -> None:
+def _write(out: Path, names: Sequence[str], images: Tensor, inversion: Inversion, edited: dict[Asked, Tensor]) -> None:
     for i, name in enumerate(names):
         pictures = {"input": images[i], "inversion": inversion.image[i]}
         pictures |= {_label(edit): v[i] for edit, v in edited.items()}
@@ -176,7 +176,7 @@ def _write(out: Path, names: Sequence[str], images: Tensor, inversion: Inversion
 
 
 # Edits of the demo: factor, strength in standard deviations.
-DEMO_EDITS: tuple[Edit, ...] = (("smile", 2.0), ("age", 2.0), ("yaw", 1.5), ("glasses", 2.0))
+DEMO_EDITS: tuple[Asked, ...] = (("smile", 2.0), ("age", 2.0), ("yaw", 1.5), ("glasses", 2.0))
 
 
 def demo(out: str | Path, *, steps: int = 500, faces: int = 3) -> "pandas.DataFrame":
@@ -201,9 +201,9 @@ def demo(out: str | Path, *, steps: int = 500, faces: int = 3) -> "pandas.DataFr
         raise KeyboardInterrupt
     table = pandas.DataFrame({"face": range(faces), "psnr_db": psnr(inversion.image, chosen.images).tolist()})
     pictures = {"given": chosen.images, "inversion": inversion.image}
-    for (name, strength), direction in zip(DEMO_EDITS, pick_directions(G, DEMO_EDITS), strict=True):
-        truth = true_edit(chosen, direction, strength)
-        edited = inversion.edit(direction, strength)
+    for (name, strength), edit in zip(DEMO_EDITS, pick_edits(G, DEMO_EDITS), strict=True):
+        truth = true_edit(chosen, edit, strength)
+        edited = inversion.edit(edit, strength)
         gain, residual = edit_gain(inversion.image, edited, chosen.images, truth.images)
         table[f"{name} gain"], table[f"{name} residual"] = gain.tolist(), residual.tolist()
         pictures |= {f"{name} {strength:+g}": edited, f"truth of {name}": truth.images}

@@ -1,4 +1,4 @@
-"""How likely a code is: latents to one number an image."""
+"""Priors of latent codes: penalties per image."""
 
 import torch
 from jaxtyping import Float
@@ -7,20 +7,14 @@ from torch import Tensor
 from latentlab.spaces import Statistics
 
 
-def mahalanobis(
-    w_plus: Float[Tensor, "n layers dim"], statistics: Statistics, *, reduction: str = "mean"
-) -> Float[Tensor, " n"]:
-    """Squared Mahalanobis distance of codes in PN+, (N,); 0 and up, 1 on average for codes of W ("mean").
+def pn_norm(w_plus: Float[Tensor, "n layers dim"], statistics: Statistics) -> Float[Tensor, " n"]:
+    """Squared PN+ norm of codes, the mean over layers and dimensions, (N,); 0 and up.
 
-    II2S, Eq. 8 writes the sum of v^2; its public code takes the mean over all layers and dimensions,
-    which is what lambda = 0.001 to 0.01 belongs to. ``reduction`` is "mean" or "sum".
+    About 1 for the generator's own codes (a little less where eigenvalues were raised to the floor). Times L x D
+    it is the squared Mahalanobis distance |v|^2 of II2S, Eq. 8, whose public code takes the mean as here: lambda =
+    0.001 to 0.01 belongs to the mean.
     """
-    v = statistics.w_to_pn(w_plus)
-    if reduction == "mean":
-        return v.square().mean((1, 2))
-    if reduction == "sum":
-        return v.square().sum((1, 2))
-    raise ValueError(f"reduction is 'mean' or 'sum', not {reduction!r}")
+    return statistics.w_to_pn(w_plus).square().mean((1, 2))
 
 
 def geodesic_cross(v: Float[Tensor, "n layers dim"]) -> Float[Tensor, " n"]:

@@ -8,7 +8,7 @@ S holds what each modulated layer makes of its code, S^N its direction alone.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -131,11 +131,19 @@ class Statistics:
 
 
 def fingerprint(G: nn.Module) -> str:
-    """Twelve hexadecimal digits that tell one mapping network from another."""
+    """Twelve hexadecimal digits that tell one mapping network from another: whose W, statistics, directions."""
+    return _digest({name: v for name, v in G.state_dict().items() if name.startswith("mapping")})
+
+
+def generator_fingerprint(G: nn.Module) -> str:
+    """Twelve hexadecimal digits that tell one generator from another, synthesis included: whose pictures."""
+    return _digest(G.state_dict())
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(G.state_dict().items()):
-        if name.startswith("mapping"):
-            digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    for _, tensor in sorted(tensors.items()):
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 
 

@@ -11,6 +11,7 @@ from latentlab import claims
 from latentlab.claims import inversion, latent_spaces
 from latentlab.claims.finding import Finding, bootstrap, verdict
 from latentlab.cli import main
+from latentlab.editing.edit import State
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import kid, psnr
 from latentlab.spaces import fingerprint, p_to_w, statistics_for
@@ -160,7 +161,7 @@ def told(monkeypatch):
         path = torch.stack([statistics.pn_to_w(v * norm**0.5) for norm in (1.0, *Told.norms(**knobs))])
         if condition is not None:  # the conditions are projections: what is seen is found as well by all
             image = 0.7 * condition(images) + image - condition(image)
-        return Inversion(path[-1], image, G, method, path=path)
+        return Inversion(State(path[-1]), image, G, method, path=path)
 
     for size, value in {"BASE": (3, 10), "CONDITIONAL": (3, 10), "Z_PLUS": (3, 10), "SPREAD": (3, 10, 10, 3)}.items():
         monkeypatch.setattr(inversion, size, {False: value, True: value})
@@ -173,13 +174,13 @@ def told(monkeypatch):
 def test_drift_is_the_growth_of_the_norm(told, G):
     told.norms = lambda lambda_, **_: (20.0, 60.0) if lambda_ == 0 else (1.0, 1.5) if lambda_ == 0.005 else (2.0, 4.0)
     found = claims.measure("II2S-6", full=True, G=G)
-    for name, number in {"norm_free": 60, "growth_free": 3, "norm_ratio_0.001": 15, "norm_ratio_0.005": 40,
+    for name, number in {"pn_norm_free": 60, "growth_free": 3, "pn_norm_ratio_0.001": 15, "pn_norm_ratio_0.005": 40,
                          "growth_0.005": 1.5}.items():  # fmt: skip
         assert found.measured[name] == pytest.approx(number, rel=1e-3), name
         assert found.intervals[name] == pytest.approx([number, number], rel=1e-3)
     assert found.controls["own_growth_free"] == pytest.approx(3, rel=1e-3)
     # A lower floor makes the same codes of lambda 0 improbable, a higher one probable.
-    assert found.controls["second_norm_free"] > 59.9 > found.controls["coarse_norm_free"]
+    assert found.controls["second_pn_norm_free"] > 59.9 > found.controls["coarse_pn_norm_free"]
 
 
 def test_claims_share_their_runs(told, G):
@@ -199,7 +200,7 @@ def test_the_sweep_pairs_each_face_with_itself(told, G):
     low, high = found.intervals["psnr_0"]
     assert high - low > 0.1  # faces differ, their differences do not: half of the error is 6.02 dB
     assert found.intervals["psnr_0.001_to_0.005"] == pytest.approx([-6.02, -6.02], abs=0.01)
-    assert found.intervals["norm_0_to_0.001"] == pytest.approx([0.5, 0.5], rel=1e-3)
+    assert found.intervals["pn_norm_0_to_0.001"] == pytest.approx([0.5, 0.5], rel=1e-3)
     turned = found.intervals | {"second_psnr_0.005_to_0.01": [-0.1, 0.1]}
     assert claims.CLAIMS["II2S-7"].rule(replace(found, intervals=turned))[0] == "partly reproduced"
 
@@ -266,7 +267,7 @@ def test_kid_of_mixes_by_hand(G):
     b = torch.stack([*a[1:], a[0]])
     images, s = torch.zeros(6, 3, 4, 4), statistics_for(G)
     found = inversion.mix_kid(
-        Codes(a, images, G, "ii2s"), images, lambda x: x[:, 0].flatten(1) if x.any() else a.flatten(1) ** 2
+        Codes(State(a), images, G, "ii2s"), images, lambda x: x[:, 0].flatten(1) if x.any() else a.flatten(1) ** 2
     )
     times = (0.1, 0.25, 0.5, 0.75, 0.9)
     expected = {
@@ -298,7 +299,7 @@ def test_rules_of_inversion(id: str, changed: dict, says: str):
              for what, v in (("hidden", 0.8), ("perceptual", -0.1), ("identity", -0.1))}  # fmt: skip
     numbers = {
         "II2S-6": {"growth_free": 2.0, "coarse_growth_free": 1.5, "late_psnr_gain": 0.2, "psnr_gain_0.001": 0.45,
-                   **{f"{floor}norm_ratio_{k}": 9.0 for floor in ("", "coarse_") for k in (0.001, 0.005)}},
+                   **{f"{floor}pn_norm_ratio_{k}": 9.0 for floor in ("", "coarse_") for k in (0.001, 0.005)}},
         "II2S-10": tasks,
         "II2S-13": {"pulse_32_perceptual": 0.9, "pulse_8_perceptual": 0.9, "ii2s_perceptual": 0.1,
                     "pulse_32_by_ii2s_perceptual": 9.0, "pulse_8_by_ii2s_perceptual": 9.0},

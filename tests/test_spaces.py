@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentlab.priors import mahalanobis
+from latentlab.priors import pn_norm
 from latentlab.seeds import stream
 from latentlab.spaces import (
     Statistics,
@@ -86,16 +86,17 @@ def test_squared_norm_is_mahalanobis_distance(G, statistics):
     w = codes(G, 3).double()
     inverse = np.linalg.inv((statistics.eigenvectors * statistics.floored @ statistics.eigenvectors.T).numpy())
     expected = [scipy_mahalanobis(x.numpy(), statistics.mean.numpy(), inverse) ** 2 for x in w_to_p(w)]
-    ours = mahalanobis(w[:, None], statistics, reduction="sum")
+    ours = pn_norm(w[:, None], statistics) * w.shape[1]
     np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-4)
 
 
-def test_reductions_differ_by_the_number_of_coordinates(G, statistics):
-    w_plus = G.broadcast(codes(G, 2))
-    total, mean = (mahalanobis(w_plus, statistics, reduction=r) for r in ("sum", "mean"))
-    torch.testing.assert_close(total, mean * w_plus[0].numel())
-    with pytest.raises(ValueError, match="mean"):
-        mahalanobis(w_plus, statistics, reduction="median")
+def test_pn_norm_is_the_mean_over_layers_and_dimensions(G, statistics):
+    w_plus = G.broadcast(codes(G, 500)).clone()
+    typical = pn_norm(w_plus, statistics)
+    assert typical.mean() == pytest.approx(1, rel=0.1)
+    w_plus[:, 1:] = statistics.pn_to_w(2 * statistics.w_to_pn(w_plus[:, 1:]))
+    share = 1 / w_plus.shape[1]
+    torch.testing.assert_close(pn_norm(w_plus, statistics), typical * (4 * (1 - share) + share), rtol=1e-3, atol=1e-3)
 
 
 def test_floor_bounds_the_stretch(G):

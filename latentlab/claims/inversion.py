@@ -23,7 +23,7 @@ from latentlab.inversion_methods import invert
 from latentlab.judges.identity import load_identity_judge
 from latentlab.judges.perceptual import load_perceptual_judge
 from latentlab.metrics import kid, mse, psnr, rmse
-from latentlab.priors import mahalanobis
+from latentlab.priors import pn_norm
 from latentlab.seeds import stream
 from latentlab.spaces import Statistics, statistics_for
 from latentlab.stylegan.generator import Generator
@@ -111,16 +111,16 @@ def _drift(G: Generator, full: bool) -> Finding:
         own, floor = name == "own_", name if name == "second_" else ""
         images, s = _targets(G, n, own), _statistics(G, "" if own else name)
         half, end = _course(_inverted(G, n, steps, lambda_=0.0, own=own), images, s, judge)
-        means |= {f"{name}norm_free": end["norm"], f"{name}psnr_free": end["psnr"]}
-        ratios[f"{name}growth_free"] = end["norm"] / half["norm"]
+        means |= {f"{name}pn_norm_free": end["pn_norm"], f"{name}psnr_free": end["psnr"]}
+        ratios[f"{name}growth_free"] = end["pn_norm"] / half["pn_norm"]
         for lambda_ in () if own else (0.001, 0.005):
             before, after = _course(_inverted(G, n, steps, lambda_=lambda_, floor=floor), images, s, judge)
             means[f"{name}psnr_gain_{lambda_}"] = end["psnr"] - after["psnr"]
-            ratios[f"{name}norm_ratio_{lambda_}"] = end["norm"] / after["norm"]
+            ratios[f"{name}pn_norm_ratio_{lambda_}"] = end["pn_norm"] / after["pn_norm"]
             if not name:
-                means |= {f"norm_{lambda_}": after["norm"], f"psnr_{lambda_}": after["psnr"],
+                means |= {f"pn_norm_{lambda_}": after["pn_norm"], f"psnr_{lambda_}": after["psnr"],
                           f"perceptual_gain_{lambda_}": after["perceptual"] - end["perceptual"]}  # fmt: skip
-                ratios[f"growth_{lambda_}"] = after["norm"] / before["norm"]
+                ratios[f"growth_{lambda_}"] = after["pn_norm"] / before["pn_norm"]
         if not name:
             means |= {"late_psnr_gain": end["psnr"] - half["psnr"],
                       "late_perceptual_gain": half["perceptual"] - end["perceptual"]}  # fmt: skip
@@ -130,7 +130,7 @@ def _drift(G: Generator, full: bool) -> Finding:
 def _course(found: Inversion, images: Tensor, s: Statistics, judge: Callable) -> list[dict[str, PerFace]]:
     """What is had after half and after all of the steps."""
     seen = [found.synthesize(codes).clamp(-1, 1) for codes in found.path[1:]]
-    return [{"norm": mahalanobis(codes, s), "psnr": psnr(x, images), "perceptual": judge(x, images)}
+    return [{"pn_norm": pn_norm(codes, s), "psnr": psnr(x, images), "perceptual": judge(x, images)}
             for codes, x in zip(found.path[1:], seen, strict=True)]  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def _judge_drift(f: Finding) -> tuple[str, str]:
     the second half. Almost no gain: less than 0.5 dB; the paper's Table 1 has 0.45 over lambda 0.001, 2 over 0.005."""
     low, high = ({k: v[end] for k, v in f.intervals.items()} for end in (0, 1))
     floors = [name for name in FLOORS if f"{name}growth_free" in low]
-    twice = {k: min(low[f"{name}norm_ratio_{k}"] for name in floors) > 2 for k in (0.001, 0.005)}
+    twice = {k: min(low[f"{name}pn_norm_ratio_{k}"] for name in floors) > 2 for k in (0.001, 0.005)}
     parts = {f"at least twice the norm of lambda {k}": found for k, found in twice.items()}
     parts["the norm still grows at the end"] = min(low[f"{name}growth_free"] for name in floors) > 1.1
     parts["the second half gains less than 0.5 dB"] = high["late_psnr_gain"] < SEEN
@@ -159,12 +159,12 @@ def _sweep(G: Generator, full: bool) -> Finding:
         images, s = _targets(G, n), _statistics(G, name)
         runs = {x: _inverted(G, n, steps, lambda_=x, floor=name if x else "") for x in LAMBDAS}
         likeness = {x: psnr(run.image, images) for x, run in runs.items()}
-        norms = {x: mahalanobis(run.latent, s) for x, run in runs.items()}
+        norms = {x: pn_norm(run.latent, s) for x, run in runs.items()}
         for x in LAMBDAS:
-            means |= {f"{name}psnr_{x:g}": likeness[x], f"{name}norm_{x:g}": norms[x]}
+            means |= {f"{name}psnr_{x:g}": likeness[x], f"{name}pn_norm_{x:g}": norms[x]}
         for a, b in pairwise(LAMBDAS):
             means[f"{name}psnr_{a:g}_to_{b:g}"] = likeness[b] - likeness[a]
-            ratios[f"{name}norm_{a:g}_to_{b:g}"] = norms[b] / norms[a]
+            ratios[f"{name}pn_norm_{a:g}_to_{b:g}"] = norms[b] / norms[a]
     return _over_faces(means, ratios, {"faces": n, "steps": steps})
 
 
@@ -172,7 +172,7 @@ def _judge_sweep(f: Finding) -> tuple[str, str]:
     """From each lambda to the next both fall: no interval of the paired differences reaches no change."""
     ends, parts = {k: v[1] for k, v in f.intervals.items() if "_to_" in k}, {}
     for floor in ("", "second_"):
-        for says, what, least in (("PSNR falls", "psnr", 0), ("density rises", "norm", 1)):
+        for says, what, least in (("PSNR falls", "psnr", 0), ("density rises", "pn_norm", 1)):
             found = [v < least for k, v in ends.items() if k.startswith(f"{floor}{what}_")]
             parts |= {says + " at the second floor" * bool(floor): all(found)} if found else {}
     return verdict(parts)

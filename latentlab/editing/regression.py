@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.inversion.result import Direction
+from latentlab.editing.edit import Direction
 from latentlab.seeds import stream
 
 

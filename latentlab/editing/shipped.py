@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from latentlab.inversion.result import Direction
+from latentlab.editing.edit import Direction
 from latentlab.spaces import fingerprint
 from latentlab.weights import read_manifest, read_weights
 

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from latentlab.editing.edit import Edit
 from latentlab.editing.shipped import directions_for
 from latentlab.faces import TABLE, FaceSet
-from latentlab.inversion.result import Direction, Inversion
+from latentlab.inversion.result import Inversion
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.judges.identity import load_identity_judge
 from latentlab.judges.perceptual import load_perceptual_judge
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import pandas
 
 Images = Float[Tensor, "n 3 r r"]
-Edit = tuple[str, float]  # a factor, and by how many of its standard deviations it moves
+Asked = tuple[str, float]  # a factor, and the strength of its edit
 Invert = Callable[[str, Tensor], Inversion]
 
 RESAMPLES = 2000  # of the bootstrap
@@ -55,7 +56,7 @@ def evaluate(
     targets: FaceSet | Images,
     judges: Judges | None = None,
     *,
-    edits: Sequence[Edit] = (),
+    edits: Sequence[Asked] = (),
     invert: Invert | None = None,
     matched: bool = False,
 ) -> "pandas.DataFrame":
@@ -117,19 +118,19 @@ def _likeness(inversion: Inversion, images: Images, judges: Judges) -> dict[str,
         "ssim": ssim(found, images),
         f"perceptual ({judges.backbone})": judges.perceptual(found, images),
         f"identity ({judges.backbone})": 1 - judges.identity(found, images),
-        "pn_norm": pn_norm(inversion.latent, statistics_for(inversion.generator)).mean(1),
+        "pn_norm": pn_norm(inversion.latent, statistics_for(inversion.generator)),
     }
 
 
-def true_edit(faces: FaceSet, direction: Direction, strength: float) -> FaceSet:
+def true_edit(faces: FaceSet, edit: Edit, strength: float) -> FaceSet:
     """The same faces rendered with the factor really changed by as much as the edit asks for."""
-    if next(f.kind == "binary" for f in TABLE if f.name == direction.name):
-        return faces.with_factors(**{direction.name: float(strength > 0)})
-    return faces.truth(**{direction.name: strength * direction.std})
+    if next(f.kind == "binary" for f in TABLE if f.name == edit.name):
+        return faces.with_factors(**{edit.name: float(strength > 0)})
+    return faces.truth(**{edit.name: strength * edit.std})
 
 
 def _edited(
-    name: str, inversion: Inversion, faces: FaceSet, judges: Judges, edits: Sequence[Edit], invert: Invert,
+    name: str, inversion: Inversion, faces: FaceSet, judges: Judges, edits: Sequence[Asked], invert: Invert,
     matched: bool,
 ) -> dict[str, Float[Tensor, " n"]]:  # fmt: skip
     known = directions_for(inversion.generator)
@@ -148,14 +149,13 @@ def _edited(
 
 
 def _one_edit(
-    inversion: Inversion, direction: Direction, strength: float, images: Images, truth: Images, oracle: Images,
+    inversion: Inversion, edit: Edit, strength: float, images: Images, truth: Images, oracle: Images,
     judges: Judges, matched: bool,
 ) -> dict[str, Float[Tensor, " n"]]:  # fmt: skip
-    k = judges.attributes.names.index(direction.name)
+    k = judges.attributes.names.index(edit.name)
 
     def move(strengths: Tensor) -> Tensor:
-        steps = strengths.view(-1, 1, 1) * direction.vector.to(strengths)
-        return inversion.edit(steps.expand_as(inversion.latent))
+        return inversion.edit(edit, strengths)
 
     def read(x: Tensor) -> Tensor:
         return read_factors(judges.attributes, x.clamp(-1, 1))

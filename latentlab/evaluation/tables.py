@@ -25,7 +25,7 @@ from latentlab.losses.identity import load_identity
 from latentlab.losses.perceptual import load_perceptual
 from latentlab.metrics import kolmogorov_smirnov, mse, psnr, verification
 from latentlab.networks.attributes import read_factors
-from latentlab.priors import mahalanobis
+from latentlab.priors import pn_norm
 from latentlab.seeds import stream
 from latentlab.spaces import statistics_for
 from latentlab.training.readers import augment
@@ -90,7 +90,7 @@ def _invert_all(
     if any(i.interrupted for i in inversions):
         raise KeyboardInterrupt
     found = torch.cat([i.image for i in inversions])
-    return psnr(found, images), mahalanobis(torch.cat([i.latent for i in inversions]), statistics_for(G))
+    return psnr(found, images), pn_norm(torch.cat([i.latent for i in inversions]), statistics_for(G))
 
 
 def _error(values: torch.Tensor) -> float:

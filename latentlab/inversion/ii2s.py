@@ -7,9 +7,7 @@ from torch import Tensor, nn
 
 from latentlab.inversion.objective import Objective
 from latentlab.inversion.result import Inversion
-from latentlab.priors import mahalanobis
-
-REDUCTION = {"code": "mean", "paper": "sum"}
+from latentlab.priors import pn_norm
 
 
 def invert_ii2s(
@@ -31,13 +29,15 @@ def invert_ii2s(
     Eq. 8 writes it, the sum ("paper": L x D times stronger). 0 is I2S. The public code draws noise anew at
     every step; here it is constant. ``space="Z+"`` searches one z a layer instead, from a single z drawn
     from ``seed``, which nothing else needs. common: condition, initial, ... of ``Objective``.
-    Trace: "mse", "perceptual", "prior" (squared PN+ norm), "loss".
+    Trace: "mse", "perceptual", "pn_norm" (the mean, in both variants), "loss".
     """
-    if variant not in REDUCTION or space not in ("W+", "Z+"):
-        raise ValueError(f"variant is 'code' or 'paper', space 'W+' or 'Z+'; got {variant!r} and {space!r}")
+    for name, value, known in (("variant", variant, ("code", "paper")), ("space", space, ("W+", "Z+"))):
+        if value not in known:
+            raise ValueError(f"{name}: expected {' or '.join(map(repr, known))}, got {value!r}")
     if not lambda_ >= 0:
-        raise ValueError(f"lambda_ is {lambda_}; 0 or more is wanted")
+        raise ValueError(f"lambda_: expected 0 or more, got {lambda_}")
     objective = Objective(images, G, **common)
+    weight = lambda_ * (G.num_ws * G.w_dim if variant == "paper" else 1)  # of a sum, or of a mean
     x = (objective.start() if space == "W+" else _draw_z(objective, seed)).requires_grad_(True)
 
     def codes() -> Tensor:
@@ -46,9 +46,9 @@ def invert_ii2s(
     def terms(step: int) -> dict[str, Tensor]:
         w_plus = codes()
         now = objective.compare(G.synthesis(w_plus, noise="const"))
-        now["prior"] = mahalanobis(w_plus, objective.statistics, reduction=REDUCTION[variant])
+        now["pn_norm"] = pn_norm(w_plus, objective.statistics)
         # Eq. 8: L = L_MSE + L_LPIPS + lambda |v|^2, all weights but lambda 1
-        return now | {"loss": now["mse"] + now["perceptual"] + lambda_ * now["prior"]}
+        return now | {"loss": now["mse"] + now["perceptual"] + weight * now["pn_norm"]}
 
     name = "z_plus" if space == "Z+" else "ii2s" if lambda_ > 0 else "i2s"
     knobs = {"variant": variant, "lambda_": lambda_, "learning_rate": learning_rate, "seed": seed}
@@ -57,7 +57,7 @@ def invert_ii2s(
 
 def _draw_z(objective: Objective, seed: int) -> Float[Tensor, "n layers dim"]:
     if objective.initial is not None:
-        raise ValueError("initial holds codes of W+, which have no z: a search in Z+ cannot start from them")
+        raise ValueError("initial: expected None for a search in Z+, got codes of W+, which have no z")
     (z,) = objective.draw(seed, "z_plus start", (1, objective.G.z_dim))
     return z.repeat(1, objective.G.num_ws, 1)
 

@@ -1,5 +1,6 @@
-"""What every optimiser here has in common: what it checks, where it starts, what it compares, what it returns."""
+"""The common part of all optimizers: checks, starting codes, image terms, and the resulting inversion."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,23 +10,25 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from latentlab.inversion.descent import Callback, Terms, descend
+from latentlab.editing.edit import State
+from latentlab.inversion.descent import Callback, Descent, DescentState, Look, Terms, descend
 from latentlab.inversion.result import Inversion
 from latentlab.losses.perceptual import PerceptualDistance, load_perceptual
 from latentlab.seeds import stream
-from latentlab.spaces import Statistics, fingerprint, statistics_for
+from latentlab.spaces import Statistics, fingerprint, generator_fingerprint, statistics_for
 
 SIZE = 256  # px, the resolution of the papers' perceptual losses
 
 
 class Objective:
-    """Images to be found in a generator, and the keywords that every optimiser takes.
+    """Images to be found in a generator, and the keywords that every optimizer takes.
 
     statistics, perceptual: the generator's and the shipped ones unless given. condition: a differentiable
     image function f, see ``conditions``; f(G(w)) is compared with f(image), as in II2S' conditional
-    embedding. initial: codes of W+ (N, L, D) or an inversion to start from. record: every how many steps the
-    codes are kept, in ``Inversion.path``. patience, callback: see ``descend``. Raises ``ValueError`` where one
-    of them does not fit.
+    embedding. initial: codes of W+ (N, L, D) or an inversion to start from. record: interval in steps at which
+    the codes are kept, in ``Inversion.path``. patience, callback: see ``descend``. resume: an inversion of the same
+    images by the same method with the same keywords, to be continued; ``steps`` counts from its beginning. Raises
+    ``ValueError`` where one of them does not fit.
     """
 
     def __init__(
@@ -40,21 +43,22 @@ class Objective:
         record: int | None = None,
         patience: int | None = None,
         callback: Callback | None = None,
+        resume: Inversion | None = None,
     ) -> None:
         check_images(images, G)
         if record is not None and record < 1:
-            raise ValueError(f"record is {record}; wanted is every how many steps codes are kept, at least 1")
+            raise ValueError(f"record: expected an interval of at least 1 step, got {record}")
         self.images, self.G, self.condition, self.initial = images, G, condition, initial
-        self.record, self.patience, self.callback = record, patience, callback
+        self.record, self.patience, self.callback, self.resume = record, patience, callback, resume
         self.statistics = statistics or statistics_for(G)
         self.statistics.check(G)
         self.perceptual = (perceptual or load_perceptual()).to(images.device)
         self.target = images if condition is None else condition(images)
         if not isinstance(self.target, Tensor) or self.target.ndim != 4 or self.target.shape[1] != 3:
             got = tuple(self.target.shape) if isinstance(self.target, Tensor) else type(self.target).__name__
-            raise ValueError(f"the condition makes {got} of the images; wanted are images, (N, 3, height, width)")
+            raise ValueError(f"condition: expected it to return images (N, 3, height, width), got {got}")
         if not bool(torch.isfinite(self.target).all()):
-            raise ValueError("the condition makes NaN or infinite values of the images")
+            raise ValueError("condition: expected finite values, got NaN or infinite ones")
         self.features = self.perceptual.features(shrink(self.target, "lanczos"))
 
     def start(self) -> Float[Tensor, "n layers dim"]:
@@ -64,11 +68,11 @@ class Objective:
         codes = self.initial
         if isinstance(codes, Inversion):
             if (mark := fingerprint(codes.generator)) != fingerprint(self.G):
-                raise ValueError(f"initial is a latent of generator {mark}, not of {fingerprint(self.G)}")
+                raise ValueError(f"initial: expected codes of the mapping network {fingerprint(self.G)}, got {mark}")
             codes = codes.latent
         wanted = (len(self.images), self.G.num_ws, self.G.w_dim)
         if codes.shape != wanted or not bool(torch.isfinite(codes).all()):
-            raise ValueError(f"initial has shape {tuple(codes.shape)}; wanted are finite codes of shape {wanted}")
+            raise ValueError(f"initial: expected finite codes of shape {wanted}, got shape {tuple(codes.shape)}")
         return codes.detach().to(self.images, copy=True)
 
     def draw(self, seed: int, name: str, *shapes: tuple[int, ...]) -> list[Tensor]:
@@ -83,8 +87,10 @@ class Objective:
             return image
         seen = self.condition(image)
         if seen.shape != self.target.shape or not seen.requires_grad:
-            shapes = f"{tuple(seen.shape)} of what is generated and {tuple(self.target.shape)} of the images"
-            raise ValueError(f"the condition makes {shapes}: one shape is wanted, and gradients that pass")
+            raise ValueError(
+                f"condition: expected gradients to pass and shape {tuple(self.target.shape)}, as for the images, got "
+                f"{tuple(seen.shape)}{'' if seen.requires_grad else ' without a gradient'}"
+            )
         return seen
 
     def compare(self, image: Float[Tensor, "n 3 r r"]) -> Terms:
@@ -105,9 +111,13 @@ class Objective:
         **loop: Any,
     ) -> Inversion:
         """Descends on ``terms`` (``loop``: keywords of ``descend``) and gathers what was found. codes: gives
-        W+ for the parameters as they stand. noise: maps to paint with, the generator's constant ones if None."""
-        loop |= {"patience": self.patience, "callback": self.callback}
-        path: list[Tensor] = []
+        W+ for the parameters as they stand. noise: maps to draw with, the generator's constant ones if None."""
+        rate = knobs["learning_rate"]
+        if not (rate > 0 and math.isfinite(rate)):
+            raise ValueError(f"learning_rate: expected a finite number above 0, got {rate}")
+        knobs = knobs | {"condition": getattr(self.condition, "__name__", None)}
+        before = self._before(method, knobs)
+        path = self._recorded(before)
 
         def watched(step: int) -> Terms:
             if self.record is not None and step % self.record == 0:
@@ -115,29 +125,69 @@ class Objective:
                     path.append(codes().clone())
             return terms(step)
 
-        descent = descend(watched, parameters, description=method, **loop)
-        maps = None if noise is None else [m.detach() for m in noise]
+        def draw(w_plus: Tensor) -> Tensor:
+            return self.G.synthesis(w_plus, noise="const" if noise is None else noise)
+
+        loop |= {"patience": self.patience, "callback": self.callback, "look": Look(codes, draw)}
+        descent = descend(watched, parameters, description=method, resume=before, **loop)
         with torch.no_grad():
-            latent = codes().clone()
-            image = self.G.synthesis(latent, noise="const" if maps is None else maps)
-        knobs = knobs | {"steps": descent.steps, "condition": getattr(self.condition, "__name__", None)}
-        found = (latent, image, self.G, method, descent.trace, descent.seconds, maps)
-        kept = (torch.stack([*path, latent]), [*range(0, descent.steps, self.record), descent.steps]) if path else ()
-        return Inversion(*found, None, knobs, descent.interrupted, *kept)
+            state = State(codes().clone(), None if noise is None else [m.detach() for m in noise])
+            image = state.draw(self.G)
+        given = DescentState(descent.state.tensors | {"images": _summary(self.images)}, descent.state.rates)
+        return Inversion(
+            state, image, self.G, method, descent.trace, descent.seconds, knobs | {"steps": descent.steps},
+            descent.interrupted, torch.stack([*path, state.w_plus]) if path else None,
+            [*range(0, descent.steps, self.record), descent.steps] if path else [], given,
+        )  # fmt: skip
+
+    def _before(self, method: str, knobs: dict[str, Any]) -> Descent | None:
+        """The descent to continue, after a check that it is one on the same images by the same means."""
+        found = self.resume
+        if found is None:
+            return None
+        if found.descent is None:
+            raise ValueError("resume: expected an inversion by an optimizer, as it was returned or loaded, got one "
+                             "that cannot be continued")  # fmt: skip
+        then = {"method": found.method} | found.knobs
+        differing = [k for k, v in ({"method": method} | knobs).items() if then.get(k) != v]
+        if generator_fingerprint(found.generator) != generator_fingerprint(self.G):
+            differing.append("generator")
+        if not torch.equal(found.descent.tensors["images"].to(self.images), _summary(self.images)):
+            differing.append("images")
+        if differing:
+            raise ValueError(f"resume: expected the same {', '.join(differing)} as in the inversion to continue, "
+                             "got others")  # fmt: skip
+        tensors = {k: v.to(self.images.device) for k, v in found.descent.tensors.items()}
+        state = DescentState(tensors, found.descent.rates)
+        return Descent(found.trace, found.seconds, len(state.rates), state=state)
+
+    def _recorded(self, before: Descent | None) -> list[Tensor]:
+        """The codes on the way that were kept before the pause."""
+        if before is None or self.record is None:
+            return []
+        steps = range(0, before.steps, self.record)
+        if missing := [step for step in steps if step not in self.resume.path_steps]:
+            raise ValueError(f"resume: expected codes recorded every {self.record} steps, got none after {missing[0]}")
+        return [self.resume.path[self.resume.path_steps.index(step)] for step in steps]
+
+
+def _summary(images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n 3"]:
+    """What tells one image from another: its mean in each channel."""
+    return images.mean((2, 3))
 
 
 def check_images(images: Tensor, G: nn.Module) -> None:
     """Raises ``ValueError`` unless images are finite (N, 3, R, R) of the generator's resolution, about [-1, 1]."""
     r = G.resolution
     if images.ndim != 4 or tuple(images.shape[1:]) != (3, r, r) or len(images) == 0:
-        raise ValueError(f"images have shape {tuple(images.shape)}; wanted is (N, 3, {r}, {r}) with N >= 1")
+        raise ValueError(f"images: expected shape (N, 3, {r}, {r}) with N >= 1, got {tuple(images.shape)}")
     if not images.is_floating_point():
-        raise ValueError(f"images are {images.dtype}; wanted are floats in [-1, 1] (pixels / 127.5 - 1)")
+        raise ValueError(f"images: expected floats in [-1, 1], got {images.dtype}; convert with pixels / 127.5 - 1")
     if not bool(torch.isfinite(images).all()):
-        raise ValueError("images hold NaN or infinite values")
+        raise ValueError("images: expected finite values, got NaN or infinite ones")
     if float(images.abs().max()) > 1.5:
-        reach = f"{float(images.min()):.3g} to {float(images.max()):.3g}"
-        raise ValueError(f"images reach from {reach}; wanted is [-1, 1]")
+        span = f"[{float(images.min()):.3g}, {float(images.max()):.3g}]"
+        raise ValueError(f"images: expected values in [-1, 1], got {span}; convert with pixels / 127.5 - 1")
 
 
 def shrink(images: Float[Tensor, "n 3 h w"], kernel: str = "bicubic", size: int = SIZE) -> Float[Tensor, "n 3 s s"]:

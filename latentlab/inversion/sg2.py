@@ -37,12 +37,12 @@ def invert_sg2_w(
     w = (start if w_plus else start.mean(1, keepdim=True)).requires_grad_(True)
     maps = objective.draw(seed, "sg2_w noise", *((1, *shape) for shape in G.noise_shapes))
     noise = [m.requires_grad_(True) for m in maps]
-    jitter = stream(seed, "sg2_w jitter", device=images.device)
 
     def terms(step: int) -> dict[str, Tensor]:
         # Appendix D: sigma_t = 0.05 sigma_w max(0, 1 - t / 0.75)^2, Gaussian noise on w that fades out
         sigma = initial_noise_factor * objective.statistics.w_std * max(0.0, 1 - step / steps / noise_ramp) ** 2
-        eps = torch.randn(1, *w.shape[1:], generator=jitter, device=images.device).to(w)
+        draw = stream(seed, "sg2_w jitter", step, device=images.device)  # by step, so that a descent can be continued
+        eps = torch.randn(1, *w.shape[1:], generator=draw, device=images.device).to(w)
         distance = objective.compare(G.synthesis((w + sigma * eps).expand_as(start), noise=noise))["perceptual"]
         correlation = sum(noise_autocorrelation(m) for m in noise)
         return {"perceptual": distance, "noise": correlation, "loss": distance + noise_weight * correlation}

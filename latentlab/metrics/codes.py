@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from latentlab.metrics.fidelity import Images, check
-from latentlab.spaces import Statistics
 
 Codes = Float[Tensor, "n layers dim"]
 
@@ -93,9 +92,3 @@ def sncd_floors(means: Sequence[Float[Tensor, " _"]]) -> tuple[Float[Tensor, " l
     """
     lengths = torch.stack([mu.norm() for mu in means])
     return 1 - lengths, 1 - lengths.square()
-
-
-def pn_norm(w_plus: Codes, statistics: Statistics) -> Float[Tensor, "n layers"]:
-    """Mean squared coordinate in PN+ of each layer's code, (N, L): 0 and up, 1 on average for codes of W."""
-    check("codes", w_plus)
-    return statistics.w_to_pn(w_plus).square().mean(2)

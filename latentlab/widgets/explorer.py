@@ -1,4 +1,4 @@
-"""Walk through a generator's faces: seeds, truncation, mixing by places of the code, noise."""
+"""Walk through a generator's faces: seeds, truncation, mixing by layers of the code, noise."""
 
 import secrets
 from collections.abc import Callable
@@ -6,24 +6,24 @@ from collections.abc import Callable
 import ipywidgets
 from torch import Tensor, nn
 
-from latentlab.widgets.parts import LABEL, Names, Panel, Picture, grid, places_slider, row, slider
-from latentlab.widgets.selections import Mix
+from latentlab.widgets.parts import LABEL, Names, Panel, Picture, grid, layers_slider, row, slider
+from latentlab.widgets.selections import MixSelection
 
 SEEDS = 2**31 - 1
 NEW_SEEDS = 10_000  # a drawn seed stays short enough to be told to somebody
 
 
 class Explorer(Panel):
-    """The widget that ``explore`` returns. controls: seed, seed_b, psi, places, noise."""
+    """The widget that ``explore`` returns. controls: seed, seed_b, psi, layers, noise."""
 
-    def __init__(self, G: nn.Module, start: Mix) -> None:
+    def __init__(self, G: nn.Module, start: MixSelection) -> None:
         self.G = G
         controls = {
             "seed": _seed_box("seed A", start.seed),
             "seed_b": _seed_box("seed B", start.seed_b),
             "psi": slider("psi", start.psi, -1, 1.5, 0.05, "truncation: 0 is the average face, 1 is none"),
-            "places": places_slider(
-                "B's places", start.places, G.num_ws, "these places of the code come from face B: start to end - 1"
+            "layers": layers_slider(
+                "B's layers", start.layers, G.num_ws, "these layers of the code come from face B: start to end - 1"
             ),
             "noise": ipywidgets.Checkbox(
                 start.noise, description="constant noise", indent=False, layout=ipywidgets.Layout(width="12em")
@@ -33,19 +33,19 @@ class Explorer(Panel):
         boxes = [row([controls[key], _random_button(controls[key])]) for key in ("seed", "seed_b")]
         self.children = [
             row(self.pictures, wrap=False),
-            grid([*boxes, controls["psi"], controls["places"]]),
+            grid([*boxes, controls["psi"], controls["layers"]]),
             row([controls["noise"], self.reset_button]),
             *(self.status, self.error, self.code, Names()),
         ]
         self.refresh()
 
     @property
-    def state(self) -> Mix:
+    def state(self) -> MixSelection:
         """What the controls say."""
         values = {key: control.value for key, control in self.controls.items()}
-        return Mix(**values | {"psi": round(values["psi"], 3)})  # a slider may say 0.7000000000000001
+        return MixSelection(**values | {"psi": round(values["psi"], 3)})  # a slider may say 0.7000000000000001
 
-    def _jobs(self) -> list[tuple[Mix, Callable[[], Tensor], str]]:
+    def _jobs(self) -> list[tuple[MixSelection, Callable[[], Tensor], str]]:
         states = [self.state.unmixed, self.state.other, self.state]
         return [(state, lambda state=state: state.image(self.G), state.describe(self.G)) for state in states]
 
@@ -72,6 +72,6 @@ def explore(G: nn.Module, *, seed: int = 0, seed_b: int = 1, psi: float = 0.7) -
     """Faces of a generator, live: face A, face B and their mix, with the code that makes the picture.
 
     seed, seed_b: the two faces, 0 to 2^31 - 1. psi: truncation, -1 to 1.5. At the start the finer part
-    of the L places, the last three fifths, comes from face B.
+    of the L layers, the last three fifths, comes from face B.
     """
-    return Explorer(G, Mix(seed, seed_b, psi, (G.num_ws * 2 // 5, G.num_ws)))
+    return Explorer(G, MixSelection(seed, seed_b, psi, (G.num_ws * 2 // 5, G.num_ws)))

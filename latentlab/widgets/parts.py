@@ -186,8 +186,8 @@ def slider(label: str, value: float, low: float, high: float, step: float, tip: 
     )  # fmt: skip
 
 
-def places_slider(label: str, value: tuple[int, int], num_ws: int, tip: str) -> ipywidgets.IntRangeSlider:
-    """A range of places of the code, half open: 0 - 10 is all of ten, 4 - 4 is none."""
+def layers_slider(label: str, value: tuple[int, int], num_ws: int, tip: str) -> ipywidgets.IntRangeSlider:
+    """A range of layers of the code, half open: 0 - 10 is all of ten, 4 - 4 is none."""
     return ipywidgets.IntRangeSlider(
         value=value, min=0, max=num_ws, description=label, tooltip=tip, style=LABEL,
         layout=ipywidgets.Layout(width="auto"),

@@ -11,10 +11,10 @@ from latentlab.inversion.objective import check_images
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import psnr
 from latentlab.plots import ACROSS, PANELS, descent
-from latentlab.priors import mahalanobis
+from latentlab.priors import pn_norm
 from latentlab.spaces import statistics_for
 from latentlab.widgets.parts import SHOWN, Names, Panel, Picture, face_choice, row
-from latentlab.widgets.selections import Moment
+from latentlab.widgets.selections import StepSelection
 
 RECONSTRUCTION = ("mse", "perceptual")  # terms of a trace that compare pictures
 ORANGE = torch.tensor([1.0, 0.0, -0.9])[:, None, None]
@@ -35,7 +35,7 @@ class Scrubber(Panel):
                 raise ValueError(f"truth holds {len(truth)} images; wanted is one for each of {len(inv)} faces")
         self.inv, self.truth, self._curves = inv, truth, {}
         # Row k, n: face n after path_steps[k]. The trace's "prior" may be a sum, or of other statistics.
-        norms = mahalanobis(inv.path.flatten(0, 1), statistics_for(inv.generator))
+        norms = pn_norm(inv.path.flatten(0, 1), statistics_for(inv.generator))
         self.norms = norms.unflatten(0, inv.path.shape[:2]).cpu()
         self._plot(0)  # before the first frame, whose time would be that of loading matplotlib
         self.play, steps, self.link = _player(inv.path_steps)
@@ -54,11 +54,11 @@ class Scrubber(Panel):
         self.refresh()
 
     @property
-    def state(self) -> Moment:
+    def state(self) -> StepSelection:
         """What the controls say."""
-        return Moment(self.controls["step"].value, self.controls["face"].value)
+        return StepSelection(self.controls["step"].value, self.controls["face"].value)
 
-    def _jobs(self) -> list[tuple[Moment | int, Callable[[], Tensor], str]]:
+    def _jobs(self) -> list[tuple[StepSelection | int, Callable[[], Tensor], str]]:
         moment, face = self.state, self.state.face
         image, words = moment.image(self.inv), moment.describe(self.inv)
         jobs = []
@@ -70,7 +70,7 @@ class Scrubber(Panel):
         there = f"after {moment.step} steps, squared PN+ norm {norm:.2f} (1 is typical)"
         return [*jobs, (moment, lambda: image, words), (moment, lambda: self._descent(moment), there)]
 
-    def _descent(self, moment: Moment) -> Float[Tensor, "1 3 h w"]:
+    def _descent(self, moment: StepSelection) -> Float[Tensor, "1 3 h w"]:
         """The curves with a mark at the step."""
         image = self._plot(moment.face).clone()
         side = image.shape[-1]

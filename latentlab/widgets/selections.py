@@ -1,6 +1,6 @@
-"""What the widgets compute: a state to a code, an image, and the lines of code that make it again.
+"""What the controls of a widget select, and what follows from it: codes, an image, and the lines of code for it.
 
-Places are the L rows of a W+ code, 0 (coarse) to L - 1 (fine); a range of them is half open, as in a slice.
+Layers are those of W+, 0 (coarse) to L - 1 (fine); a range of them is half open, as in a slice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,36 +11,37 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from latentlab.editing.edit import Edit, restrict
 from latentlab.images import tile
-from latentlab.inversion.result import Direction, Inversion
+from latentlab.inversion.result import Inversion
 from latentlab.seeds import stream
 
 MAIN_FACTORS = ("smile", "age", "yaw", "glasses", "beard", "hair_length", "mouth_open", "light_azimuth")
 
 
-def describe_places(G: nn.Module, places: tuple[int, int]) -> str:
-    """A range of places in words, with the resolutions that they steer: "places 4 to 9 (16 to 64 px)"."""
-    start, stop = places
+def describe_layers(G: nn.Module, layers: tuple[int, int]) -> str:
+    """A range of layers in words, with the resolutions that they steer: "layers 4 to 9 (16 to 64 px)"."""
+    start, stop = layers
     if start >= stop:
-        return "no places"
+        return "no layers"
     if (start, stop) == (0, G.num_ws):
-        return "all places"
-    # Place i is first read by a convolution of 4 * 2^ceil(i / 2) px; the last one only by the last toRGB.
+        return "all layers"
+    # Layer i is first read by a convolution of 4 * 2^ceil(i / 2) px; the last one only by the last toRGB.
     first, last = (min(4 << (i + 1) // 2, G.resolution) for i in (start, stop - 1))
     steered = f"{first} px" if first == last else f"{first} to {last} px"
-    return f"place {start} ({steered})" if stop - start == 1 else f"places {start} to {stop - 1} ({steered})"
+    return f"layer {start} ({steered})" if stop - start == 1 else f"layers {start} to {stop - 1} ({steered})"
 
 
-def check_places(places: tuple[int, int], num_ws: int) -> None:
+def check_layers(layers: tuple[int, int], num_ws: int) -> None:
     """Refuses a range that is not 0 <= start <= stop <= num_ws."""
-    start, stop = places
+    start, stop = layers
     if not 0 <= start <= stop <= num_ws:
-        raise ValueError(f"places: got {places}, want (start, stop) with 0 <= start <= stop <= {num_ws}")
+        raise ValueError(f"layers: got {layers}, want (start, stop) with 0 <= start <= stop <= {num_ws}")
 
 
 @dataclass(frozen=True)
-class Mix:
-    """Two seeds and how they are mixed: ``places`` (start, stop) take the code of ``seed_b``.
+class MixSelection:
+    """Two seeds and how they are mixed: ``layers`` (start, stop) take the code of ``seed_b``.
 
     psi: truncation, 0 (the average face) to 1 (none), outside of that it extrapolates. noise: whether the
     generator's constant noise maps are added.
@@ -49,27 +50,27 @@ class Mix:
     seed: int = 0
     seed_b: int = 1
     psi: float = 0.7
-    places: tuple[int, int] = (0, 0)
+    layers: tuple[int, int] = (0, 0)
     noise: bool = True
 
     @property
-    def unmixed(self) -> "Mix":
+    def unmixed(self) -> "MixSelection":
         """The first face alone; ``seed_b`` is dropped, as it has no say in the picture."""
-        return replace(self, seed_b=self.seed, places=(0, 0))
+        return replace(self, seed_b=self.seed, layers=(0, 0))
 
     @property
-    def other(self) -> "Mix":
+    def other(self) -> "MixSelection":
         """The second face alone."""
         return replace(self, seed=self.seed_b).unmixed
 
     def describe(self, G: nn.Module) -> str:
         """What the picture shows, in words."""
-        mixed = f", {describe_places(G, self.places)} from seed {self.seed_b}" if self.seed != self.seed_b else ""
+        mixed = f", {describe_layers(G, self.layers)} from seed {self.seed_b}" if self.seed != self.seed_b else ""
         return f"seed {self.seed}{mixed}, psi {self.psi:.2f}, {'constant' if self.noise else 'no'} noise"
 
     def code(self) -> str:
         """Lines that make the picture as ``image`` of shape (1, 3, R, R), given a generator ``G``."""
-        start, stop = self.places
+        start, stop = self.layers
         return f"""\
 import torch
 from latentlab.seeds import stream
@@ -89,8 +90,8 @@ with torch.no_grad():
     @torch.no_grad()
     def latent(self, G: nn.Module) -> Float[Tensor, "1 layers dim"]:
         """The mixed and truncated code in W+."""
-        check_places(self.places, G.num_ws)
-        start, stop = self.places
+        check_layers(self.layers, G.num_ws)
+        start, stop = self.layers
         w_plus = G.broadcast(G.mapping(_draw(G, self.seed))).clone()
         w_plus[:, start:stop] = G.broadcast(G.mapping(_draw(G, self.seed_b)))[:, start:stop]
         return G.truncate(w_plus, psi=self.psi)
@@ -106,14 +107,14 @@ def _draw(G: nn.Module, seed: int) -> Float[Tensor, "1 z_dim"]:
 
 
 @dataclass(frozen=True)
-class Edit:
-    """Edits of one face of an inversion. strengths: (name, standard deviations), zeros left out.
+class EditSelection:
+    """Edits of one face of an inversion. strengths: (name, strength in the edit's unit), zeros left out.
 
-    face: its index in the inversion. places: (start, stop), the rows of the code that are moved.
+    face: its index in the inversion. layers: (start, stop), the layers of the code that move.
     """
 
     face: int
-    places: tuple[int, int]
+    layers: tuple[int, int]
     strengths: tuple[tuple[str, float], ...] = ()
 
     def describe(self, G: nn.Module) -> str:
@@ -121,49 +122,46 @@ class Edit:
         if not self.strengths:
             return "no edit"
         edits = ", ".join(f"{name} {strength:+.1f}" for name, strength in self.strengths)
-        return f"{edits} standard deviations in {describe_places(G, self.places)}"
+        return f"{edits} standard deviations in {describe_layers(G, self.layers)}"
 
-    def step(self, inv: Inversion, directions: Mapping[str, Direction]) -> Float[Tensor, "layers dim"]:
-        """How far each row of the code moves."""
-        check_places(self.places, inv.latent.shape[1])
-        start, stop = self.places
-        step = torch.zeros_like(inv.latent[0])
+    def inversion(self, inv: Inversion, edits: Mapping[str, Edit]) -> Inversion:
+        """The edited face as an inversion that can be saved; its ``knobs`` record the edits."""
+        L = inv.latent.shape[1]
+        check_layers(self.layers, L)
+        one = inv[self.face]
         for name, strength in self.strengths:
-            step[start:stop] += strength * directions[name].vector.to(step)
-        return step
+            edit = edits[name] if self.layers == (0, L) else restrict(edits[name], range(*self.layers))
+            one = one.edited(edit, strength)
+        return one
 
-    def image(self, inv: Inversion, directions: Mapping[str, Direction]) -> Float[Tensor, "1 3 r r"]:
+    def image(self, inv: Inversion, edits: Mapping[str, Edit]) -> Float[Tensor, "1 3 r r"]:
         """The edited face, by the inversion's own way of editing."""
-        return inv[self.face].edit(self.step(inv, directions))
+        return self.inversion(inv, edits).image
 
-    def inversion(self, inv: Inversion, directions: Mapping[str, Direction]) -> Inversion:
-        """The edited face as an inversion that can be saved; ``knobs`` remember the edits."""
-        one, image = inv[self.face], self.image(inv, directions)
-        knobs = one.knobs | {"edits": dict(self.strengths), "places": list(self.places)}
-        return replace(one, latent=one.latent + self.step(inv, directions), image=image, knobs=knobs)
-
-    def save(self, inv: Inversion, directions: Mapping[str, Direction], stem: str | Path) -> tuple[Path, Path]:
+    def save(self, inv: Inversion, edits: Mapping[str, Edit], stem: str | Path) -> tuple[Path, Path]:
         """Writes picture and latent as ``stem``.png and .safetensors; a taken stem gets a number, "face-2"."""
         picture, latent = _free_paths(Path(stem).expanduser().absolute())
-        edited = self.inversion(inv, directions)
+        edited = self.inversion(inv, edits)
         edited.save(latent)
         tile(edited.image, 1).save(picture)
         return picture, latent
 
-    def code(self, shipped: bool) -> str:
+    def code(self, inv: Inversion, shipped: bool) -> str:
         """Lines that make the picture as ``image``, given the inversion ``inv`` and, unless they are the
-        ``shipped`` ones, the mapping ``directions``."""
-        start, stop = self.places
-        lines = ["import torch"]
-        lines += ["import latentlab as ll", "", "directions = ll.directions_for(inv.generator)"] if shipped else [""]
-        lines += ["step = torch.zeros_like(inv.latent[0])  # one row for each place of the code"]
+        ``shipped`` ones, the mapping ``edits``."""
+        some = self.layers != (0, inv.latent.shape[1]) and self.strengths
+        lines = ["import latentlab as ll", ""] if some or (shipped and self.strengths) else []
+        lines += ["edits = ll.directions_for(inv.generator)"] if shipped and self.strengths else []
+        lines += [f"one = inv[{self.face}]"]
         for name, strength in self.strengths:
-            lines += [f"step[{start}:{stop}] += {strength!r} * directions[{name!r}].vector.to(step)"]
-        return "\n".join([*lines, f"image = inv[{self.face}].edit(step)", ""])
+            edit = f"edits[{name!r}]"
+            edit = f"ll.restrict({edit}, range{self.layers})" if some else edit
+            lines += [f"one = one.edited({edit}, {strength!r})"]
+        return "\n".join([*lines, "image = one.image", ""])
 
 
 @dataclass(frozen=True)
-class Moment:
+class StepSelection:
     """One face of an inversion after so many steps. step: one of its ``path_steps``. face: its index in it."""
 
     step: int
@@ -206,15 +204,15 @@ def _free_paths(stem: Path) -> tuple[Path, Path]:
         number += 1
 
 
-def pick_factors(directions: Mapping[str, Direction], factors: Sequence[str] | None) -> list[str]:
+def pick_factors(edits: Mapping[str, Edit], factors: Sequence[str] | None) -> list[str]:
     """Names that get a slider: those asked for, or the main ones, or all if none of these is known.
 
     Raises ``ValueError`` for an unknown name, with the known ones.
     """
-    if not directions:
-        raise ValueError("no directions: got an empty mapping, want at least one name -> Direction")
-    if unknown := [name for name in factors or () if name not in directions]:
-        raise ValueError(f"unknown factors {', '.join(unknown)}; the known ones are: {', '.join(directions)}")
+    if not edits:
+        raise ValueError("edits: expected at least one name -> Edit, got an empty mapping")
+    if unknown := [name for name in factors or () if name not in edits]:
+        raise ValueError(f"unknown factors {', '.join(unknown)}; the known ones are: {', '.join(edits)}")
     if factors is not None:
         return list(factors)
-    return [name for name in MAIN_FACTORS if name in directions] or list(directions)
+    return [name for name in MAIN_FACTORS if name in edits] or list(edits)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from latentlab.editing.edit import State
 from latentlab.editing.regression import find_directions
 from latentlab.editing.shipped import directions_for
 from latentlab.faces import NAMES
@@ -71,7 +72,7 @@ def test_shipped_directions_move_what_they_name(name):
     directions, judge = directions_for(G), load_attribute_judge()
     assert list(directions) == list(NAMES)
     w = G.mapping(torch.randn(40, G.z_dim, generator=torch.Generator().manual_seed(3)))
-    inversion = Inversion(G.broadcast(w), G.synthesis(G.broadcast(w)), G, "sample")
+    inversion = Inversion(State(G.broadcast(w)), G.synthesis(G.broadcast(w)), G, "sample")
     k = NAMES.index(name)
     down, up = (read_factors(judge, inversion.edit(directions[name], s))[:, k].mean() for s in (-1, 1))
     assert (up - down) / (2 * directions[name].std) > 0.4

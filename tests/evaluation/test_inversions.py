@@ -7,36 +7,41 @@ import pandas
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 import latentlab as ll
 from latentlab import plots
+from latentlab.editing.edit import Direction, State
 from latentlab.editing.shipped import directions_for
 from latentlab.evaluation import Judges, evaluate, load_judges, summarize, true_edit
 from latentlab.faces import FaceSet, real_set
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import edit_gain, psnr, ssim
 from latentlab.networks.attributes import read_factors
-from latentlab.priors import mahalanobis
+from latentlab.priors import pn_norm
 from latentlab.spaces import statistics_for
 
 JUDGED = " (face world, 64 px)"
 
 
-class Painter(Inversion):
-    """A method that can do one thing: render ``faces`` with ``factor`` moved by as much as its code is moved."""
+class Painter(nn.Module):
+    """A generator that can do one thing: draw ``faces`` with a factor moved by as much as the codes have moved."""
 
-    def edit(self, direction: Tensor, strength: float = 1.0) -> Tensor:
-        vector = self.knobs["direction"].vector
-        moved = (direction[:, 0] @ vector) / vector.square().sum() * strength * self.knobs["direction"].std
-        return soft(self.knobs["faces"].truth(**{self.knobs["direction"].name: moved}).images)
+    def __init__(self, G: nn.Module, faces: FaceSet, direction: Direction) -> None:
+        super().__init__()
+        self.mapping, self.w_avg, self.faces, self.direction = G.mapping, G.w_avg, faces, direction
+
+    def synthesis(self, w_plus: Tensor, **_: object) -> Tensor:
+        vector = self.direction.vector
+        moved = (w_plus - self.w_avg)[:, 0] @ vector / vector.square().sum() * self.direction.std
+        return soft(self.faces.truth(**{self.direction.name: moved}).images)
 
 
-class Still(Inversion):
-    """A method whose pictures stay as they are, whatever its code does."""
+class Still(Painter):
+    """A generator whose pictures stay as they are, whatever the codes."""
 
-    def edit(self, direction: Tensor, strength: float = 1.0) -> Tensor:
-        return self.image
+    def synthesis(self, w_plus: Tensor, **_: object) -> Tensor:
+        return self.faces.images
 
 
 def soft(images: Tensor) -> Tensor:
@@ -61,16 +66,14 @@ def faces() -> FaceSet:
 
 
 def inversion(kind: type, faces: FaceSet, G: torch.nn.Module, factor: str = "yaw") -> Inversion:
-    latent = G.broadcast(G.w_avg.expand(len(faces), -1))
-    image = faces.images if kind is Still else soft(faces.images)
-    knobs = {"faces": faces, "direction": directions_for(G)[factor]}
-    return kind(latent, image, G, kind.__name__.lower(), knobs=knobs)
+    state, painter = State(G.broadcast(G.w_avg.expand(len(faces), -1))), kind(G, faces, directions_for(G)[factor])
+    return Inversion(state, state.draw(painter), painter, kind.__name__.lower())
 
 
 def again(name: str, images: Tensor, like: Inversion) -> Inversion:
     """What each method makes of other images: the same picture, or a soft one."""
     image = images if name == "still" else soft(images)
-    return replace(like, image=image, latent=like.latent[:1].expand(len(images), -1, -1))
+    return replace(like, image=image, state=State(like.latent[:1].expand(len(images), -1, -1)))
 
 
 def test_a_row_is_what_was_measured(faces: FaceSet, G: torch.nn.Module, judges: Judges):
@@ -85,7 +88,7 @@ def test_a_row_is_what_was_measured(faces: FaceSet, G: torch.nn.Module, judges: 
             "ssim": ssim(image, faces.images),
             "perceptual" + JUDGED: judges.perceptual(image, faces.images),
             "identity" + JUDGED: 1 - judges.identity(image, faces.images),
-            "pn_norm": mahalanobis(made.latent, statistics_for(G)),
+            "pn_norm": pn_norm(made.latent, statistics_for(G)),
         }
     for name, value in wanted.items():
         torch.testing.assert_close(torch.tensor(row[name].values), value.double(), rtol=1e-4, atol=1e-5)

@@ -1,15 +1,18 @@
-"""What every method of the registry must do; a new one is tested here before it has tests of its own."""
+"""The contract of every optimiser in METHODS."""
 
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
 from latentlab import inversion_methods
+from latentlab.editing.edit import Direction
 from latentlab.inversion.conditions import mask
+from latentlab.inversion.descent import Step
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import METHODS
 from latentlab.losses.perceptual import load_perceptual
@@ -18,8 +21,9 @@ from latentlab.spaces import Statistics, measure_statistics
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 from latentlab.weights.generators import load
 
-pytestmark = pytest.mark.parametrize("method", list(METHODS))
-STARTS_FROM_CODES = set(METHODS) - {"z_plus"}
+OPTIMISERS = [name for name, method in METHODS.items() if method.kind == "optimiser"]
+pytestmark = pytest.mark.parametrize("method", OPTIMISERS)
+STARTS_FROM_CODES = set(OPTIMISERS) - {"z_plus"}
 
 
 def small_generator(seed: int) -> Generator:
@@ -53,18 +57,18 @@ def invert(statistics) -> Callable[..., Inversion]:
     return partial(inversion_methods.invert, statistics=statistics)
 
 
-def _interrupt_at_1(step: int, terms: dict[str, torch.Tensor]) -> None:
-    if step == 1:
+def _interrupt_at_1(step: Step) -> None:
+    if step.number == 1:
         os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_result_is_whole(G, targets, invert, method):
     seen = []
-    inversion = invert(targets, G, method, steps=3, callback=lambda step, terms: seen.append((step, set(terms))))
+    inversion = invert(targets, G, method, steps=3, callback=seen.append)
     assert inversion.latent.shape == (2, G.num_ws, G.w_dim) and inversion.image.shape == targets.shape
     assert not inversion.latent.requires_grad and not inversion.image.requires_grad
     assert {v.shape for v in inversion.trace.values()} == {(3, 2)}
-    assert [step for step, _ in seen] == [0, 1, 2] and "loss" in seen[0][1]
+    assert [(step.number, step.total) for step in seen] == [(0, 3), (1, 3), (2, 3)] and "loss" in seen[0].terms
     assert inversion.method == method and inversion.seconds > 0
     torch.testing.assert_close(inversion.synthesize(inversion.latent), inversion.image)
 
@@ -103,12 +107,14 @@ def test_generator_is_untouched(G, targets, invert, method):
 
 def test_edits(G, targets, invert, method):
     inversion = invert(targets, G, method, steps=3)
-    direction = torch.randn(G.w_dim, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(inversion.edit(direction, 0), inversion.edit(direction.expand(G.num_ws, -1), 0))
+    direction = Direction("some", torch.randn(G.w_dim, generator=torch.Generator().manual_seed(1)))
     torch.testing.assert_close(inversion.edit(direction, 0), inversion.image)
-    assert not torch.allclose(inversion.edit(direction, 1), inversion.image)
-    with pytest.raises(ValueError, match="does not fit"):
-        inversion.edit(direction[:-1])
+    moved = inversion.edit(direction, 1)
+    assert not torch.allclose(moved, inversion.image)
+    each = inversion.edit(direction, torch.tensor([1.0, 0.0]))
+    torch.testing.assert_close(each, torch.stack([moved[0], inversion.image[1]]))
+    with pytest.raises(ValueError, match="expected a vector of shape"):
+        inversion.edit(replace(direction, vector=direction.vector[:-1]))
 
 
 def test_saves_and_loads(G, targets, invert, method, tmp_path):
@@ -137,8 +143,8 @@ def test_records_the_way(G, targets, invert, method, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda x: x[0], "wanted is"),
-        (lambda x: x[:, :, :16, :16], "wanted is"),
+        (lambda x: x[0], "images: expected shape"),
+        (lambda x: x[:, :, :16, :16], "images: expected shape"),
         (lambda x: x[:0], "N >= 1"),
         (lambda x: x * torch.nan, "NaN"),
         (lambda x: (x + 1) * 127.5, r"\[-1, 1\]"),
@@ -147,7 +153,7 @@ def test_records_the_way(G, targets, invert, method, tmp_path):
 )
 def test_bad_images_are_refused(unchecked, G, targets, statistics, method, spoil, message):
     with pytest.raises(ValueError, match=message):
-        METHODS[method].invert(spoil(targets), G, statistics=statistics, steps=1)
+        METHODS[method](spoil(targets), G, statistics=statistics, steps=1)
 
 
 def test_interruption_keeps_what_there_is(G, targets, invert, method):
@@ -160,6 +166,11 @@ def test_bad_knobs_are_refused(G, targets, invert, method):
     for knob in ("steps", "patience", "record"):
         with pytest.raises(ValueError, match="at least 1"):
             invert(targets, G, method, **{knob: 0})
+    for rate in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="learning_rate: expected a finite number above 0"):
+            invert(targets, G, method, steps=1, learning_rate=rate)
+    with pytest.raises(ValueError, match=f"{method}: expected keywords among .*learning_rate.*steps.*; got stepz"):
+        invert(targets, G, method, stepz=3)
     with pytest.raises(ValueError, match="statistics belong"):
         invert(targets, small_generator(2), method)
 
@@ -177,10 +188,10 @@ def test_what_a_condition_hides_does_not_count(G, targets, invert, method):
     ("condition", "message"),
     [
         (lambda x: x[:, :, :, 16:] if x.requires_grad else x, r"\(2, 3, 32, 16\)"),
-        (lambda x: x.detach() if x.requires_grad else x, "gradients"),
+        (lambda x: x.detach() if x.requires_grad else x, "without a gradient"),
         (lambda x: x / 0, "NaN"),
-        (lambda x: x.mean(1, keepdim=True), r"\(2, 1, 32, 32\) of the images; wanted are"),
-        (lambda x: None, "NoneType of the images"),
+        (lambda x: x.mean(1, keepdim=True), r"expected it to return images .*got \(2, 1, 32, 32\)"),
+        (lambda x: None, "got NoneType"),
     ],
 )
 def test_bad_conditions_are_refused(G, targets, invert, method, condition, message):
@@ -190,7 +201,7 @@ def test_bad_conditions_are_refused(G, targets, invert, method, condition, messa
 
 def test_starts_from_codes(G, targets, invert, method):
     if method not in STARTS_FROM_CODES:
-        with pytest.raises(ValueError, match="cannot start"):
+        with pytest.raises(ValueError, match="which have no z"):
             invert(targets, G, method, initial=G.broadcast(G.mapping(torch.randn(2, 16))))
         return
     first = invert(targets, G, method, steps=2)
@@ -199,7 +210,58 @@ def test_starts_from_codes(G, targets, invert, method):
     assert torch.equal(
         again.latent, invert(targets, G, method, steps=1, initial=first.latent, learning_rate=1e-7).latent
     )
-    stranger = Inversion(first.latent, first.image, small_generator(2), method)
-    for initial, message in ((stranger, "of generator"), (first[:1], "of shape"), (first.latent * torch.nan, "finite")):
+    stranger = Inversion(first.state, first.image, small_generator(2), method)
+    wrong = (stranger, "of the mapping network"), (first[:1], "codes of shape"), (first.latent * torch.nan, "finite")
+    for initial, message in wrong:
         with pytest.raises(ValueError, match=message):
             invert(targets, G, method, steps=1, initial=initial)
+
+
+def test_a_callback_sees_codes_and_pictures(G, targets, invert, method):
+    """What it sees belongs together: the terms of a step are those of its codes and picture."""
+    seen = {}
+
+    def look(step: Step) -> None:
+        seen[step.number] = step.codes, step.image, step.terms["loss"]
+        if step.number == 2:
+            step.stop()
+
+    inversion = invert(targets, G, method, steps=9, record=1, callback=look)
+    assert list(seen) == [0, 1, 2] and inversion.knobs["steps"] == 3 and not inversion.interrupted
+    for number, (codes, image, loss) in seen.items():
+        torch.testing.assert_close(codes, inversion.path[number])
+        assert torch.equal(loss, inversion.trace["loss"][number]) and image.shape == targets.shape
+    if inversion.noise is None:
+        torch.testing.assert_close(seen[1][1], G.synthesis(seen[1][0]))
+
+
+def test_continues_as_if_it_had_never_stopped(G, targets, invert, method, tmp_path):
+    """Also after it was written to a file and read again."""
+    knobs = {"steps": 6, "record": 2, "seed": 3}
+    whole = invert(targets, G, method, **knobs)
+    pause = invert(targets, G, method, callback=lambda step: step.stop() if step.number == 2 else None, **knobs)
+    pause.save(tmp_path / "pause.safetensors")
+    for before in (pause, Inversion.load(tmp_path / "pause.safetensors", G)):
+        after = invert(targets, G, method, resume=before, **knobs)
+        assert torch.equal(after.latent, whole.latent) and torch.equal(after.image, whole.image)
+        assert torch.equal(after.path, whole.path) and after.path_steps == whole.path_steps
+        assert all(torch.equal(v, whole.trace[k]) for k, v in after.trace.items())
+        assert after.seconds > before.seconds and after.knobs == whole.knobs
+    one = invert(targets[1:], G, method, resume=pause[1], **knobs)
+    torch.testing.assert_close(one.latent, whole.latent[1:], rtol=1e-3, atol=1e-4)
+
+
+def test_continues_nothing_else(G, targets, statistics, invert, method):
+    pause = invert(targets, G, method, steps=2, seed=3)
+    for changed, message in (
+        ({"images": targets.flip(0)}, "the same images"),
+        ({"learning_rate": 0.5}, "the same learning_rate"),
+        ({"condition": mask(torch.ones(32, 32))}, "the same condition"),
+        ({"steps": 2}, "expected more than the 2"),
+        ({"resume": replace(pause, method="other")}, "the same method"),
+        ({"resume": replace(pause, descent=None)}, "cannot be continued"),
+        ({"resume": replace(pause, generator=small_generator(3))}, "the same generator"),
+    ):
+        knobs = {"images": targets, "steps": 4, "seed": 3, "resume": pause} | changed
+        with pytest.raises(ValueError, match=message):
+            invert(knobs.pop("images"), G, method, **knobs)

@@ -26,7 +26,7 @@ def test_runs_to_the_end_unless_told_otherwise():
 def test_patience_stops_each_image_at_its_lowest():
     p, seen = start(), []
     descent = descend(
-        valley(p), [p], steps=200, learning_rate=0.2, patience=4, callback=lambda step, now: seen.append(now["loss"])
+        valley(p), [p], steps=200, learning_rate=0.2, patience=4, callback=lambda step: seen.append(step.terms["loss"])
     )
     loss = descent.trace["loss"]
     assert descent.steps < 200 and len(seen) == descent.steps

@@ -11,7 +11,7 @@ from latentlab.inversion.ii2s import invert_i2s, invert_ii2s, invert_z_plus
 from latentlab.inversion.objective import shrink
 from latentlab.inversion.pulse import _cycled, invert_pulse
 from latentlab.inversion.sg2 import invert_sg2_w, invert_sg2_wplus, noise_autocorrelation
-from latentlab.priors import geodesic_cross, mahalanobis
+from latentlab.priors import geodesic_cross, pn_norm
 from latentlab.spaces import measure_statistics, w_to_p
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 
@@ -40,7 +40,7 @@ def unregularised(G, targets, statistics):
 def test_lambda_holds_codes_near_the_mean(G, targets, statistics, unregularised):
     knobs = {"statistics": statistics, "steps": 20, "learning_rate": 0.05}
     held = [invert_ii2s(targets, G, lambda_=weight, **knobs) for weight in (0.05, 1.0)]
-    priors = [mahalanobis(inversion.latent, statistics) for inversion in (unregularised, *held)]
+    priors = [pn_norm(inversion.latent, statistics) for inversion in (unregularised, *held)]
     assert (priors[0] > priors[1]).all() and (priors[1] > priors[2]).all()
     assert torch.equal(invert_ii2s(targets, G, lambda_=0, **knobs).latent, unregularised.latent)
 
@@ -50,12 +50,12 @@ def test_variants_differ_by_the_number_of_coordinates(G, targets, statistics):
     code = invert_ii2s(targets, G, lambda_=0.1, **knobs)
     paper = invert_ii2s(targets, G, lambda_=0.1 / (G.num_ws * G.w_dim), variant="paper", **knobs)
     torch.testing.assert_close(paper.latent, code.latent, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(paper.trace["prior"], code.trace["prior"] * G.num_ws * G.w_dim)
+    torch.testing.assert_close(paper.trace["pn_norm"], code.trace["pn_norm"])
 
 
 @pytest.mark.parametrize("bad", [{"lambda_": -0.1}, {"lambda_": math.nan}, {"variant": "both"}, {"space": "S"}])
 def test_bad_knobs_of_ii2s(G, targets, statistics, bad):
-    with pytest.raises(ValueError, match="wanted|variant is"):
+    with pytest.raises(ValueError, match="lambda_: expected|variant: expected|space: expected"):
         invert_ii2s(targets, G, statistics=statistics, steps=1, **bad)
 
 

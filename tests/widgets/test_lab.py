@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 CELLS = (
     "import torch\nimport latentlab as ll\nfrom latentlab.widgets.selections import Mix\nG = ll.load('faces-64')",
     "ll.widgets.explore(G, seed=3)",
-    "w = torch.cat([Mix(seed).latent(G) for seed in range(3)])\n"
-    "inv = ll.Inversion(w, G.synthesis(w), G, 'known')\nll.widgets.edit(inv)",
+    "w = torch.cat([MixSelection(seed).latent(G) for seed in range(3)])\n"
+    "inv = ll.Inversion(ll.State(w), G.synthesis(w), G, 'known')\nll.widgets.edit(inv)",
     "ll.widgets.scrub(ll.invert(inv.image[:2], G, steps=6, record=2), inv.image[:2])",
 )
 SERVER = """
@@ -137,10 +137,10 @@ def _use_the_explorer(page) -> None:
     _change(page, mix, lambda: _drag(page, ".ll-explore .ll-psi .noUi-handle", 25))
     psi = page.locator(".ll-explore .ll-psi .noUi-handle")
     assert (psi.get_attribute("role"), psi.get_attribute("aria-label")) == ("slider", "psi")
-    assert page.locator(".ll-explore .ll-places .noUi-handle").last.get_attribute("aria-label") == "B's places, end"
+    assert page.locator(".ll-explore .ll-layers .noUi-handle").last.get_attribute("aria-label") == "B's layers, end"
     psi.focus()
     _change(page, mix, lambda: page.keyboard.press("ArrowLeft"))
-    assert page.get_attribute(mix, "alt").startswith("Mix: seed 3, places 4 to 9 (16 to 64 px) from seed 1, psi ")
+    assert page.get_attribute(mix, "alt").startswith("Mix: seed 3, layers 4 to 9 (16 to 64 px) from seed 1, psi ")
     assert "ms a frame" in page.inner_text(".ll-explore .ll-status")
     _change(page, mix, lambda: page.click(".ll-explore .ll-random >> nth=0"))
     _change(page, mix, lambda: page.click(".ll-explore .ll-reset"))

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import latentlab as ll
-from latentlab.inversion.result import Direction
+from latentlab.editing.edit import Direction
 from latentlab.stylegan.generator import Generator, GeneratorConfig
-from latentlab.widgets.selections import Mix
+from latentlab.widgets.selections import MixSelection
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def directions() -> dict[str, Direction]:
 
 @pytest.fixture
 def editor(G, directions) -> ll.widgets.Editor:
-    latent = torch.cat([Mix(seed, psi=1.0).latent(G) for seed in range(3)])
-    return ll.widgets.edit(ll.Inversion(latent, G.synthesis(latent), G, "known"), directions)
+    latent = torch.cat([MixSelection(seed, psi=1.0).latent(G) for seed in range(3)])
+    return ll.widgets.edit(ll.Inversion(ll.State(latent), G.synthesis(latent), G, "known"), directions)
 
 
 def shown(panel) -> list[bytes]:
@@ -50,10 +50,10 @@ def test_explore_follows_its_controls(G):
     assert changed(panel, psi=-1.0) == [True, True, True]
     assert changed(panel, seed=8) == [True, False, True]
     assert changed(panel, seed_b=9) == [False, True, True]
-    assert changed(panel, places=(3, 4)) == [False, False, True]
+    assert changed(panel, layers=(3, 4)) == [False, False, True]
     assert panel.pictures[2].alt == "Mix: " + panel.state.describe(G)
     assert panel.pictures[1].alt == "Face B: seed 9, psi -1.00, constant noise"
-    torch.testing.assert_close(panel.pictures[2].image, Mix(8, 9, -1.0, (3, 4)).image(G))
+    torch.testing.assert_close(panel.pictures[2].image, MixSelection(8, 9, -1.0, (3, 4)).image(G))
     assert panel.code.value == panel.state.code()
 
 
@@ -80,7 +80,7 @@ def test_random_seed(G, monkeypatch):
 def test_reset_draws_once_and_heals(G):
     panel = ll.widgets.explore(G, seed=3, psi=0.5)
     start, states = shown(panel), panel.state
-    panel.set(seed=5, psi=1.2, places=(0, 1), noise=False)
+    panel.set(seed=5, psi=1.2, layers=(0, 1), noise=False)
     assert shown(panel) != start
     drawn, refresh = [], panel.refresh
     panel.refresh = lambda: drawn.append(refresh())
@@ -102,10 +102,10 @@ def test_failures_are_shown_and_go_away(G):
 
 def test_edit_follows_its_controls(editor):
     torch.testing.assert_close(editor.pictures[1].image, editor.inv.image[:1])
-    assert list(editor.controls) == ["face", "places", "smile", "hair_length"]
+    assert list(editor.controls) == ["face", "layers", "smile", "hair_length"]
     assert changed(editor, smile=2.0) == [False, True]
-    assert changed(editor, places=(2, 4)) == [False, True]
-    assert editor.pictures[1].alt == "Edited: face 0, smile +2.0 standard deviations in places 2 to 3 (8 to 16 px)"
+    assert changed(editor, layers=(2, 4)) == [False, True]
+    assert editor.pictures[1].alt == "Edited: face 0, smile +2.0 standard deviations in layers 2 to 3 (8 to 16 px)"
     assert changed(editor, face=1) == [True, True]
     assert editor.pictures[0].alt == "Inversion: face 1 by known"
     scope = {"inv": editor.inv, "directions": editor.directions}
@@ -129,8 +129,8 @@ def test_save_button_says_where(editor, tmp_path):
 
 def test_shipped_directions_are_the_default():
     G = ll.load("faces-64")
-    latent = Mix(psi=0.7).latent(G)
-    panel = ll.widgets.edit(ll.Inversion(latent, G.synthesis(latent), G, "known"), factors=["age", "shirt_a"])
+    latent = MixSelection(psi=0.7).latent(G)
+    panel = ll.widgets.edit(ll.Inversion(ll.State(latent), G.synthesis(latent), G, "known"), factors=["age", "shirt_a"])
     assert changed(panel, age=1.5) == [False, True] and panel.controls["face"].layout.display == "none"
     scope = {"inv": panel.inv}
     exec(panel.code.value, scope)  # fetches the directions itself
@@ -156,8 +156,8 @@ def test_a_still_picture_goes_with_it(editor):
 def test_on_a_gpu(G, directions):
     G = G.to("cuda")
     assert changed(ll.widgets.explore(G), psi=0.1) == [True, True, True]
-    latent = Mix(psi=1.0).latent(G)
-    panel = ll.widgets.edit(ll.Inversion(latent, G.synthesis(latent), G, "known"), directions)
+    latent = MixSelection(psi=1.0).latent(G)
+    panel = ll.widgets.edit(ll.Inversion(ll.State(latent), G.synthesis(latent), G, "known"), directions)
     assert changed(panel, smile=1.0) == [False, True] and panel.error.value == ""
 
 

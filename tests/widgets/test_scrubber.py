@@ -13,7 +13,7 @@ import latentlab as ll
 from latentlab.plots import ACROSS, PANELS, descent
 from latentlab.spaces import statistics_for
 from latentlab.stylegan.generator import Generator, GeneratorConfig
-from latentlab.widgets.selections import Mix, Moment
+from latentlab.widgets.selections import MixSelection, StepSelection
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def G() -> Generator:
 
 @pytest.fixture(scope="module")
 def truth(G) -> torch.Tensor:
-    return torch.cat([Mix(seed).image(G) for seed in (3, 4)]).clamp(-1, 1)
+    return torch.cat([MixSelection(seed).image(G) for seed in (3, 4)]).clamp(-1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_it_shows_the_codes_on_the_way(G, truth, method):
     for k, step in enumerate([0, 2, 3]):
         for face in (0, 1):
             panel.set(step=step, face=face)
-            assert panel.state == Moment(step, face) and panel.error.value == ""
+            assert panel.state == StepSelection(step, face) and panel.error.value == ""
             shown = panel.pictures[0].image
             torch.testing.assert_close(shown[0], inv.synthesize(inv.path[k])[face])
             scope = {"inv": inv}
@@ -74,7 +74,7 @@ def test_the_numbers_are_right(panel, inv, truth, G):
 
 
 def test_pictures_follow_the_controls(panel, inv, truth):
-    assert panel.state == Moment(5, 0) and panel.pictures[0].alt == "Target: face 0"
+    assert panel.state == StepSelection(5, 0) and panel.pictures[0].alt == "Target: face 0"
     first = [picture.value for picture in panel.pictures]
     assert changed(panel, step=2) == [False, True, True]
     assert changed(panel, face=1) == [True, True, True]
@@ -130,7 +130,7 @@ def test_wrong_input_is_refused(G, inv, truth):
     with pytest.raises(ValueError, match="wanted is \\(N, 3, 16, 16\\)"):
         ll.widgets.scrub(inv, truth[..., :8, :8])
     with pytest.raises(ValueError, match="after 3 steps; recorded steps are: 0, 2, 4, 5"):
-        Moment(3).image(inv)
+        StepSelection(3).image(inv)
 
 
 def test_a_still_picture_goes_with_it(panel):
