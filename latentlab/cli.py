@@ -80,9 +80,12 @@ def _edit(text: str) -> tuple[str, float]:
 
 
 def _run_invert(options: argparse.Namespace) -> None:
+    from latentlab.inversion_methods import find_method
     from latentlab.jobs import invert_files
 
-    knobs = {"seed": options.seed} | ({} if options.steps is None else {"steps": options.steps})
+    knobs = {} if options.steps is None else {"steps": options.steps}
+    if "seed" in find_method(options.method).keywords:  # an encoder draws nothing at random
+        knobs["seed"] = options.seed
     table = invert_files(
         options.images, options.out, generator=options.generator, method=options.method, edits=options.edit,
         batch_size=options.batch, device=_device(options.device), say=print, **knobs,

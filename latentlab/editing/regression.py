@@ -37,7 +37,14 @@ def find_directions(
         w = G.mapping(z)
         codes.append(w.cpu())
         seen.append(read(G.synthesis(G.broadcast(w), noise="const")).cpu())
-    w, y = torch.cat(codes).double(), torch.cat(seen).double()
+    return fit_directions(torch.cat(codes), torch.cat(seen), names)
+
+
+def fit_directions(
+    w: Float[Tensor, "n dim"], readings: Float[Tensor, "n k"], names: list[str]
+) -> dict[str, Direction]:
+    """The directions of ``find_directions`` from codes and readings at hand."""
+    w, y = w.double(), readings.double()
     std = y.std(0)
     if not bool((std > 1e-8).all()):
         constant = [name for name, s in zip(names, std, strict=True) if s <= 1e-8]

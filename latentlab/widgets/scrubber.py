@@ -32,9 +32,9 @@ class Scrubber(Panel):
         if truth is not None:
             check_images(truth, inv.generator)
             if len(truth) != len(inv):
-                raise ValueError(f"truth holds {len(truth)} images; wanted is one for each of {len(inv)} faces")
+                raise ValueError(f"truth: expected one image for each of {len(inv)} faces, got {len(truth)}")
         self.inv, self.truth, self._curves = inv, truth, {}
-        # Row k, n: face n after path_steps[k]. The trace's "prior" may be a sum, or of other statistics.
+        # Row k, n: face n after path_steps[k]. The trace's "pn_norm" may be by other statistics.
         norms = pn_norm(inv.path.flatten(0, 1), statistics_for(inv.generator))
         self.norms = norms.unflatten(0, inv.path.shape[:2]).cpu()
         self._plot(0)  # before the first frame, whose time would be that of loading matplotlib

@@ -108,7 +108,7 @@ def test_edit_follows_its_controls(editor):
     assert editor.pictures[1].alt == "Edited: face 0, smile +2.0 standard deviations in layers 2 to 3 (8 to 16 px)"
     assert changed(editor, face=1) == [True, True]
     assert editor.pictures[0].alt == "Inversion: face 1 by known"
-    scope = {"inv": editor.inv, "directions": editor.directions}
+    scope = {"inv": editor.inv, "edits": editor.edits}
     exec(editor.code.value, scope)
     assert torch.equal(scope["image"], editor.pictures[1].image)
     editor.reset_button.click()

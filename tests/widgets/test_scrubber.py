@@ -125,9 +125,9 @@ def test_one_face_without_truth_or_trace(inv):
 def test_wrong_input_is_refused(G, inv, truth):
     with pytest.raises(ValueError, match="no path: pass record=10"):
         ll.widgets.scrub(replace(inv, path=None, path_steps=[]), truth)
-    with pytest.raises(ValueError, match="truth holds 1 images; wanted is one for each of 2"):
+    with pytest.raises(ValueError, match="truth: expected one image for each of 2 faces, got 1"):
         ll.widgets.scrub(inv, truth[:1])
-    with pytest.raises(ValueError, match="wanted is \\(N, 3, 16, 16\\)"):
+    with pytest.raises(ValueError, match="expected shape \\(N, 3, 16, 16\\)"):
         ll.widgets.scrub(inv, truth[..., :8, :8])
     with pytest.raises(ValueError, match="after 3 steps; recorded steps are: 0, 2, 4, 5"):
         StepSelection(3).image(inv)

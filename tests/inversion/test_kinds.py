@@ -1,0 +1,123 @@
+"""Contracts by kind of method: what holds for all of them, for encoders, and for refiners.
+
+That of optimisers is in test_contract.py. Each contract is also shown to hold for a small method made here, so that
+it is exercised whatever is registered.
+"""
+
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from latentlab.editing.edit import Direction, State
+from latentlab.inversion.objective import check_images
+from latentlab.inversion.result import Inversion
+from latentlab.inversion_methods import METHODS, Method, invert, keywords_of, methods
+from latentlab.stylegan.generator import Generator, GeneratorConfig
+
+
+def small_generator() -> Generator:
+    return Generator(GeneratorConfig(16, 16, 16, 2, (16, 16, 8)), seed=1).requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def encode_nearest(images: Tensor, G: nn.Module, *, codes: int = 64, batch_size: int = 8) -> Inversion:
+    """Answers with the nearest of some of the generator's own pictures."""
+    check_images(images, G)
+    began = time.perf_counter()
+    w = G.broadcast(G.mapping(torch.randn(codes, G.z_dim, generator=torch.Generator().manual_seed(0))))
+    pictures = G.synthesis(w).flatten(1)
+    near = torch.cat([torch.cdist(part.flatten(1), pictures).argmin(1) for part in images.split(batch_size)])
+    state = State(w[near].clone())
+    return Inversion(state, state.draw(G), G, "nearest", {}, time.perf_counter() - began, {"codes": codes})
+
+
+@torch.no_grad()
+def refine_by_features(images: Tensor, G: nn.Module, *, base: Inversion) -> Inversion:
+    """Holds the feature map at 8 px halfway to that of the mean face: another picture of the same codes."""
+    check_images(images, G)
+    mean = G.features(G.broadcast(G.w_avg[None]))[8]
+    held = {8: (base.state.feature_maps(G)[8] + mean) / 2}
+    state = replace(base.state, features=held)
+    return replace(base, state=state, image=state.draw(G), method="refined", trace={}, path=None, path_steps=[])
+
+
+NEAREST = Method("nearest", encode_nearest, "this test", "encoder", "W+", keywords_of(encode_nearest))
+REFINED = Method("refined", refine_by_features, "this test", "refiner", "F", keywords_of(refine_by_features))
+ENCODERS = [NEAREST, *(m for m in METHODS.values() if m.kind == "encoder")]
+REFINERS = [REFINED, *(m for m in METHODS.values() if m.kind == "refiner")]
+ALL = [NEAREST, REFINED, *METHODS.values()]
+
+
+@pytest.fixture(scope="module")
+def G() -> Generator:
+    return small_generator()
+
+
+@pytest.fixture(scope="module")
+def images(G) -> Tensor:
+    return G(torch.randn(3, G.z_dim, generator=torch.Generator().manual_seed(5))).clamp(-1, 1)
+
+
+def run(method: Method, images: Tensor, G: Generator, **knobs) -> Inversion:
+    """One step of an optimiser, one pass of an encoder, or a refinement of the nearest codes."""
+    knobs |= {"base": encode_nearest(images, G)} if method.kind == "refiner" else {}
+    return method(images, G, **knobs | ({"steps": 1} if "steps" in method.keywords else {}))
+
+
+@pytest.mark.parametrize("method", ALL, ids=lambda m: m.name)
+def test_every_method(G, images, method, tmp_path):
+    inv = run(method, images, G)
+    assert inv.latent.shape == (3, G.num_ws, G.w_dim) and inv.image.shape == images.shape and inv.generator is G
+    assert torch.isfinite(inv.image).all() and not inv.latent.requires_grad and inv.seconds >= 0
+    torch.testing.assert_close(inv.state.draw(G), inv.image)
+    again = run(method, images, G)
+    assert torch.equal(again.latent, inv.latent) and torch.equal(again.image, inv.image)
+    direction = Direction("some", torch.randn(G.w_dim, generator=torch.Generator().manual_seed(1)))
+    torch.testing.assert_close(inv.edit(direction, 0.0), inv.image)
+    assert (inv.edit(direction, 1.0) - inv.image).abs().mean() > 1e-3
+    inv[1].save(tmp_path / "one.safetensors")
+    torch.testing.assert_close(Inversion.load(tmp_path / "one.safetensors", G).edit(direction, 1.0),
+                               inv.edit(direction, 1.0)[1:2])  # fmt: skip
+    assert method.kind in ("optimiser", "encoder", "refiner")
+
+
+@pytest.mark.parametrize("method", ALL, ids=lambda m: m.name)
+def test_every_method_refuses_what_does_not_fit(unchecked, G, images, method):
+    bad = (images[:, :, :8], "expected shape"), (images / 0, "finite"), (images * 9, r"in \[-1, 1\]")
+    for spoilt, message in bad:
+        base = {"base": encode_nearest(images, G)} if method.kind == "refiner" else {}
+        with pytest.raises(ValueError, match=message):
+            method(spoilt, G, **base)
+    with pytest.raises(ValueError, match=f"{method.name}: expected keywords among .*; got wings"):
+        run(method, images, G, wings=2)
+
+
+@pytest.mark.parametrize("method", ENCODERS, ids=lambda m: m.name)
+def test_encoders_take_batches_and_no_steps(G, images, method):
+    assert not method.keywords & {"steps", "learning_rate", "patience", "record", "callback"}
+    inv = run(method, images, G)
+    assert not inv.trace and inv.path is None and inv.descent is None
+    singles = [run(method, images[i : i + 1], G) for i in range(3)]
+    torch.testing.assert_close(inv.latent, torch.cat([s.latent for s in singles]), rtol=1e-4, atol=1e-4)
+    small = run(method, images, G, batch_size=2)
+    torch.testing.assert_close(small.latent, inv.latent, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", REFINERS, ids=lambda m: m.name)
+def test_refiners_refine_what_they_are_given(G, images, method):
+    assert "base" in method.keywords
+    base = encode_nearest(images, G)
+    before = base.image.clone()
+    assert len(method(images, G, base=base)) == 3 and torch.equal(base.image, before)
+    for wrong in ({}, {"base": None}, {"base": base.latent}):
+        with pytest.raises(ValueError, match="refines another inversion: expected base=Inversion"):
+            method(images, G, **wrong)
+
+
+def test_methods_by_name(G, images):
+    assert list(methods().index) == list(METHODS)
+    with pytest.raises(ValueError, match="method: expected one of sg2_w, .*; got 'sgd'"):
+        invert(images, G, "sgd")
