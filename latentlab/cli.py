@@ -87,7 +87,7 @@ def _run_invert(options: argparse.Namespace) -> None:
         options.images, options.out, generator=options.generator, method=options.method, edits=options.edit,
         batch_size=options.batch, device=_device(options.device), say=print, **knobs,
     )  # fmt: skip
-    print(table.to_string(index=False, float_format="%.2f"))
+    print(table.to_string(index=False, float_format="%.3g"))
     print(f"written to {options.out}/")
 
 
