@@ -1,5 +1,6 @@
 """The registry of everything that inverts an image."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentlab.inversion.ii2s import invert_i2s, invert_ii2s, invert_z_plus
+from latentlab.inversion.objective import Objective
 from latentlab.inversion.pulse import invert_pulse
 from latentlab.inversion.result import Inversion
 from latentlab.inversion.sg2 import invert_sg2_w, invert_sg2_wplus
@@ -25,6 +27,15 @@ class Method:
     paper: str
     kind: str
     space: str
+
+    @property
+    def keywords(self) -> frozenset[str]:
+        """Names of the keywords that the method accepts."""
+        parameters = inspect.signature(self.invert).parameters.values()
+        named = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):  # passed on to ``Objective``
+            named |= {"steps", "learning_rate", "seed", *inspect.signature(Objective).parameters} - {"images", "G"}
+        return frozenset(named)
 
 
 METHODS: dict[str, Method] = {

@@ -141,10 +141,10 @@ def measure(
     before and after each edit, in the factor's unit."""
     judges = load_judges(device=images.device)
     columns = grade_inversion(inversion, images, judges)
-    before = read_factors(judges.attributes, inversion.image)
+    before = read_factors(judges.attributes, inversion.image.clamp(-1, 1))
     for edit, picture in edited.items():
         k = judges.attributes.names.index(edit[0])
-        after = read_factors(judges.attributes, picture)
+        after = read_factors(judges.attributes, picture.clamp(-1, 1))
         columns |= {f"{_label(edit)} before": before[:, k], f"{_label(edit)} after": after[:, k]}
     seconds = inversion.seconds / len(images)
     return [
