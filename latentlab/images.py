@@ -50,8 +50,9 @@ def read_image(path: str | Path, resolution: int) -> tuple[Float[Tensor, "1 3 r 
     except (FileNotFoundError, _TooLarge):
         raise
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: expected a picture, e.g. a PNG or JPEG, got a file that cannot be read "
-                         f"({error})") from error  # fmt: skip
+        raise ValueError(
+            f"{path}: expected a picture, e.g. a PNG or JPEG, got a file that cannot be read ({error})"
+        ) from error
     if picture.width != resolution:
         picture = picture.resize((resolution, resolution), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1)[None]
@@ -78,8 +79,10 @@ def _central_square(opened: Image.Image, resolution: int) -> tuple[Image.Image, 
         opened.draft(None, (4 * resolution, 4 * resolution))  # JPEG decodes fewer pixels; other formats ignore it
     drafted = opened.size != (width, height)
     if (pixels := opened.width * opened.height) > MOST:
-        raise _TooLarge(f"{opened.filename}: expected at most {MOST / 1e6:,.0f} megapixels, got {width}x{height} "
-                        f"({pixels / 1e6:,.0f}); downscale or crop the picture first")  # fmt: skip
+        raise _TooLarge(
+            f"{opened.filename}: expected at most {MOST / 1e6:,.0f} megapixels, got {width}x{height} "
+            f"({pixels / 1e6:,.0f}); downscale or crop the picture first"
+        )
     opened.load()
     if not drafted:
         width, height = opened.size  # loading turns a TIFF upright

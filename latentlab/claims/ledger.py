@@ -43,8 +43,10 @@ def recorded(id: str, path: str | Path | None = None) -> Finding:
     claim, entries = _claim(id), _read(path)
     if id not in entries:
         known = ", ".join(entries) or "none"
-        raise ValueError(f"id: expected a claim that the ledger holds ({known}), got {id!r}; "
-                         f"measure it with `latentlab claims --full --only {id}`")  # fmt: skip
+        raise ValueError(
+            f"id: expected a claim that the ledger holds ({known}), got {id!r}; "
+            f"measure it with `latentlab claims --full --only {id}`"
+        )
     return Finding(claim=claim, **{k: v for k, v in entries[id].items() if k not in STATED})
 
 

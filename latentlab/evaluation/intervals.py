@@ -75,8 +75,10 @@ def _student(values: np.ndarray, statistic: Statistic) -> list[float]:
     from scipy.stats import gmean, sem, t
 
     if statistic not in (np.mean, nanmean, gmean):
-        raise ValueError("method 't': expected the statistic to be a mean or scipy's gmean, "
-                         f"got {getattr(statistic, '__name__', statistic)}; use 'percentile' or 'bca'")  # fmt: skip
+        raise ValueError(
+            "method 't': expected the statistic to be a mean or scipy's gmean, "
+            f"got {getattr(statistic, '__name__', statistic)}; use 'percentile' or 'bca'"
+        )
     if len(values) < 2:
         return [float("nan")] * 2
     x = np.log(values) if statistic is gmean else values

@@ -17,7 +17,7 @@ from latentlab.faces import (
     real_set,
     render,
     sample_factors,
-)  # fmt: skip
+)
 from latentlab.inversion_methods import METHODS, invert
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.judges.identity import load_identity_judge
@@ -55,14 +55,14 @@ def measure_samples(name: str = "faces-64", n: int = 5_000, device: torch.device
         readings["samples"].append(read_factors(judge, samples))
         readings["other"].append(read_factors(other, samples))
         readings["renders"].append(read_factors(judge, renders))
-    a, b, c = (torch.cat(readings[k]).cpu() for k in ("samples", "renders", "other"))
-    rows = [
-        (name, kolmogorov_smirnov(a[:, k], b[:, k]), *(float(v) for v in (a[:, k].mean(), b[:, k].mean(),
-         a[:, k].std(), b[:, k].std(), torch.stack([a[:, k], c[:, k]]).corrcoef()[0, 1])))
-        for k, name in enumerate(NAMES)
-    ]  # fmt: skip
-    columns = ["factor", "ks", "sample_mean", "render_mean", "sample_std", "render_std", "agreement"]
-    return pandas.DataFrame(rows, columns=columns)
+    samples, renders, other = (torch.cat(readings[k]).cpu() for k in ("samples", "renders", "other"))
+    rows = []
+    for factor, a, b, c in zip(NAMES, samples.T, renders.T, other.T, strict=True):
+        row = {"factor": factor, "ks": kolmogorov_smirnov(a, b)}
+        row |= {"sample_mean": a.mean(), "render_mean": b.mean(), "sample_std": a.std(), "render_std": b.std()}
+        row |= {"agreement": torch.stack([a, c]).corrcoef()[0, 1]}
+        rows.append({key: value if isinstance(value, str) else float(value) for key, value in row.items()})
+    return pandas.DataFrame(rows)
 
 
 def accepted(method: str, **wanted: Any) -> dict[str, Any]:
@@ -123,13 +123,17 @@ def measure_networks(people: int = 200, device: torch.device | str = "cpu") -> "
     families = {
         "losses": (load_attributes(device=device), load_identity(device=device), load_perceptual(device=device)),
         "judges": (
-            load_attribute_judge(device=device), load_identity_judge(device=device),
+            load_attribute_judge(device=device),
+            load_identity_judge(device=device),
             load_perceptual_judge(device=device),
         ),
-    }  # fmt: skip
+    }
     readers, identities, perceptual = ({k: v[i] for k, v in families.items()} for i in range(3))
-    rows = [*_readings(readers, device), *_verifications(identities | {"pixels": mse}, people, device),
-            *_choices(perceptual | {"pixels": mse}, device)]  # fmt: skip
+    rows = [
+        *_readings(readers, device),
+        *_verifications(identities | {"pixels": mse}, people, device),
+        *_choices(perceptual | {"pixels": mse}, device),
+    ]
     return pandas.DataFrame(rows, columns=["measure", "faces", *families, "pixels"])
 
 

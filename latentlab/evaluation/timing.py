@@ -169,8 +169,12 @@ def measure_optimisers(device: torch.device | str = "cpu", *, steps: int = 65) -
     import pandas
 
     G, faces = load("faces-64", device=device), real_set()[:16].images.to(device)
-    rows = [_descent("ii2s", faces[:1], G, steps), _whole(faces[:1], G), _descent("ii2s, 16 together", faces, G, steps),
-            _descent("grouped convolutions", faces[:1], GroupedGenerator(G), steps)]  # fmt: skip
+    rows = [
+        _descent("ii2s", faces[:1], G, steps),
+        _whole(faces[:1], G),
+        _descent("ii2s, 16 together", faces, G, steps),
+        _descent("grouped convolutions", faces[:1], GroupedGenerator(G), steps),
+    ]
     if torch.device(device).type == "cuda":
         large = Generator(FFHQ).requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
         for generator in (G, large):
@@ -185,8 +189,13 @@ def _whole(images: Tensor, G: Generator) -> dict:
     began = time.perf_counter()
     invert_ii2s(images, G, steps=STEPS)
     seconds = (time.perf_counter() - began) / len(images)
-    return {"what": "ii2s, every step timed", "resolution": G.resolution, "precision": "float32",
-            "batch": len(images), "seconds": seconds}  # fmt: skip
+    return {
+        "what": "ii2s, every step timed",
+        "resolution": G.resolution,
+        "precision": "float32",
+        "batch": len(images),
+        "seconds": seconds,
+    }
 
 
 def _sweep(G: Generator, batches: Sequence[int], steps: int) -> Iterator[dict]:
@@ -235,10 +244,14 @@ def _descent(
     step = median(after - before for before, after in pairwise(ends[WARM_UP - 1 :]))
     speed = (operations[1] - operations[0]) / step / 1e12
     return {
-        "what": what, "resolution": G.resolution, "precision": str(precision).removeprefix("torch."),
-        "batch": len(images), "seconds": STEPS * step / len(images), "tflops": speed,
+        "what": what,
+        "resolution": G.resolution,
+        "precision": str(precision).removeprefix("torch."),
+        "batch": len(images),
+        "seconds": STEPS * step / len(images),
+        "tflops": speed,
         "peak": speed / _peak(images.device, precision),
-    }  # fmt: skip
+    }
 
 
 def _peak(device: torch.device, precision: torch.dtype) -> float:

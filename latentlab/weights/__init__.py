@@ -32,8 +32,10 @@ def find(kind: str, fingerprint: str, folder: Path = FOLDER) -> str | None:
     of_kind = {file: e for file, e in read_manifest(folder).items() if file.endswith(f".{kind}.safetensors")}
     found = [file for file, entry in of_kind.items() if entry.get("fingerprint") == fingerprint]
     if len(found) > 1:
-        raise ValueError(f"expected one {kind} file for generator {fingerprint}, got {', '.join(found)}; "
-                         "read one of them by its name")  # fmt: skip
+        raise ValueError(
+            f"expected one {kind} file for generator {fingerprint}, got {', '.join(found)}; "
+            "read one of them by its name"
+        )
     return found[0] if found else None
 
 
