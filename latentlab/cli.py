@@ -38,9 +38,10 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--only", nargs="+", default=[], metavar="ID", help="these claims alone, e.g. II2S-1 LSAP-1")
     claims.add_argument("--ledger", type=Path, help="its file (default: notebooks/claims.json)")
     claims.set_defaults(run=_run_claims)
-    benchmark = commands.add_parser("benchmark", help="speed, networks, samples and inversions in numbers")
+    benchmark = commands.add_parser("benchmark", help="measure speed, networks, samples and inversions")
     tables = ("speed", "optimisers", "networks", "samples", "inversions")
     benchmark.add_argument("--only", choices=tables, help="one table instead of all")
+    benchmark.add_argument("--check", action="store_true", help="compare speed with its marks; exit code 1 if missed")
     benchmark.add_argument("--method", action="append", default=[], help="inversions: this method; may be repeated")
     benchmark.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
     benchmark.add_argument("--out", type=Path, default=Path("out/benchmark"), help="folder of the tables")
@@ -90,7 +91,7 @@ def _run_invert(options: argparse.Namespace) -> None:
         options.images, options.out, generator=options.generator, method=options.method, edits=options.edit,
         batch_size=options.batch, device=_device(options.device), say=print, **knobs,
     )  # fmt: skip
-    print(table.to_string(index=False, float_format="%.2f"))
+    print(table.to_string(index=False, float_format="%.3g"))
     print(f"written to {options.out}/")
 
 
@@ -226,23 +227,34 @@ def _run_claims(options: argparse.Namespace) -> None:
         print(found, end="\n\n", flush=True)
 
 
-def _run_benchmark(options: argparse.Namespace) -> None:
+def _run_benchmark(options: argparse.Namespace) -> int:
+    from latentlab.evaluation import marks, timing
     from latentlab.evaluation import tables as measured
-    from latentlab.evaluation import timing
 
     device = _device(options.device)
-    tables = {
+    measure = {
         "speed": lambda: timing.measure_speed(device),
         "optimisers": lambda: timing.measure_optimisers(device),
         "networks": lambda: measured.measure_networks(device=device),
         "samples": lambda: measured.measure_samples(device=device),
         "inversions": lambda: measured.measure_inversions(options.method, device=device),
     }
+    chosen = [mark for mark in marks.MARKS if options.only in (None, mark.table)]
+    if options.check and not chosen:
+        with_marks = " or ".join(dict.fromkeys(mark.table for mark in marks.MARKS))
+        raise ValueError(f"--check: expected --only {with_marks}, or no --only, got --only {options.only}")
+    wanted = dict.fromkeys(mark.table for mark in chosen) if options.check else measure
     options.out.mkdir(parents=True, exist_ok=True)
-    for name in [options.only] if options.only else list(tables):
-        table = tables[name]()
+    tables = {}
+    for name in [options.only] if options.only else wanted:
+        tables[name] = table = measure[name]()
         table.to_csv(options.out / f"{name}.csv", index=False)
-        print(f"\n{name}\n{table.to_string(index=False, float_format='%.3g')}")
+        print(f"\n{name}\n{table.to_string(index=False, float_format='%.3g')}", flush=True)
+    if not options.check:
+        return 0
+    checked = marks.check_marks(tables, chosen)
+    print(f"\nmarks\n{checked.to_string(index=False, float_format='%.3g')}")
+    return int("missed" in set(checked["verdict"]))
 
 
 if __name__ == "__main__":

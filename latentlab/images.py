@@ -1,88 +1,161 @@
-"""Pictures as files: any PNG or JPEG to a tensor in [-1, 1] and back."""
+"""Reading pictures into tensors in [-1, 1], and writing tensors as pictures."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+LARGE = 2**24  # pixels; a larger picture is downscaled while it is read
+MOST = 10**9  # pixels that are decoded, at up to 4 bytes each
+BAND = 2**22  # pixels that are converted at a time
+ORIENTATION = 0x0112  # the EXIF tag, and what turns a picture with each of its values upright
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_LIMIT = threading.Lock()
+
+
+class _TooLarge(ValueError):
+    """The picture has more pixels to decode than ``MOST``."""
 
 
 def read_image(path: str | Path, resolution: int) -> tuple[Float[Tensor, "1 3 r r"], list[str]]:
     """Reads a picture of any size and kind as the square tensor that a generator takes.
 
-    Returns the image, (1, 3, resolution, resolution) in [-1, 1], and one sentence for each conversion
-    that was needed (EXIF rotation, alpha over white, greyscale, 16 bit, CMYK, centre crop, resize), so
-    that the caller can say so. A file that is no picture, or is cut off, raises ``ValueError``.
+    Returns the image, (1, 3, resolution, resolution) in [-1, 1], and a phrase for each conversion that was needed
+    (EXIF rotation, alpha over white, greyscale, 16 bit, CMYK, centre crop, resize), for the caller to report.
+    Pictures over 16 megapixels are downscaled while they are read: a JPEG is decoded at 1/2, 1/4 or 1/8 of its
+    size, any other file is decoded whole (up to 4 bytes a pixel) and averaged over blocks. A file that is no
+    picture, is truncated, or has more than a gigapixel to decode raises ``ValueError``.
     """
     path = Path(path)
     try:
-        with Image.open(path) as opened:
-            deep = any(";16" in str(part) for part in opened.tile)  # Pillow narrows 16-bit colour silently
-            opened.load()
-            picture, notes = _as_rgb(opened)
-            notes += ["narrowed 16-bit colour to 8 bit"] if deep and opened.mode.startswith("RGB") else []
-    except FileNotFoundError:
+        with _without_pixel_limit(), Image.open(path) as opened:
+            picture, notes = _central_square(opened, resolution)
+    except (FileNotFoundError, _TooLarge):
         raise
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable picture ({error}); a PNG or JPEG is wanted") from error
-    side = min(picture.size)
-    if picture.size != (side, side):
-        notes.append(f"cropped {picture.width}x{picture.height} to its central square")
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        picture = picture.crop((left, top, left + side, top + side))
-    if side != resolution:
-        notes.append(f"resized {side} to {resolution} px (Lanczos)")
+        raise ValueError(
+            f"{path}: expected a picture, e.g. a PNG or JPEG, got a file that cannot be read ({error})"
+        ) from error
+    if picture.width != resolution:
         picture = picture.resize((resolution, resolution), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1)[None]
     return pixels.float() / 127.5 - 1, notes
 
 
-def _as_rgb(picture: Image.Image) -> tuple[Image.Image, list[str]]:
-    """The picture upright and in 8-bit RGB, with a sentence for each thing that was changed."""
+@contextmanager
+def _without_pixel_limit() -> Iterator[None]:
+    """Lifts Pillow's own limit (a warning at 89 megapixels, an exception at twice that), which is a global."""
+    with _LIMIT:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _central_square(opened: Image.Image, resolution: int) -> tuple[Image.Image, list[str]]:
+    """The central square of a picture, upright, in 8-bit RGB, and a phrase for each conversion. That of a large
+    picture is downscaled by an integer factor, to no less than four times the resolution."""
+    (width, height), factor = opened.size, 1
+    narrowed = any(";16" in str(part) for part in opened.tile)  # 16-bit colour, which Pillow reads as 8-bit
+    if large := width * height > LARGE:
+        opened.draft(None, (4 * resolution, 4 * resolution))  # JPEG decodes fewer pixels; other formats ignore it
+    drafted = opened.size != (width, height)
+    if (pixels := opened.width * opened.height) > MOST:
+        raise _TooLarge(
+            f"{opened.filename}: expected at most {MOST / 1e6:,.0f} megapixels, got {width}x{height} "
+            f"({pixels / 1e6:,.0f}); downscale or crop the picture first"
+        )
+    opened.load()
+    if not drafted:
+        width, height = opened.size  # loading turns a TIFF upright
+    if large:
+        factor = max(1, min(opened.size) // (4 * resolution))
+    picture, notes = _reduced(opened, factor)
+    if (turn := UPRIGHT.get(opened.getexif().get(ORIENTATION, 1))) is not None:
+        notes.insert(0, "rotated upright as its EXIF tag says")
+        picture = picture.transpose(turn)
+        width, height = (height, width) if opened.getexif()[ORIENTATION] >= 5 else (width, height)
+    notes += ["narrowed 16-bit colour to 8 bit"] if narrowed and opened.mode.startswith("RGB") else []
+    if width != height:
+        notes.append(f"cropped {width}x{height} to its central square")
+    if (side := min(width, height)) != resolution:
+        how = "while reading, then Lanczos" if drafted or factor > 1 else "Lanczos"
+        notes.append(f"resized {side} to {resolution} px ({how})")
+    return picture, notes
+
+
+def _reduced(picture: Image.Image, factor: int) -> tuple[Image.Image, list[str]]:
+    """The central square in RGB, averaged over ``factor`` x ``factor`` blocks. It is cut into bands of rows, so that
+    no second copy of a large picture is made."""
+    side = min(picture.size) // factor * factor
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    rows = max(1, BAND // (side * factor)) * factor
+    bands = [(left, top + y, left + side, top + min(y + rows, side)) for y in range(0, side, rows)]
+    white = 255
+    if picture.mode.startswith("I") or picture.mode == "F":
+        white = 65535 if max(np.asarray(picture.crop(band)).max() for band in bands) > 255 else 255
+    square = Image.new("RGB", (side // factor, side // factor))
+    for band in bands:
+        part, notes = _as_rgb(picture.crop(band), white)
+        square.paste(part.reduce(factor), (0, (band[1] - top) // factor))
+    return square, notes
+
+
+def _as_rgb(picture: Image.Image, white: int) -> tuple[Image.Image, list[str]]:
+    """The picture in 8-bit RGB, and a phrase for each conversion. white: the value of white in integers or floats."""
     notes = []
-    upright = ImageOps.exif_transpose(picture)
-    if picture.getexif().get(0x0112, 1) != 1:
-        notes.append("rotated upright as its EXIF tag says")
-    if upright.mode.startswith("I") or upright.mode == "F":
+    if picture.mode.startswith("I") or picture.mode == "F":
         notes.append("converted 16-bit greyscale to 8-bit RGB")
-        values = np.asarray(upright, dtype=np.float64)
-        scale = 65535 if values.max() > 255 else 255
-        upright = Image.fromarray(np.round(values / scale * 255).clip(0, 255).astype(np.uint8))
-    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        values = np.asarray(picture, dtype=np.float64)
+        picture = Image.fromarray(np.round(values / white * 255).clip(0, 255).astype(np.uint8))
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         notes.append("laid its transparency over white")
-        upright = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-    elif upright.mode != "RGB" and not notes:
-        notes.append(f"converted {upright.mode} to RGB")
-    return upright.convert("RGB"), notes
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    elif picture.mode != "RGB" and not notes:
+        notes.append(f"converted {picture.mode} to RGB")
+    return picture.convert("RGB"), notes
 
 
 def find_images(path: str | Path) -> list[Path]:
-    """The pictures of a folder in the order of their names, or the one file named."""
+    """The picture files of a folder in the order of their names, or the one file that ``path`` names."""
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
+        raise FileNotFoundError(f"{path}: expected a picture or a folder of pictures, got a path that does not exist")
     if path.is_file():
         return [path]
     found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
-        raise ValueError(f"{path} holds no pictures ({', '.join(SUFFIXES)})")
+        raise ValueError(f"{path}: expected a folder with pictures ({', '.join(SUFFIXES)}), got one without any")
     return found
 
 
 def to_uint8(images: Float[Tensor, "n 3 h w"]) -> np.ndarray:
-    """Images in [-1, 1] as (N, H, W, 3) bytes; values outside are clipped."""
+    """Images in [-1, 1] as an array (N, H, W, 3) of uint8; values outside are clipped."""
     pixels = ((images.detach().float() + 1) * 127.5).round().clamp(0, 255)
     return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
 
 
 def tile(images: Float[Tensor, "n 3 h w"], columns: int, scale: int = 1) -> Image.Image:
-    """Lays images out row by row in one picture, each pixel enlarged ``scale`` times."""
+    """Arranges images row by row in one picture, each pixel enlarged ``scale`` times."""
     if scale > 1:
         images = F.interpolate(images.float(), scale_factor=scale, mode="nearest")
     pixels = to_uint8(images)

@@ -11,18 +11,14 @@ from tqdm.auto import tqdm
 
 from latentlab.editing.edit import Edit
 from latentlab.editing.shipped import directions_for
-from latentlab.evaluation import true_edit
+from latentlab.evaluation import grade_inversion, load_judges, true_edit
 from latentlab.faces import FaceSet, real_set
 from latentlab.images import find_images, read_image, tile
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import find_method, invert
-from latentlab.judges.attributes import load_attribute_judge
-from latentlab.losses.perceptual import load_perceptual
 from latentlab.metrics import edit_gain, psnr
 from latentlab.networks.attributes import read_factors
-from latentlab.priors import pn_norm
 from latentlab.seeds import stream
-from latentlab.spaces import statistics_for
 from latentlab.weights.generators import load
 
 if TYPE_CHECKING:
@@ -141,25 +137,19 @@ def _in_batches(pictures: dict[str, Tensor], size: int) -> Iterator[tuple[list[s
 def measure(
     names: Sequence[str], images: Float[Tensor, "n 3 r r"], inversion: Inversion, edited: dict[Asked, Tensor]
 ) -> list[dict[str, Any]]:
-    """One row a picture: PSNR and perceptual distance (face world) of the inversion, mean squared PN+ norm
-    of its code, seconds, and what the attribute judge reads before and after each edit."""
-    G = inversion.generator
-    judge = load_attribute_judge(device=images.device)
-    before = read_factors(judge, inversion.image)
-    with torch.no_grad():
-        columns = {
-            "psnr_db": psnr(inversion.image, images),
-            "perceptual": load_perceptual(device=images.device)(inversion.image.clamp(-1, 1), images),
-            "pn_norm": pn_norm(inversion.latent, statistics_for(G)),
-        }
+    """One row for each picture: seconds, the grades of ``grade_inversion``, and what the attribute judge reads
+    before and after each edit, in the factor's unit."""
+    judges = load_judges(device=images.device)
+    columns = grade_inversion(inversion, images, judges)
+    before = read_factors(judges.attributes, inversion.image.clamp(-1, 1))
     for edit, picture in edited.items():
-        k = judge.names.index(edit[0])
-        after = read_factors(judge, picture)
+        k = judges.attributes.names.index(edit[0])
+        after = read_factors(judges.attributes, picture.clamp(-1, 1))
         columns |= {f"{_label(edit)} before": before[:, k], f"{_label(edit)} after": after[:, k]}
     seconds = inversion.seconds / len(images)
     return [
         {"picture": name, "method": inversion.method, "seconds": seconds}
-        | {key: round(float(value[i]), 4) for key, value in columns.items()}
+        | {key: float(f"{float(value[i]):.5g}") for key, value in columns.items()}
         for i, name in enumerate(names)
     ]
 

@@ -18,9 +18,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from latentlab import weights
 from latentlab.seeds import stream
 from latentlab.stylegan.generator import Generator, StyleLayer
-from latentlab.weights import read_manifest, read_weights
 
 LEAK = 0.2  # slope of the mapping network's leaky ReLU
 EIGENVALUE_FLOOR = 1e-4
@@ -211,10 +211,8 @@ class Moments:
 
 def statistics_for(G: nn.Module) -> Statistics:
     """The statistics stored with the weights of ``G``; for a generator without, 100,000 codes measured now."""
-    mark = fingerprint(G)
-    for file, entry in read_manifest().items():
-        if file.endswith(".statistics.safetensors") and entry.get("fingerprint") == mark:
-            return Statistics.from_tensors(*read_weights(file))
+    if file := weights.find("statistics", fingerprint(G)):
+        return Statistics.from_tensors(*weights.read_weights(file))
     return measure_statistics(G, n=max(100_000, 4 * G.w_dim))
 
 

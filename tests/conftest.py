@@ -1,12 +1,12 @@
-"""What every test relies on: quiet threads, no window, and honest skips for hardware that is not there.
+"""Settings and fixtures of all tests: thread settings, no windows, skips for missing hardware, reports.
 
-Nothing here may import latentlab: pytest reads this file before jaxtyping's hook is in place, and a
-package imported by then escapes the shape checks.
+Nothing here may import latentlab: pytest reads this file before jaxtyping's import hook is installed, and a package
+that is already imported is not shape-checked.
 """
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported
@@ -15,6 +15,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
 
+REPORTS = pytest.StashKey[dict[str, list[str]]]()
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -39,8 +40,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
+def report(request: pytest.FixtureRequest) -> Callable[[str, list[str]], None]:
+    """Prints lines under a title at the end of the test run. Nothing fails because of them."""
+
+    def add(title: str, lines: list[str]) -> None:
+        request.config.stash.setdefault(REPORTS, {})[title] = lines
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for title, lines in config.stash.get(REPORTS, {}).items():
+        if lines:
+            terminalreporter.section(title)
+            terminalreporter.write_line("\n".join(lines))
+
+
+@pytest.fixture
 def unchecked() -> Iterator[None]:
-    """Switches the shape checks of the tests off, so that bad input meets the package's own words."""
+    """Turns jaxtyping's shape checks off, so that bad input reaches the package's own error messages."""
     from jaxtyping import config
 
     before = config.jaxtyping_disable

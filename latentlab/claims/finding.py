@@ -1,13 +1,9 @@
-"""What a claim is, what was found of it, and how numbers become a verdict."""
+"""The data types of the ledger: a claim, what was measured of it, and the verdict."""
 
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-import torch
-
-from latentlab.seeds import stream
 from latentlab.stylegan.generator import Generator
 
 Value = float | int | str | None
@@ -15,7 +11,10 @@ Value = float | int | str | None
 
 @dataclass(frozen=True)
 class Claim:
-    """A paper's claim; how it is measured, at full size or on a quick subset; and the rule that judges the numbers."""
+    """A paper's claim, the function that measures it and the rule that turns the numbers into a verdict.
+
+    measure: (generator, full size or quick subset) -> ``Finding``. rule: ``Finding`` -> verdict and reason.
+    """
 
     id: str
     paper: str
@@ -27,11 +26,12 @@ class Claim:
 
 @dataclass(frozen=True, repr=False)
 class Finding:
-    """The numbers of one claim and what its rule makes of them.
+    """The numbers measured for one claim, and the verdict of the claim's rule.
 
-    measured: by name. intervals: [low, high], 95 %, of those that samples gave, controls included. controls: the
-    same where the claim need not hold. settings: numbers of codes, images, axes. provenance: of a recorded finding
-    command, date, seconds, the generator's fingerprint and the images that it had seen.
+    measured: numbers by name. controls: the same quantities measured where the claim need not hold. intervals:
+    95 % intervals [low, high] of those measured numbers and controls that are statistics of samples. settings:
+    numbers of codes, images, axes. provenance, for a recorded finding: command, date, seconds, the generator's
+    fingerprint, and the number of images that the generator was trained on.
     """
 
     measured: dict[str, float]
@@ -52,7 +52,7 @@ class Finding:
         return "\n".join(textwrap.fill(row, 100, subsequent_indent=" " * 6) for row in rows)
 
     def listed(self, name: str = "measured") -> str:
-        """One of the dictionaries in a line, numbers with their intervals."""
+        """One of the dictionaries as a line of text, numbers with their intervals."""
         parts = []
         for key, value in getattr(self, name).items():
             low_high = "[{:.3g}, {:.3g}]".format(*self.intervals[key]) if key in self.intervals else ""
@@ -60,15 +60,10 @@ class Finding:
         return ", ".join(parts)
 
 
-def bootstrap(values: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean) -> list[float]:
-    """95 % interval of a statistic of samples (N,), by 2000 draws of N with replacement; equal N are drawn alike."""
-    picks = torch.randint(len(values), (2000, len(values)), generator=stream(0, "bootstrap"))
-    return np.quantile(statistic(values[picks], axis=1), [0.025, 0.975]).tolist()
-
-
 def verdict(parts: Mapping[str, bool], checks: Mapping[str, bool] | None = None, remark: str = "") -> tuple[str, str]:
-    """Verdict and reason: of all parts that hold, of some, of none. A check that fails, a control by which the
-    measurement itself is at fault, leaves nothing reproduced.
+    """Verdict and reason from the parts of a claim: "reproduced" if all hold, "partly reproduced" if some do.
+
+    checks: controls of the measurement itself; if one fails the verdict is "not reproduced", whatever holds.
 
     >>> verdict({"skewed in W": True, "symmetric in P": False})
     ('partly reproduced', 'holds: skewed in W; fails: symmetric in P')

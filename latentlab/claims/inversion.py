@@ -14,15 +14,15 @@ from jaxtyping import Float
 from scipy.stats import gmean
 from torch import Tensor
 
-from latentlab.claims.finding import Claim, Finding, bootstrap, verdict
-from latentlab.editing.mixing import interpolate, mix
+from latentlab.claims.finding import Claim, Finding, verdict
+from latentlab.evaluation.intervals import confidence_interval
 from latentlab.faces import real_set
 from latentlab.inversion.conditions import downsample, greyscale, mask
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import invert
 from latentlab.judges.identity import load_identity_judge
 from latentlab.judges.perceptual import load_perceptual_judge
-from latentlab.metrics import kid, mse, psnr, rmse
+from latentlab.metrics import mse, psnr, rmse
 from latentlab.priors import pn_norm
 from latentlab.seeds import stream
 from latentlab.spaces import Statistics, statistics_for
@@ -94,7 +94,7 @@ def _over_faces(means: Mapping[str, PerFace], ratios: Mapping[str, PerFace], set
     for columns, statistic in ((means, np.mean), (ratios, gmean)):
         for name, values in columns.items():
             x = values.double().cpu().numpy()
-            found[name], intervals[name] = float(statistic(x, 0)), bootstrap(x, statistic)
+            found[name], intervals[name] = float(statistic(x, 0)), confidence_interval(x, statistic)
     measured = {k: v for k, v in found.items() if not k.startswith(CONTROLS)}
     controls = {k: v for k, v in found.items() if k.startswith(CONTROLS)}
     told = {"generators": "single seed", "learning rate": 0.01, "intervals": "bootstrap over faces"}
@@ -128,7 +128,7 @@ def _drift(G: Generator, full: bool) -> Finding:
 
 
 def _course(found: Inversion, images: Tensor, s: Statistics, judge: Callable) -> list[dict[str, PerFace]]:
-    """What is had after half and after all of the steps."""
+    """Metrics at half and at all steps."""
     seen = [found.synthesize(codes).clamp(-1, 1) for codes in found.path[1:]]
     return [{"pn_norm": pn_norm(codes, s), "psnr": psnr(x, images), "perceptual": judge(x, images)}
             for codes, x in zip(found.path[1:], seen, strict=True)]  # fmt: skip
@@ -289,34 +289,6 @@ def _judge_spread(f: Finding) -> tuple[str, str]:
     if further:
         remark += f". PULSE's runs lie further apart than II2S' at {', '.join(further)}"
     return verdict(parts, {}, remark)
-
-
-def pn_variance(w_plus: Float[Tensor, "n layers dim"], statistics: Statistics) -> float:
-    """Variance in PN+ of a method's codes over images and layers, averaged over the axes; 1 for codes of W.
-
-    Of section 5.6 (Fig. 9), which shows the histogram of one axis, the twentieth, and calls wide ones overfitted.
-    """
-    return float(statistics.w_to_pn(w_plus).flatten(0, 1).var(0).mean())
-
-
-@torch.no_grad()
-def mix_kid(
-    inversion: Inversion, images: Float[Tensor, "n 3 r r"], features: Callable[[Tensor], Float[Tensor, "_ d"]]
-) -> dict[str, tuple[float, float]]:
-    """KID to ``images``, with its standard error, of what inversions of them mix to: {way: (KID, error)}.
-
-    Every image and the next: "mixing" takes the first 7 of 18 layers of one, the others of the other (appendix
-    A.3); "W+" and "PN+" interpolate at 0.1, 0.25, 0.5, 0.75 and 0.9 (A.2). The paper has FID, which is noise for
-    so few. The error counts mixes as independent, so it is on the low side: compare methods on equal pairs.
-    """
-    a, statistics = inversion.latent, statistics_for(inversion.generator)
-    b, layers = a.roll(-1, 0), round(a.shape[1] * 7 / 18)
-    codes = {"mixing": [mix(a, b, slice(layers, None))]}
-    for space, s in {"W+": None, "PN+": statistics}.items():
-        codes[space] = [interpolate(a, b, t, space=space, statistics=s) for t in (0.1, 0.25, 0.5, 0.75, 0.9)]
-    x = features(images)
-    seen = {way: [features(inversion.synthesize(part).clamp(-1, 1)) for part in parts] for way, parts in codes.items()}
-    return {way: kid(torch.cat(parts), x) for way, parts in seen.items()}
 
 
 CLAIMS = tuple(

@@ -11,7 +11,8 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
-from latentlab.claims.finding import Claim, Finding, bootstrap, verdict
+from latentlab.claims.finding import Claim, Finding, verdict
+from latentlab.evaluation.intervals import confidence_interval
 from latentlab.faces import render, sample_factors
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.losses.attributes import load_attributes
@@ -44,7 +45,7 @@ def _skewness(G: Generator, full: bool) -> Finding:
             skewness = np.abs(stats.skew(x.double().cpu().numpy()))
             found[f"{name}{space}_median"] = float(np.median(skewness))
             found[f"{name}{space}_spread"] = float(stats.iqr(skewness))
-            intervals[f"{name}{space}_median"] = bootstrap(skewness, np.median)
+            intervals[f"{name}{space}_median"] = confidence_interval(skewness, np.median)
     measured = {k: v for k, v in found.items() if k[:2] in ("w_", "p_")}
     controls = {k: v for k, v in found.items() if k not in measured}
     return Finding(measured, intervals, controls, {"codes": n, "intervals": "bootstrap over dimensions"})

@@ -1,4 +1,4 @@
-"""The ledger: every claim measured, judged by its rule, and recorded in ``notebooks/claims.json``."""
+"""The ledger: measures claims, applies their rules and records the findings in ``notebooks/claims.json``."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from latentlab.claims import inversion, latent_spaces
 from latentlab.claims.finding import Claim, Finding
 from latentlab.spaces import fingerprint
 from latentlab.stylegan.generator import Generator
-from latentlab.weights import read_manifest
+from latentlab.weights import find, read_manifest
 from latentlab.weights.generators import load
 
 
@@ -30,8 +30,8 @@ STATED = ("paper", "statement", "paper_value")
 
 
 def measure(id: str, full: bool = False, G: Generator | None = None) -> Finding:
-    """Measures a claim on ``G`` (None: the shipped faces-64): seconds on a subset, or at the ``full`` size of the
-    ledger. The verdict is what the claim's rule says of the numbers."""
+    """Measures a claim on ``G`` (None: the shipped faces-64), on a quick subset or at the ``full`` size of the ledger,
+    and adds the verdict of the claim's rule."""
     claim = _claim(id)
     found = claim.measure(_shipped() if G is None else G, full)
     verdict, reason = claim.rule(found)
@@ -39,15 +39,19 @@ def measure(id: str, full: bool = False, G: Generator | None = None) -> Finding:
 
 
 def recorded(id: str, path: str | Path | None = None) -> Finding:
-    """What the ledger at ``path`` (None: the repository's) holds of a claim: its last measurement at full size."""
+    """The recorded finding of a claim, from the ledger at ``path`` (None: the repository's)."""
     claim, entries = _claim(id), _read(path)
     if id not in entries:
-        raise ValueError(f"the ledger holds nothing of {id}; it holds {', '.join(entries) or 'nothing'}")
+        known = ", ".join(entries) or "none"
+        raise ValueError(
+            f"id: expected a claim that the ledger holds ({known}), got {id!r}; "
+            f"measure it with `latentlab claims --full --only {id}`"
+        )
     return Finding(claim=claim, **{k: v for k, v in entries[id].items() if k not in STATED})
 
 
 def table(path: str | Path | None = None) -> pd.DataFrame:
-    """The ledger, a row a claim: id, statement, paper value, measured, verdict, reason."""
+    """The ledger as a table, one row for each claim: id, statement, paper value, measured, verdict, reason."""
     findings = [recorded(id, path) for id in _read(path)]
     rows = [(f.claim.id, f.claim.statement, f.claim.paper_value, f.listed(), f.verdict, f.reason) for f in findings]
     return pd.DataFrame(rows, columns=["id", "statement", "paper value", "measured", "verdict", "reason"])
@@ -56,11 +60,10 @@ def table(path: str | Path | None = None) -> pd.DataFrame:
 def write(
     ids: Sequence[str] = (), path: str | Path | None = None, *, full: bool = True, G: Generator | None = None
 ) -> list[Finding]:
-    """Measures these claims (none named: all) and enters each into the ledger at once; what else it holds stays."""
+    """Measures these claims (default: all) and records each one as soon as it is measured; other entries stay."""
     path, G = Path(path or LEDGER), _shipped() if G is None else G
     mark = fingerprint(G)
-    statistics = (e for file, e in read_manifest().items() if file.endswith(".statistics.safetensors"))
-    seen = next((e.get("images") for e in statistics if e.get("fingerprint") == mark), None)
+    seen = read_manifest()[file].get("images") if (file := find("statistics", mark)) else None
     findings = []
     for claim in [_claim(id) for id in ids or CLAIMS]:
         began, found = time.perf_counter(), measure(claim.id, full, G)
@@ -77,18 +80,18 @@ def write(
 
 @lru_cache(maxsize=1)
 def _shipped() -> Generator:
-    """One and the same for all claims, so that they may share what they make of it."""
+    """The default generator, loaded once, because claims share inversions by the generator's identity."""
     return load("faces-64")
 
 
 def _claim(id: str) -> Claim:
     if id not in CLAIMS:
-        raise ValueError(f"no claim {id!r}: there are {', '.join(CLAIMS)}")
+        raise ValueError(f"id: expected one of {', '.join(CLAIMS)}, got {id!r}")
     return CLAIMS[id]
 
 
 def _read(path: str | Path | None) -> dict[str, dict[str, Any]]:
     path = Path(path or LEDGER)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no ledger at {path}: measure one with `latentlab claims --full`")
+        raise FileNotFoundError(f"{path}: expected a ledger, got no file; measure one with `latentlab claims --full`")
     return json.loads(path.read_text())

@@ -1,3 +1,3 @@
-"""Evaluation: what inversions and their edits are worth, benchmark tables, timing."""
+"""Evaluation: grades of inversions and edits, benchmark tables, timing."""
 
-from latentlab.evaluation.inversions import Judges, evaluate, load_judges, summarize, true_edit
+from latentlab.evaluation.inversions import Judges, evaluate, grade_inversion, load_judges, summarize, true_edit

@@ -1,15 +1,20 @@
-"""What inversions and their edits are worth: a row an image and method, and means with intervals."""
+"""Evaluation of inversions and their edits: one row for each method and image, and means with intervals.
+
+Every grade comes from ``judges``, never from the networks in ``losses`` that the methods optimise.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentlab.editing.edit import Edit
 from latentlab.editing.shipped import directions_for
+from latentlab.evaluation.intervals import confidence_interval, nanmean
 from latentlab.faces import TABLE, FaceSet
 from latentlab.inversion.result import Inversion
 from latentlab.judges.attributes import load_attribute_judge
@@ -17,7 +22,6 @@ from latentlab.judges.identity import load_identity_judge
 from latentlab.judges.perceptual import load_perceptual_judge
 from latentlab.metrics import edit_gain, matched_strength, mse, pn_norm, psnr, ssim
 from latentlab.networks.attributes import read_factors
-from latentlab.seeds import stream
 from latentlab.spaces import statistics_for
 
 if TYPE_CHECKING:
@@ -27,15 +31,14 @@ Images = Float[Tensor, "n 3 r r"]
 Asked = tuple[str, float]  # a factor, and the strength of its edit
 Invert = Callable[[str, Tensor], Inversion]
 
-RESAMPLES = 2000  # of the bootstrap
-SEEN = 0.02  # a pixel should change where the truth does by more than this, in [-1, 1]
+SEEN = 0.02  # images in [-1, 1]: a pixel counts as changed by the true edit if it changes by more than this
 
 
 @dataclass(frozen=True)
 class Judges:
-    """The networks that grade, and what they are: ``backbone`` stands in the name of every column they fill.
+    """The networks that grade; ``backbone`` appears in the name of every column that they fill.
 
-    perceptual, identity: two batches of images to distances (N,). attributes: images to standardised factors.
+    perceptual, identity: two batches of images -> distances (N,). attributes: images -> standardised factors.
     """
 
     perceptual: nn.Module
@@ -45,7 +48,7 @@ class Judges:
 
 
 def load_judges(*, device: torch.device | str = "cpu") -> Judges:
-    """The three shipped judges."""
+    """Loads the three shipped judges."""
     loaders = (load_perceptual_judge, load_identity_judge, load_attribute_judge)
     return Judges(*(load(device=device) for load in loaders))
 
@@ -60,19 +63,25 @@ def evaluate(
     invert: Invert | None = None,
     matched: bool = False,
 ) -> "pandas.DataFrame":
-    """How near each inversion comes to its target and what its edits are worth, a row an image and method.
+    """Grades inversions and their edits: a table with one row for each method and image.
 
-    Columns: method, image, faces ("clean", "strange" or "unknown"); mse, psnr_db, ssim; the judges' perceptual
-    distance and identity (similarity, 1 is the same person); pn_norm (1 is typical).
+    Columns: method, image, faces ("clean", "strange" or "unknown"), and those of ``grade_inversion``.
 
-    For each of ``edits``, ("smile", 2.0) filling columns "smile+2 ...", against the rendered truth: gain,
-    residual and its part outside of where the truth changes; oracle, the gain of ``invert(method, edited
-    truths).image``, which tells what the method's pictures show of such a change (no upper bound: an edit may
-    overdo it); identity of the edit with the target; what the judge reads before, after and in the edited
-    truth, in the factor's unit; leakage, by how many standard deviations it reads other factors change beyond
-    what it reads in the truth, on average; strength. ``matched``: not the given strength, but the least up to
-    twice of it at which the judge reads what it reads in the edited truth. NaN where there is none, or
-    where a face cannot change further: ``summarize`` counts them.
+    edits: e.g. ("smile", 2.0), which fills columns "smile+2 ...", measured against the rendered truth of that edit:
+
+    - gain: the share of the true edit that happened (``metrics.edit_gain``); oracle: the same for ``invert(method,
+      edited truths).image``, which shows how much of such a change this method's pictures can hold. It is not an
+      upper bound, because an edit may exaggerate.
+    - residual: the rest of the change, relative to the true edit; outside: its part where the truth does not change.
+    - identity: similarity of the edited image and the target.
+    - before, after, truth: what the judge reads in the inversion, the edit and the edited truth, in the factor's
+      unit. leakage: by how many standard deviations the other factors change beyond their change in the truth,
+      mean over factors.
+    - strength: of the edit, in standard deviations. With ``matched`` it is not the given one but the smallest, up
+      to twice the given one, at which the judge reads the same in the edit as in the edited truth.
+
+    An edit's values are NaN where no strength matches and where a face cannot change further; ``summarize``
+    counts them.
     """
     import pandas
 
@@ -81,12 +90,14 @@ def evaluate(
     for name, inversion in named.items():
         _check(name, inversion, images)
     if edits and not (isinstance(targets, FaceSet) and invert):
-        raise ValueError("edits are measured against a truth and an oracle: targets must be a FaceSet, invert given")
+        given = f"{type(targets).__name__} and invert={invert}"
+        raise ValueError(f"edits: expected targets with known factors (a FaceSet) and invert=, got {given}; "
+                         "they are measured against the rendered truth and an oracle")  # fmt: skip
     judges = judges or load_judges(device=images.device)
     kinds = ["clean" if d == "none" else "strange" for d in targets.details] if isinstance(targets, FaceSet) else None
     tables = []
     for name, inversion in named.items():
-        columns = _likeness(inversion, images, judges)
+        columns = grade_inversion(inversion, images, judges)
         if edits:
             columns |= _edited(name, inversion, targets, judges, edits, invert, matched)
         keys = {"method": name, "image": range(len(images)), "faces": kinds or "unknown"}
@@ -97,20 +108,31 @@ def evaluate(
 def _by_name(inversions: Mapping[str, Inversion] | Sequence[Inversion]) -> dict[str, Inversion]:
     named = dict(inversions) if isinstance(inversions, Mapping) else {i.method: i for i in inversions}
     if not named or len(named) < len(inversions):
-        raise ValueError("inversions of different methods are wanted, or a mapping that gives each its own name; "
-                         f"got {[i.method for i in inversions]}")  # fmt: skip
+        raise ValueError("inversions: expected one or more with different methods, "
+                         f"got {[i.method for i in inversions]}; or pass a mapping from names")  # fmt: skip
     return named
 
 
 def _check(name: str, inversion: Inversion, images: Tensor) -> None:
     if inversion.image.shape != images.shape:
-        raise ValueError(f"{name} inverts images of {tuple(inversion.image.shape)}, not these: {tuple(images.shape)}")
-    for what, values in {"targets": images, f"{name}'s images": inversion.image}.items():
+        raise ValueError(f"{name}: expected an inversion of these {tuple(images.shape)} targets, "
+                         f"got one of {tuple(inversion.image.shape)}")  # fmt: skip
+    for what, values in {"targets": images, f"images of {name}": inversion.image}.items():
         if not bool(torch.isfinite(values).all()):
-            raise ValueError(f"{what} hold NaN or infinite values; finite ones are wanted")
+            raise ValueError(f"{what}: expected finite values, got NaN or infinity")
 
 
-def _likeness(inversion: Inversion, images: Images, judges: Judges) -> dict[str, Float[Tensor, " n"]]:
+@torch.no_grad()
+def grade_inversion(
+    inversion: Inversion, images: Images, judges: Judges | None = None
+) -> dict[str, Float[Tensor, " n"]]:
+    """What an inversion is worth, image by image: the one function behind every table that reports it.
+
+    mse, psnr_db and ssim of the pixels, in [-1, 1], clipped as a file would; the judges' perceptual distance (0 is
+    equal) and identity similarity (1 is the same person), under names that hold the judges' backbone; pn_norm,
+    the mean over layers and dimensions of the squared PN+ norm (1 is typical of W). (N,) each.
+    """
+    judges = judges or load_judges(device=images.device)
     found = inversion.image.clamp(-1, 1)
     return {
         "mse": mse(found, images),
@@ -200,22 +222,19 @@ def _against_truth(
 
 
 def summarize(table: "pandas.DataFrame", *, seed: int = 0) -> "pandas.DataFrame":
-    """Mean of every measure for each method over the images, a row a method and measure.
+    """Mean of every column of ``evaluate`` for each method: one row for each method and measure.
 
-    low, high: 95 % interval by percentile bootstrap over images, of which each method draws the same. It
-    speaks of other images like these, not of other seeds. n: images with a value. missing: share of NaN.
+    low, high: 95 % interval over images (percentile bootstrap; equal resamples for all methods). It says how the
+    mean varies with the images, not with the seed. n: images with a value. missing: share of NaN.
     """
     import pandas
 
     measures = [key for key in table.columns if key not in ("method", "image", "faces")]
     rows = []
     for method, group in table.groupby("method", sort=False):
-        n = len(group)
-        drawn = torch.randint(n, (RESAMPLES, n), generator=stream(seed, "bootstrap"))
         for measure in measures:
-            values = torch.from_numpy(group[measure].to_numpy(float, copy=True))
-            means = values[drawn].nanmean(1)
-            low, high = means.nanquantile(torch.tensor([0.025, 0.975], dtype=means.dtype)).tolist()
-            missing = float(values.isnan().double().mean())
-            rows.append((method, measure, float(values.nanmean()), low, high, round(n * (1 - missing)), missing))
+            values = group[measure].to_numpy(float)
+            missing = float(np.isnan(values).mean())
+            found = (float(nanmean(values)), *confidence_interval(values, seed=seed))
+            rows.append((method, measure, *found, len(values) - int(np.isnan(values).sum()), missing))
     return pandas.DataFrame(rows, columns=["method", "measure", "mean", "low", "high", "n", "missing"])

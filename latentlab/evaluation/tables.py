@@ -1,10 +1,12 @@
-"""What is there, in numbers: how samples are distributed, how near inversions come, how well networks read."""
+"""Benchmark tables: distribution of samples, quality of inversions, accuracy of the shipped networks."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
+from latentlab.evaluation.inversions import Judges, grade_inversion, load_judges
 from latentlab.faces import (
     IDENTITY,
     NAMES,
@@ -15,7 +17,7 @@ from latentlab.faces import (
     real_set,
     render,
     sample_factors,
-)  # fmt: skip
+)
 from latentlab.inversion_methods import METHODS, invert
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.judges.identity import load_identity_judge
@@ -23,11 +25,9 @@ from latentlab.judges.perceptual import load_perceptual_judge
 from latentlab.losses.attributes import load_attributes
 from latentlab.losses.identity import load_identity
 from latentlab.losses.perceptual import load_perceptual
-from latentlab.metrics import kolmogorov_smirnov, mse, psnr, verification
+from latentlab.metrics import kolmogorov_smirnov, mse, verification
 from latentlab.networks.attributes import read_factors
-from latentlab.priors import pn_norm
 from latentlab.seeds import stream
-from latentlab.spaces import statistics_for
 from latentlab.training.readers import augment
 from latentlab.weights.generators import load
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def measure_samples(name: str = "faces-64", n: int = 5_000, device: torch.device | str = "cpu") -> "pandas.DataFrame":
-    """How far the factors of samples are distributed from those of renders, a row a factor.
+    """Distributions of the factors in samples of a generator and in renders, one row for each factor.
 
-    ks: Kolmogorov-Smirnov distance between what the judge reads from ``n`` samples (psi 1) and from ``n``
-    renders, 0 to 1. sample_mean, render_mean, sample_std, render_std: of these readings. agreement:
-    correlation over the samples of the judge's reading with that of the losses' network, a stranger to it.
+    ks: Kolmogorov-Smirnov distance (0 to 1) between the judge's readings of ``n`` samples (psi 1) and of ``n``
+    renders. sample_mean, render_mean, sample_std, render_std: of these readings. agreement: correlation over the
+    samples of the judge's reading and that of the losses' network, which was trained independently.
     """
     import pandas
 
@@ -55,69 +55,85 @@ def measure_samples(name: str = "faces-64", n: int = 5_000, device: torch.device
         readings["samples"].append(read_factors(judge, samples))
         readings["other"].append(read_factors(other, samples))
         readings["renders"].append(read_factors(judge, renders))
-    a, b, c = (torch.cat(readings[k]).cpu() for k in ("samples", "renders", "other"))
-    rows = [
-        (name, kolmogorov_smirnov(a[:, k], b[:, k]), *(float(v) for v in (a[:, k].mean(), b[:, k].mean(),
-         a[:, k].std(), b[:, k].std(), torch.stack([a[:, k], c[:, k]]).corrcoef()[0, 1])))
-        for k, name in enumerate(NAMES)
-    ]  # fmt: skip
-    columns = ["factor", "ks", "sample_mean", "render_mean", "sample_std", "render_std", "agreement"]
-    return pandas.DataFrame(rows, columns=columns)
+    samples, renders, other = (torch.cat(readings[k]).cpu() for k in ("samples", "renders", "other"))
+    rows = []
+    for factor, a, b, c in zip(NAMES, samples.T, renders.T, other.T, strict=True):
+        row = {"factor": factor, "ks": kolmogorov_smirnov(a, b)}
+        row |= {"sample_mean": a.mean(), "render_mean": b.mean(), "sample_std": a.std(), "render_std": b.std()}
+        row |= {"agreement": torch.stack([a, c]).corrcoef()[0, 1]}
+        rows.append({key: value if isinstance(value, str) else float(value) for key, value in row.items()})
+    return pandas.DataFrame(rows)
+
+
+def accepted(method: str, **wanted: Any) -> dict[str, Any]:
+    """Those of the ``wanted`` keywords that a method accepts (an encoder has no steps)."""
+    if method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    return {name: value for name, value in wanted.items() if name in METHODS[method].keywords}
 
 
 def measure_inversions(
     methods: Sequence[str] = (), steps: int = 500, device: torch.device | str = "cpu"
 ) -> "pandas.DataFrame":
-    """PSNR and mean squared PN+ norm of these methods (none named: all) on the 40 clean and the 80 strange
-    faces, mean and standard error of the mean."""
+    """Grades of these methods (default: all) on the 40 clean and the 80 strange faces of the real set.
+
+    One row for each method and kind of faces: the means of all columns of ``grade_inversion``, and the standard
+    error of the mean of psnr_db. steps: of the methods that take steps, NaN for the others.
+    """
     import pandas
 
-    G, real, rows = load("faces-64", device=device), real_set(), []
+    G, real, judges, rows = load("faces-64", device=device), real_set(), load_judges(device=device), []
     for method in methods or METHODS:
+        keywords = accepted(method, steps=steps)
         for label, faces in (("clean", real.clean), ("strange", real.strange)):
-            likeness, typical = _invert_all(faces, G, method, steps, device)
-            measured = (float(likeness.mean()), _error(likeness), float(typical.mean()))
-            rows.append((method, label, len(faces), steps, *measured))
-    columns = ["method", "faces", "n", "steps", "psnr_db", "standard_error", "pn_norm"]
-    return pandas.DataFrame(rows, columns=columns)
+            grades = _grade_all(faces, G, method, judges, keywords)
+            psnr_db = grades["psnr_db"]
+            rows.append(
+                {"method": method, "faces": label, "n": len(faces), "steps": keywords.get("steps", float("nan"))}
+                | {name: float(values.mean()) for name, values in grades.items()}
+                | {"psnr_db_standard_error": float(psnr_db.std() / len(psnr_db) ** 0.5)}
+            )
+    return pandas.DataFrame(rows)
 
 
-def _invert_all(
-    faces: FaceSet, G: torch.nn.Module, method: str, steps: int, device: torch.device | str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    images = faces.images.to(device)
-    inversions = [invert(part, G, method, steps=steps) for part in images.split(20)]
-    if any(i.interrupted for i in inversions):
-        raise KeyboardInterrupt
-    found = torch.cat([i.image for i in inversions])
-    return psnr(found, images), pn_norm(torch.cat([i.latent for i in inversions]), statistics_for(G))
-
-
-def _error(values: torch.Tensor) -> float:
-    return float(values.std() / len(values) ** 0.5)
+def _grade_all(
+    faces: FaceSet, G: nn.Module, method: str, judges: Judges, keywords: dict[str, Any]
+) -> dict[str, torch.Tensor]:
+    parts = []
+    for images in faces.images.to(G.w_avg.device).split(20):
+        inversion = invert(images, G, method, **keywords)
+        if inversion.interrupted:
+            raise KeyboardInterrupt
+        parts.append(grade_inversion(inversion, images, judges))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 @torch.inference_mode()
 def measure_networks(people: int = 200, device: torch.device | str = "cpu") -> "pandas.DataFrame":
-    """How well the losses' and the judges' networks read held-out faces, a row a measure and a set of faces.
+    """Accuracy of the networks in ``losses`` and in ``judges`` on held-out faces, side by side.
 
-    "R2": median over the factors of how much of their variance a reading explains. "AUC": of telling pairs of
-    one person from pairs of two by identity distance; a look-alike shares half of every identity factor.
-    "2AFC": how often the smaller of two changes of one factor is nearer, all pictures noised; 0.5 is chance.
-    pixels: the plain squared difference of pictures, for comparison.
+    One row for each measure and set of faces. "R2": share of a factor's variance that the reading explains, median
+    over the factors. "AUC": area under the ROC curve of identity distance as a test for pairs of one person
+    against pairs of two; a look-alike shares half of every identity factor. "2AFC": share of triplets in which
+    the perceptual distance is smaller for the smaller of two changes of one factor, all images with noise added;
+    0.5 is chance. pixels: the same for the mean squared error, for comparison.
     """
     import pandas
 
     families = {
         "losses": (load_attributes(device=device), load_identity(device=device), load_perceptual(device=device)),
         "judges": (
-            load_attribute_judge(device=device), load_identity_judge(device=device),
+            load_attribute_judge(device=device),
+            load_identity_judge(device=device),
             load_perceptual_judge(device=device),
         ),
-    }  # fmt: skip
+    }
     readers, identities, perceptual = ({k: v[i] for k, v in families.items()} for i in range(3))
-    rows = [*_readings(readers, device), *_verifications(identities | {"pixels": mse}, people, device),
-            *_choices(perceptual | {"pixels": mse}, device)]  # fmt: skip
+    rows = [
+        *_readings(readers, device),
+        *_verifications(identities | {"pixels": mse}, people, device),
+        *_choices(perceptual | {"pixels": mse}, device),
+    ]
     return pandas.DataFrame(rows, columns=["measure", "faces", *families, "pixels"])
 
 

@@ -1,9 +1,10 @@
-"""Seconds: of the renderer, the training, the networks, the statistics, and of one descent in many forms."""
+"""Timing benchmarks: renderer, training, networks, statistics of W, inversions."""
 
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from itertools import pairwise
 from multiprocessing import get_context
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from latentlab.evaluation.tables import accepted
 from latentlab.faces import real_set, render, sample_factors
 from latentlab.inversion.ii2s import invert_ii2s
 from latentlab.inversion_methods import METHODS
@@ -35,10 +37,10 @@ from latentlab.weights.generators import load
 if TYPE_CHECKING:
     import pandas
 
-STEPS = 1300  # of II2S
-WARM_UP = 5
+STEPS = 1300  # of II2S in its paper
+WARM_UP = 5  # steps that are not timed
 FFHQ = GeneratorConfig(1024, 512, 512, 8, (512,) * 5 + (256, 128, 64, 32))
-# Dense TFLOP/s of the makers' data sheets: (float32 with convolutions in TF32, torch's default; bfloat16)
+# Peak dense TFLOP/s according to the data sheets: (float32 with convolutions in TF32, torch's default; bfloat16)
 PEAKS = {
     "H100 PCIe": (378, 756),
     "H100": (495, 989),
@@ -49,7 +51,7 @@ PEAKS = {
 
 
 def measure_speed(device: torch.device | str = "cpu") -> "pandas.DataFrame":
-    """Images/s of renderer, training and networks, seconds of the statistics and of each inversion (500 steps)."""
+    """Speed in images/s of renderer, training and networks, and in seconds of the statistics and of each inversion."""
     import pandas
 
     rows = [_renderer(device), _training(), *_statistics(), *_networks(device), *_inversions(device)]
@@ -59,7 +61,7 @@ def measure_speed(device: torch.device | str = "cpu") -> "pandas.DataFrame":
 
 
 def _seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """The median of ``repeats`` runs after one to warm up."""
+    """Median wall time in seconds of ``repeats`` runs, after one run to warm up."""
     work()
     times = []
     for _ in range(repeats):
@@ -75,7 +77,7 @@ def _renderer(device: torch.device | str) -> tuple[str, float, str]:
 
 
 def _training() -> tuple[str, float, str]:
-    """Sixteen steps hold one lazy R1 step, its true share."""
+    """Sixteen steps at a time, because every sixteenth step has the lazy R1 term."""
     from lightning_fabric import Fabric
 
     config = PRESETS["faces-64"]
@@ -90,8 +92,8 @@ def _training() -> tuple[str, float, str]:
 
 
 def _statistics(n: int = 1_000_000) -> list[tuple[str, float, str]]:
-    """Our streamed covariance and, where scikit-learn is installed, the route of the public II2S code. Each runs
-    in a process of its own, whose peak of memory is this work's alone."""
+    """Statistics of W by the streamed covariance and, where scikit-learn is installed, as the public II2S code does
+    it. Each runs in its own process, so that the process's peak memory belongs to this work alone."""
     rows = []
     routes = {"statistics": _streamed} | ({"IncrementalPCA": _incremental} if find_spec("sklearn") else {})
     for name, route in routes.items():
@@ -110,7 +112,7 @@ def _streamed(n: int) -> tuple[float, float]:
 
 @torch.no_grad()
 def _incremental(n: int) -> tuple[float, float]:
-    """All codes in memory, then scikit-learn's IncrementalPCA with batches of 2560, as ZPdesu/II2S does."""
+    """All codes in memory, then scikit-learn's IncrementalPCA with batches of 2560, as in ZPdesu/II2S."""
     from sklearn.decomposition import IncrementalPCA
 
     G, before, began = load("faces-64"), _memory("VmRSS"), time.perf_counter()
@@ -122,7 +124,7 @@ def _incremental(n: int) -> tuple[float, float]:
 
 
 def _memory(mark: str) -> float:
-    """This process' memory in MiB, now ("VmRSS") or at its peak ("VmHWM"); NaN where there is no /proc."""
+    """Memory of this process in MiB, now ("VmRSS") or at its peak ("VmHWM"); NaN on systems without /proc."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(mark)), float("nan"))
@@ -143,30 +145,36 @@ def _networks(device: torch.device | str) -> list[tuple[str, float, str]]:
     return [(f"{k}, batches of 32", round(256 / s, 1), "images/s") for k, s in seconds.items()]
 
 
-def _inversions(device: torch.device | str) -> list[tuple[str, float, str]]:
-    G, image = load("faces-64", device=device), real_set()[:1].images.to(device)
-    return [
-        (f"{name}, one face, 500 steps", round(_seconds(lambda m=m: m(image, G, steps=500), 1), 1), "s")
-        for name, m in METHODS.items()
-        if m.kind == "optimiser"
-    ]
+def _inversions(device: torch.device | str, steps: int = 500) -> list[tuple[str, float, str]]:
+    G, image, rows = load("faces-64", device=device), real_set()[:1].images.to(device), []
+    for name, method in METHODS.items():
+        keywords = accepted(name, steps=steps)
+        what = f"{name}, one face" + (f", {steps} steps" if "steps" in keywords else "")
+        rows.append((what, round(_seconds(partial(method, image, G, **keywords), 1), 1), "s"))
+    return rows
 
 
 def measure_optimisers(device: torch.device | str = "cpu", *, steps: int = 65) -> "pandas.DataFrame":
-    """II2S, a row a form: one face; the same with all 1300 steps timed; 16 together; one through grouped
-    convolutions as the public code runs it; on a CUDA device ``faces-64`` and an FFHQ generator of 1024 px with
-    random weights (speed does not depend on them), float32 and bfloat16, 1 to 32 images as far as memory goes, and
-    one with the generator compiled into a CUDA graph.
+    """Time of II2S in several forms, one row for each.
 
-    seconds: of 1300 steps, an image: 1300 times the median of ``steps`` steps after a warm-up. relative: to the
-    first row. tflops: the matrix products and convolutions of a step over its time, in 10^12 operations a second;
-    peak: their share of what the card's maker promises, NaN for an unknown card.
+    One face; the same with all 1300 steps timed; 16 faces together; one face through grouped convolutions, as the
+    public code runs it. On a CUDA device also ``faces-64`` and an FFHQ generator of 1024 px with random weights
+    (speed does not depend on them), in float32 and bfloat16, with 1 to 32 images as far as memory goes, and with
+    the generator compiled into a CUDA graph.
+
+    seconds: per image for 1300 steps, computed from the median of ``steps`` steps after a warm-up. relative: to the
+    first row. tflops: matrix products and convolutions of a step over its time, in 10^12 operations a second;
+    peak: their share of the card's peak according to its data sheet, NaN for an unknown card.
     """
     import pandas
 
     G, faces = load("faces-64", device=device), real_set()[:16].images.to(device)
-    rows = [_descent("ii2s", faces[:1], G, steps), _whole(faces[:1], G), _descent("ii2s, 16 together", faces, G, steps),
-            _descent("grouped convolutions", faces[:1], GroupedGenerator(G), steps)]  # fmt: skip
+    rows = [
+        _descent("ii2s", faces[:1], G, steps),
+        _whole(faces[:1], G),
+        _descent("ii2s, 16 together", faces, G, steps),
+        _descent("grouped convolutions", faces[:1], GroupedGenerator(G), steps),
+    ]
     if torch.device(device).type == "cuda":
         large = Generator(FFHQ).requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
         for generator in (G, large):
@@ -181,12 +189,17 @@ def _whole(images: Tensor, G: Generator) -> dict:
     began = time.perf_counter()
     invert_ii2s(images, G, steps=STEPS)
     seconds = (time.perf_counter() - began) / len(images)
-    return {"what": "ii2s, every step timed", "resolution": G.resolution, "precision": "float32",
-            "batch": len(images), "seconds": seconds}  # fmt: skip
+    return {
+        "what": "ii2s, every step timed",
+        "resolution": G.resolution,
+        "precision": "float32",
+        "batch": len(images),
+        "seconds": seconds,
+    }
 
 
 def _sweep(G: Generator, batches: Sequence[int], steps: int) -> Iterator[dict]:
-    """Batch by batch until memory ends, then one image through a compiled generator."""
+    """Growing batches until memory runs out, then one image through a compiled generator."""
     common = {"statistics": measure_statistics(G, 4 * G.w_dim)}
     with torch.no_grad():
         z = torch.randn(max(batches), G.z_dim, generator=stream(0, "sweep")).to(G.w_avg)
@@ -210,7 +223,8 @@ def _descent(
     compiled: bool = False,
     **common: Any,
 ) -> dict:
-    """A row of the table. Every step waits for the device, as it asks whether an image has diverged."""
+    """One row of the table. A step ends when the device has finished it, because the descent then tests for images
+    that have diverged; so the clock needs no synchronisation of its own."""
     ends: list[float] = []
 
     def descend(count: int) -> None:
@@ -230,10 +244,14 @@ def _descent(
     step = median(after - before for before, after in pairwise(ends[WARM_UP - 1 :]))
     speed = (operations[1] - operations[0]) / step / 1e12
     return {
-        "what": what, "resolution": G.resolution, "precision": str(precision).removeprefix("torch."),
-        "batch": len(images), "seconds": STEPS * step / len(images), "tflops": speed,
+        "what": what,
+        "resolution": G.resolution,
+        "precision": str(precision).removeprefix("torch."),
+        "batch": len(images),
+        "seconds": STEPS * step / len(images),
+        "tflops": speed,
         "peak": speed / _peak(images.device, precision),
-    }  # fmt: skip
+    }
 
 
 def _peak(device: torch.device, precision: torch.dtype) -> float:
@@ -243,8 +261,8 @@ def _peak(device: torch.device, precision: torch.dtype) -> float:
 
 
 class GroupedGenerator(Generator):
-    """``G`` as public code runs it: kernels modulated for each sample and one grouped convolution over all of them
-    (StyleGAN2, section 2.2 and appendix B), NCHW, noise drawn anew for every picture."""
+    """A generator computed as in the public code: kernels modulated for each sample and one grouped convolution over
+    all samples (StyleGAN2, section 2.2 and appendix B), in NCHW, with noise drawn anew for every image."""
 
     def __init__(self, G: Generator) -> None:
         super().__init__(G.config)
@@ -253,7 +271,7 @@ class GroupedGenerator(Generator):
         self.draw = stream(0, "grouped noise", device=G.w_avg.device)
 
     def synthesis(self, w_plus: Float[Tensor, "n layers dim"], **_: Any) -> Float[Tensor, "n 3 r r"]:
-        """Image (N, 3, R, R) of W+."""
+        """Images (N, 3, R, R) of codes of W+."""
         styles, image = iter(self.styles(w_plus)), None
         x = self.blocks["4"].const.repeat(len(w_plus), 1, 1, 1)
         for block in self.blocks.values():

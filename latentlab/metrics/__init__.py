@@ -1,4 +1,4 @@
-"""Measures of inversions and edits: pure functions of images, features, codes or readings."""
+"""Metrics of inversions and edits: pure functions of images, features, codes or attribute readings."""
 
 from latentlab.metrics.codes import code_distance, code_variation, lec, sncd, sncd_floors
 from latentlab.metrics.distributions import feature_moments, fid, kid, kolmogorov_smirnov, swd

@@ -1,4 +1,4 @@
-"""How codes lie: near one another, near W, near a generator's own samples."""
+"""Metrics of latent codes: distance from W, distance of encodings, SNCD, PN+ norm."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,20 +12,21 @@ Codes = Float[Tensor, "n layers dim"]
 
 
 def code_variation(w_plus: Codes) -> Float[Tensor, " n"]:
-    """How far the codes of the layers lie apart: |w - mean over layers of w|, over all L x D, (N,). e4e, 8.2.
+    """Variation of a code over the layers: |w - mean over layers of w| over all L x D, (N,). e4e, section 8.2.
 
-    0 for codes of W; the paper has 324.76 for its configuration A (pSp) and 20.18 for D, at L = 18, D = 512.
+    0 for codes of W; the paper reports 324.76 for its configuration A (pSp) and 20.18 for D, at L = 18, D = 512.
 
-    >>> code_variation(torch.tensor([[[0.0, 0.0], [6.0, 8.0]]]))  # both lie 5 from their mean
+    >>> code_variation(torch.tensor([[[0.0, 0.0], [6.0, 8.0]]]))  # each row is 5 from the mean
     tensor([7.0711])
     """
     return code_distance(w_plus, w_plus.mean(1, keepdim=True).expand_as(w_plus))
 
 
 def code_distance(found: Codes, true: Codes) -> Float[Tensor, " n"]:
-    """|w' - w| over all L x D, (N,), 0 and up; with w from W and w' = E(G(w)), how far from W an encoder lands.
+    """Distance of codes |w' - w| over all L x D, (N,); 0 for equal codes.
 
-    e4e, 8.2: 364.51 for A and 57.67 for D.
+    With w from W and w' = E(G(w)) it tells how far from W an encoder's codes are: the paper reports 364.51 for its
+    configuration A and 57.67 for D (e4e, section 8.2).
 
     >>> code_distance(torch.tensor([[[3.0], [4.0]]]), torch.zeros(1, 2, 1))
     tensor([5.])
@@ -43,19 +44,20 @@ def lec(
     *,
     trim: float = 0.0,
 ) -> Float[Tensor, " kept"]:
-    """Latent editing consistency of an encoder (e4e, Eq. 8), over all L x D, (N,); 0 is consistent.
+    """Latent editing consistency of an encoder (e4e, Eq. 8) over all L x D, (N,); 0 is consistent.
 
-    step: strength times direction, (D,), (L, D) or (N, L, D). Comparable at one step only, and beside a
-    reconstruction error: an encoder that always gives one code scores |step| and any that shrinks scores low.
-    trim: values below this quantile or above one minus it are left out; e4e's code: 0.01, of means of 8.
+    step: strength times direction, (D,), (L, D) or (N, L, D). Compare encoders at the same step only, and with their
+    reconstruction errors: an encoder that always returns the same code scores |step|, and one that shrinks codes
+    scores low. trim: leaves out values below this quantile and above one minus it (e4e's public code: 0.01 of
+    means over batches of 8).
 
-    >>> step = torch.tensor([3.0, 4.0])  # always one code: off by this step at both layers
+    >>> step = torch.tensor([3.0, 4.0])  # a constant encoder: off by the step at both layers
     >>> lec(lambda x: torch.zeros(1, 2, 2), lambda w: torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4), step)
     tensor([7.0711])
     """
     check("images", images)
     if not 0 <= trim < 0.5:
-        raise ValueError(f"trim is a share from 0 to below 0.5, not {trim}")
+        raise ValueError(f"trim: expected at least 0 and less than 0.5, got {trim}")
     w = encode(images)
     # Eq. 8: E(x) - f^-1(E(G(f(E(x))))) with f(w) = w + step
     values = code_distance(encode(synthesize(w + step)) - step, w)
@@ -63,29 +65,35 @@ def lec(
 
 
 def sncd(styles: Sequence[Float[Tensor, "n _"]], means: Sequence[Float[Tensor, " _"]]) -> Float[Tensor, "n layers"]:
-    """S^N cosine distance 1 - mu_l . s_l of every image and layer, 0 to 2 (LSAP, Eq. 6).
+    """S^N cosine distance 1 - mu_l . s_l of each image and layer, (N, L), 0 to 2 (LSAP, Eq. 6).
 
-    ``.mean(0)`` is per layer, ``.mean()`` the paper's figure, which can only be a mean over layers; read both
-    beside ``sncd_floors``. styles: normalised S codes s_l, (N, C_l) a layer. means: mu_l, the mean of those
-    of many samples of the generator, (C_l,) a layer, not normalised again.
+    ``.mean(0)`` is per layer; ``.mean()`` is the paper's number (taken to be a mean over layers). Compare both with
+    ``sncd_floors``. styles: normalised S codes s_l, (N, C_l) for each layer. means: mu_l, their mean over many
+    samples of the generator, (C_l,) for each layer, not normalised again.
 
     >>> sncd([torch.tensor([[0.6, 0.8]])], [torch.tensor([0.5, 0.5])])
     tensor([[0.3000]])
     """
     if [s.shape[1:] for s in styles] != [mu.shape for mu in means]:
-        raise ValueError(f"a mean (C,) for each layer's (N, C) is wanted, not {len(means)} for {len(styles)} layers")
+        raise ValueError(
+            "means: expected one of shape (C,) for each layer's styles (N, C), "
+            f"got {len(means)} for {len(styles)} layers"
+        )
     lengths = torch.stack([s.norm(dim=1) for s in styles])
     check("styles and means", lengths.amax(1), torch.stack([mu.norm() for mu in means]))
     if float((lengths - 1).abs().max()) > 1e-3:
-        raise ValueError(f"styles of length 1 are wanted, not {float(lengths.mean()):.3g}: normalise S to S^N first")
+        raise ValueError(
+            f"styles: expected vectors of length 1, got {float(lengths.mean()):.3g} on average; "
+            "normalise them with spaces.s_to_sn"
+        )
     # Eq. 6
     return torch.stack([1 - s @ mu for s, mu in zip(styles, means, strict=True)], 1)
 
 
 def sncd_floors(means: Sequence[Float[Tensor, " _"]]) -> tuple[Float[Tensor, " layers"], Float[Tensor, " layers"]]:
-    """What SNCD comes to at best, 1 - |mu_l|, and on average over samples, 1 - |mu_l|^2: (L,) each.
+    """SNCD of each layer at its minimum, 1 - |mu_l|, and on average over the generator's samples, 1 - |mu_l|^2: (L,).
 
-    Codes below the second lie nearer to the mean than samples do, which is not better.
+    Codes with an SNCD below the second are nearer to the mean than samples are, which is not better.
 
     >>> sncd_floors([torch.tensor([0.6, 0.0])])
     (tensor([0.4000]), tensor([0.6400]))

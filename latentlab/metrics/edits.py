@@ -1,4 +1,4 @@
-"""What an edit is worth, against the rendered truth or by what a network reads."""
+"""Metrics of edits, against the rendered truth or from the readings of an attribute network."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,14 +14,14 @@ Mask = Float[Tensor, "n 1 h w"]
 def edit_gain(
     inversion: Images, edit: Images, truth: Images, edited_truth: Images, mask: Mask | None = None
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """How much of the true edit happened, and how much else: gain and residual, (N,) each.
+    """Gain, the share of the true edit that happened, and residual, the size of the remaining change: (N,) each.
 
-    With D = edit - inversion and D* = edited truth - truth, the gain is <D, D*> / |D*|^2 (1: the whole
-    edit, 0: none) and the residual |D - gain D*| / |D*| (0: nothing but the edit). Comparing changes
-    instead of pictures, a perfect reconstruction that edits nothing gains 0.
+    With D = edit - inversion and D* = edited truth - truth, the gain is <D, D*> / |D*|^2 (1: the whole edit, 0: none)
+    and the residual is |D - gain D*| / |D*| (0: nothing but the edit). Both compare changes and not images, so a
+    perfect reconstruction that edits nothing has a gain of 0.
 
-    mask: share of each pixel that counts, 0..1: of what should change, or one minus it. The gain is NaN where
-    the truth changes nothing within it; the residual stays relative to |D*| of the whole picture.
+    mask: weight of each pixel, 0 to 1: of the region that should change, or one minus it. The gain is NaN where the
+    truth does not change within the mask; the residual is always relative to |D*| of the whole image.
 
     >>> x, y = torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2)
     >>> edit_gain(x, x, x, y), edit_gain(x, y, x, y)
@@ -30,7 +30,10 @@ def edit_gain(
     check("images", inversion, edit, truth, edited_truth)
     weight = torch.ones_like(truth[:, :1]) if mask is None else mask
     if weight.shape != truth[:, :1].shape or not bool(((weight >= 0) & (weight <= 1)).all()):
-        raise ValueError(f"a mask of {tuple(truth[:, :1].shape)} in 0..1 is wanted, not of {tuple(weight.shape)}")
+        raise ValueError(
+            f"mask: expected shape {tuple(truth[:, :1].shape)} and values from 0 to 1, got shape "
+            f"{tuple(weight.shape)} and values from {float(weight.min()):g} to {float(weight.max()):g}"
+        )
     d, d_true = edit - inversion, edited_truth - truth
     gain = (weight * d * d_true).sum((1, 2, 3)) / (weight * d_true.square()).sum((1, 2, 3))
     rest = d - gain.nan_to_num(0.0).view(-1, 1, 1, 1) * d_true
@@ -40,15 +43,15 @@ def edit_gain(
 def _size(d_true: Images) -> Float[Tensor, " n"]:
     size = d_true.flatten(1).norm(dim=1)
     if not bool((size > 0).all()):
-        raise ValueError("the edited truth equals the truth: there is no edit to measure")
+        raise ValueError("edited truth: expected images that differ from the truth, got equal ones")
     return size
 
 
 def edit_distance(edit: Images, truth: Images, edited_truth: Images) -> Float[Tensor, " n"]:
-    """|edit - edited truth| / |edited truth - truth|, (N,): 0 is the truth, 1 as far off as the untouched truth.
+    """Relative distance from the edited truth, |edit - edited truth| / |edited truth - truth|, (N,); 0 is perfect.
 
-    A yardstick beside the gain, not a score: it is mostly reconstruction error. A perfect picture without any
-    edit has 1, a good edit of a coarse picture often more, now and then more than if it were left unedited.
+    Read it beside the gain, not as a score: most of it is reconstruction error. A perfect reconstruction without any
+    edit has 1; a good edit of a coarse reconstruction often has more, sometimes more than without the edit.
 
     >>> x = torch.zeros(1, 3, 2, 2)
     >>> edit_distance(x + 0.5, x, x + 1)
@@ -61,10 +64,10 @@ def edit_distance(edit: Images, truth: Images, edited_truth: Images) -> Float[Te
 def yardsticks(
     inversion: Images, edit: Images, oracle: Images, truth: Images, edited_truth: Images, mask: Mask | None = None
 ) -> dict[str, dict[str, Float[Tensor, " n"]]]:
-    """Gain, residual and distance of an edit, of no edit, and of the oracle: the same method inverting the truth.
+    """Gain, residual and distance of an edit, of no edit, and of the oracle, the inversion of the edited truth.
 
-    The oracle's gain says how much of an edit the method's pictures can show at all: of a smile, a few pixels
-    wide, a slight blur costs a good part.
+    The gain of the oracle tells how much of an edit the method's images can show at all: a slight blur removes much
+    of a smile that is a few pixels wide.
 
     >>> x = torch.zeros(1, 3, 2, 2)
     >>> {name: row["gain"].item() for name, row in yardsticks(x, x + 0.5, x + 1, x, x + 1).items()}
@@ -80,18 +83,21 @@ def yardsticks(
 def attribute_leakage(
     before: Float[Tensor, "n k"], after: Float[Tensor, "e n k"], std: Float[Tensor, " k"], targets: Sequence[int]
 ) -> Float[Tensor, "e k"]:
-    """Change of every attribute in each edit, relative to that of the edit's target: (E, K), 0 and up, target 1.
+    """Change of each attribute in each edit, relative to the change of the edit's target: (E, K), 1 for the target.
 
-    Mean over images of |after - before| / std, the target's put to 1 (attribute dependency, StyleSpace, Wu et al.,
-    2021). Sizes are averaged, not signs, since leaks both ways would cancel. A row is NaN where the target
-    did not change. before, after: what a network reads from N images and their E edits.
+    Mean over images of |after - before| / std, divided by that of the target (attribute dependency, StyleSpace, Wu
+    et al., 2021). Absolute values are averaged, because leaks in both directions would cancel. A row is NaN where the
+    target did not change. before, after: readings of a network from N images and from their E edits.
 
     >>> attribute_leakage(torch.zeros(1, 2), torch.tensor([[[2.0, -3.0]]]), torch.tensor([1.0, 3.0]), [0])
     tensor([[1.0000, 0.5000]])
     """
     check("readings", before, *after)
     if len(targets) != len(after) or std.shape != before.shape[1:] or not bool((std > 0).all()):
-        raise ValueError(f"a target for each edit ({len(after)}) and a std > 0 for each attribute are wanted")
+        raise ValueError(
+            f"expected a target for each of {len(after)} edits and a std > 0 for each of "
+            f"{before.shape[1]} attributes, got {len(targets)} and std {std.tolist()}"
+        )
     change = ((after - before).abs() / std).mean(1)
     return change / change[range(len(after)), list(targets)][:, None]
 
@@ -105,11 +111,11 @@ def matched_strength(
     limit: float,
     steps: int = 12,
 ) -> Float[Tensor, " n"]:
-    """The smallest strength from 0 to ``limit`` (negative, too) at which each edit reads ``target``; NaN: none does.
+    """The smallest strength, from 0 to ``limit``, at which each edit reads ``target``; NaN if none does.
 
-    edit: strengths (N,) to N images. read: images to the attribute's readings, (N,), which need not rise all the
-    way: the range is scanned in eighths, and the first in which the reading crosses the target is bisected
-    ``steps`` times. A crossing and back within one eighth goes unseen.
+    limit: may be negative. edit: strengths (N,) -> N images. read: images -> readings of the attribute, (N,). The
+    readings need not be monotonic: the range is scanned in eighths, and the first eighth in which the reading crosses
+    the target is bisected ``steps`` times. Two crossings within one eighth are missed.
 
     >>> def grey(s):
     ...     return s.view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
@@ -118,7 +124,7 @@ def matched_strength(
     """
     check("targets", target)
     if not 0 < abs(limit) < torch.inf:
-        raise ValueError(f"limit is finite and not 0, but got {limit}")
+        raise ValueError(f"limit: expected a finite strength other than 0, got {limit}")
 
     def gap(strengths: Tensor) -> Tensor:
         readings = read(edit(strengths)).to(target)
@@ -132,6 +138,6 @@ def matched_strength(
     low, high, start = grid[first], grid[first + 1], gaps.gather(0, first[None])[0]
     for _ in range(steps):
         middle = (low + high) / 2
-        before = gap(middle) * start > 0  # on the side where the part begins
+        before = gap(middle) * start > 0  # still on the side of the eighth's beginning
         low, high = torch.where(before, middle, low), torch.where(before, high, middle)
     return torch.where(crossed.any(0), (low + high) / 2, torch.nan)

@@ -1,4 +1,4 @@
-"""The shipped weights: safetensors beside a manifest with the sha256 and the provenance of each."""
+"""Shipped weights: safetensors files, and a manifest with the sha256 and the provenance of each."""
 
 import hashlib
 import json
@@ -11,22 +11,43 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
+# What belongs to one generator is shipped as NAME.KIND.safetensors.
+KINDS = ("generator", "training", "statistics", "directions", "encoder")
 
 
 def read_manifest(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
-    """The shipped files: name -> sha256 and provenance (command, images seen, seed, hardware, date)."""
+    """The manifest: file name -> sha256 and provenance (command, images seen, seed, hardware, date)."""
     path = folder / "manifest.json"
     return json.loads(path.read_text())["files"] if path.is_file() else {}
 
 
-def read_weights(file: str, folder: Path = FOLDER) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors (float32 on the CPU) and metadata of a shipped file, after its sha256 was checked.
+def find(kind: str, fingerprint: str, folder: Path = FOLDER) -> str | None:
+    """Name of the shipped file of a kind that belongs to the generator with this fingerprint; None if none does.
 
-    Raises ``FileNotFoundError`` that lists what is shipped, and ``ValueError`` for a damaged file.
+    kind: "generator", "training" (to go on training, with its discriminator), "statistics", "directions", "encoder".
+    Raises ``ValueError`` if several files do, as for generators that share a mapping network.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+    of_kind = {file: e for file, e in read_manifest(folder).items() if file.endswith(f".{kind}.safetensors")}
+    found = [file for file, entry in of_kind.items() if entry.get("fingerprint") == fingerprint]
+    if len(found) > 1:
+        raise ValueError(
+            f"expected one {kind} file for generator {fingerprint}, got {', '.join(found)}; "
+            "read one of them by its name"
+        )
+    return found[0] if found else None
+
+
+def read_weights(file: str, folder: Path = FOLDER) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (float32 on the CPU) and metadata of a shipped file, after a check of its sha256.
+
+    Raises ``FileNotFoundError`` for an unknown name, with the known ones, and ``ValueError`` for a damaged file.
     """
     known = read_manifest(folder)
     if file not in known:
-        raise FileNotFoundError(f"no weights {file!r} are shipped; there are: {', '.join(sorted(known)) or 'none'}")
+        shipped = ", ".join(sorted(known)) or "a manifest without entries"
+        raise FileNotFoundError(f"weights: expected one of the shipped files ({shipped}), got {file!r}")
     _check(folder / file, known[file]["sha256"])
     return read_tensors(folder / file)
 
@@ -36,13 +57,13 @@ def _check(path: Path, expected: str) -> None:
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != expected:
         raise ValueError(
-            f"{path} is damaged or was replaced: its sha256 is {found[:12]}..., the manifest has "
-            f"{expected[:12]}...; get it again, e.g. with `git checkout -- {path.name}` in its folder"
+            f"{path}: expected the manifest's sha256 {expected[:12]}..., got {found[:12]}...: the file is damaged or "
+            f"was replaced; restore it, e.g. with `git checkout -- {path.name}` in its folder"
         )
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors of any safetensors file, half precision widened to float32, and its decoded metadata."""
+    """Tensors of any safetensors file, half precision converted to float32, and its decoded metadata."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -50,15 +71,15 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
             metadata = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file of latentlab ({error})") from error
+        raise ValueError(f"{path}: expected a safetensors file written by latentlab, got {error}") from error
     return {k: v.float() if v.dtype in (torch.float16, torch.bfloat16) else v for k, v in tensors.items()}, metadata
 
 
 def write_tensors(
     path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any], *, half: bool = False
 ) -> None:
-    """Writes a safetensors file atomically; metadata values are encoded as JSON, ``half`` narrows
-    floating tensors to float16."""
+    """Writes a safetensors file atomically; metadata values are encoded as JSON. half: store floating point tensors
+    as float16."""
     from safetensors.torch import save
 
     path = Path(path)
@@ -70,9 +91,9 @@ def write_tensors(
     try:
         partial.write_bytes(save(narrow, {k: json.dumps(v) for k, v in metadata.items()}))
         os.replace(partial, path)
-    except Exception as error:  # safetensors reports a full disk under a class of its own
+    except Exception as error:  # safetensors reports a full disk with an exception class of its own
         partial.unlink(missing_ok=True)
-        raise OSError(f"{path} could not be written ({error}); the file before it is untouched") from error
+        raise OSError(f"{path}: writing failed ({error}); an earlier version of the file is untouched") from error
 
 
 def publish(
@@ -84,7 +105,7 @@ def publish(
     half: bool = True,
     folder: Path = FOLDER,
 ) -> Path:
-    """Adds weights to the shipped ones and enters sha256 and provenance into the manifest."""
+    """Writes a file into the shipped weights and its sha256 and provenance into the manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / file, tensors, metadata, half=half)
     entry = {"sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest()} | provenance

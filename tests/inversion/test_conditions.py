@@ -1,4 +1,4 @@
-"""Conditions: they keep what they say, hide the rest, and change nothing the second time."""
+"""Conditions are idempotent, differentiable, and keep exactly the part they promise."""
 
 import numpy as np
 import pytest
@@ -35,12 +35,12 @@ def test_masks(unchecked, images):
     assert torch.equal(mask(LEFT)(images)[..., :8], images[..., :8]) and not mask(LEFT)(images)[..., 8:].any()
     own = torch.stack([LEFT, 1 - LEFT])[:, None]
     assert torch.equal(mask(own)(images)[1, :, :, 8:], images[1, :, :, 8:])
-    with pytest.raises(ValueError, match="hides everything"):
+    with pytest.raises(ValueError, match="got a mask that hides everything"):
         mask(torch.stack([LEFT, LEFT * 0])[:, None])
     for bad in (LEFT / 2, LEFT * torch.nan):
-        with pytest.raises(ValueError, match="0 .hidden. or 1"):
+        with pytest.raises(ValueError, match="expected only 0 .hidden. and 1"):
             mask(bad)
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match=r"expected shape \(16, 16\) or \(2, 1, 16, 16\), got \(8, 16\)"):
         mask(LEFT[:8])(images)
 
 
@@ -49,5 +49,5 @@ def test_blocks_hold_their_mean(images):
     torch.testing.assert_close(small[1, 2, 4, 9], images[1, 2, 4:8, 8:12].mean())
     assert torch.equal(small[..., ::4, ::4], small[..., 3::4, 3::4])
     for size in (0, 3, 32):
-        with pytest.raises(ValueError, match="divisor"):
+        with pytest.raises(ValueError, match="expected a divisor of the image side 16"):
             downsample(size)(images)
