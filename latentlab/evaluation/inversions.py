@@ -5,6 +5,7 @@ Every grade comes from ``judges``, never from the networks in ``losses`` that th
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,12 +16,12 @@ from torch import Tensor, nn
 from latentlab.editing.edit import Edit
 from latentlab.editing.shipped import directions_for
 from latentlab.evaluation.intervals import confidence_interval, nanmean
-from latentlab.faces import TABLE, FaceSet
+from latentlab.faces import TABLE, FaceSet, sample_factors
 from latentlab.inversion.result import Inversion
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.judges.identity import load_identity_judge
 from latentlab.judges.perceptual import load_perceptual_judge
-from latentlab.metrics import edit_gain, matched_strength, mse, pn_norm, psnr, ssim
+from latentlab.metrics import edit_error, edit_gain, matched_strength, mse, pn_norm, psnr, ssim
 from latentlab.networks.attributes import read_factors
 from latentlab.spaces import statistics_for
 
@@ -73,10 +74,14 @@ def evaluate(
       edited truths).image``, which shows how much of such a change this method's pictures can hold. It is not an
       upper bound, because an edit may exaggerate.
     - residual: the rest of the change, relative to the true edit; outside: its part where the truth does not change.
+    - error: the total error (``metrics.edit_error``), 0 for the true edit and 1 for no edit; oracle error: the same
+      for the oracle.
     - identity: similarity of the edited image and the target.
     - before, after, truth: what the judge reads in the inversion, the edit and the edited truth, in the factor's
-      unit. leakage: by how many standard deviations the other factors change beyond their change in the truth,
-      mean over factors.
+      unit.
+    - leakage, leakage max: by how many standard deviations of the face world the judge sees the other factors change,
+      mean and largest over these factors. leakage floor: the mean that the judge reads in the edited truth, where they
+      do not change; without an edit the leakage is 0.
     - strength: of the edit, in standard deviations. With ``matched`` it is not the given one but the smallest, up
       to twice the given one, at which the judge reads the same in the edit as in the edited truth.
 
@@ -151,6 +156,12 @@ def true_edit(faces: FaceSet, edit: Edit, strength: float) -> FaceSet:
     return faces.truth(**{edit.name: strength * edit.std})
 
 
+@cache
+def _factor_std() -> Float[Tensor, " k"]:
+    """Standard deviations of the factors over the face world, (K,), those of binary factors included."""
+    return sample_factors(20_000, seed=777_777).values.std(0)
+
+
 def _edited(
     name: str, inversion: Inversion, faces: FaceSet, judges: Judges, edits: Sequence[Asked], invert: Invert,
     matched: bool,
@@ -188,14 +199,17 @@ def _one_edit(
         strengths = matched_strength(move, lambda x: read(x)[:, k], aim[:, k], limit=2 * strength)
     edited = move(strengths.nan_to_num())
     after = read(edited)
-    beyond = ((after - before) - (aim - given)).abs() / judges.attributes.std
+    others = torch.arange(after.shape[1], device=after.device) != k
+    moved, floor = (((b - a).abs() / _factor_std().to(a))[:, others] for a, b in ((before, after), (given, aim)))
     columns = {
         **_against_truth(inversion.image, edited, images, truth, oracle),
         f"identity ({judges.backbone})": 1 - judges.identity(edited.clamp(-1, 1), images),
         "before": before[:, k],
         "after": after[:, k],
         "truth": aim[:, k],
-        "leakage": (beyond.sum(1) - beyond[:, k]) / (beyond.shape[1] - 1),
+        "leakage": moved.mean(1),
+        "leakage max": moved.amax(1),
+        "leakage floor": floor.mean(1),
         "strength": strengths,
     }
     usable = strengths.isfinite() & columns["gain"].isfinite()
@@ -205,7 +219,8 @@ def _one_edit(
 def _against_truth(
     inversion: Images, edited: Images, images: Images, truth: Images, oracle: Images
 ) -> dict[str, Float[Tensor, " n"]]:
-    """Gain, residual, its part outside, and the oracle's gain: NaN where the truth changes nothing."""
+    """Gain, residual, its part outside, total error, and gain and error of the oracle: NaN where the truth changes
+    nothing."""
     change = (truth - images).abs().amax(1, keepdim=True)
     rows = change.flatten(1).amax(1) > 0
     outside = (change[rows] <= SEEN).to(images)
@@ -215,7 +230,9 @@ def _against_truth(
         "gain": gain,
         "residual": residual,
         "outside": edit_gain(before, after, x, y, outside)[1],
+        "error": edit_error(before, after, x, y),
         "oracle": edit_gain(before, best, x, y)[0],
+        "oracle error": edit_error(before, best, x, y),
     }
     blank = images.new_full((len(images),), torch.nan)
     return {key: blank.masked_scatter(rows, value) for key, value in found.items()}

@@ -2,7 +2,14 @@
 
 from latentlab.metrics.codes import code_distance, code_variation, lec, sncd, sncd_floors
 from latentlab.metrics.distributions import feature_moments, fid, kid, kolmogorov_smirnov, swd
-from latentlab.metrics.edits import attribute_leakage, edit_distance, edit_gain, matched_strength, yardsticks
+from latentlab.metrics.edits import (
+    attribute_leakage,
+    edit_distance,
+    edit_error,
+    edit_gain,
+    matched_strength,
+    yardsticks,
+)
 from latentlab.metrics.fidelity import mse, psnr, rmse, ssim
 from latentlab.metrics.verification import verification
 from latentlab.priors import pn_norm

@@ -47,6 +47,21 @@ def _size(d_true: Images) -> Float[Tensor, " n"]:
     return size
 
 
+def edit_error(inversion: Images, edit: Images, truth: Images, edited_truth: Images) -> Float[Tensor, " n"]:
+    """Total error of an edit, |D - D*| / |D*|, (N,): 0 is the true edit, 1 is no edit, more is worse than no edit.
+
+    D = edit - inversion and D* = edited truth - truth, as in ``edit_gain``; the square of the total error is
+    (1 - gain)^2 + residual^2 over the whole picture.
+
+    >>> x, y = torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2)
+    >>> edit_error(x, x, x, y), edit_error(x, y, x, y), edit_error(x, -y, x, y)
+    (tensor([1.]), tensor([0.]), tensor([2.]))
+    """
+    check("images", inversion, edit, truth, edited_truth)
+    d_true = edited_truth - truth
+    return (edit - inversion - d_true).flatten(1).norm(dim=1) / _size(d_true)
+
+
 def edit_distance(edit: Images, truth: Images, edited_truth: Images) -> Float[Tensor, " n"]:
     """Relative distance from the edited truth, |edit - edited truth| / |edited truth - truth|, (N,); 0 is perfect.
 
@@ -64,7 +79,8 @@ def edit_distance(edit: Images, truth: Images, edited_truth: Images) -> Float[Te
 def yardsticks(
     inversion: Images, edit: Images, oracle: Images, truth: Images, edited_truth: Images, mask: Mask | None = None
 ) -> dict[str, dict[str, Float[Tensor, " n"]]]:
-    """Gain, residual and distance of an edit, of no edit, and of the oracle, the inversion of the edited truth.
+    """Gain, residual, total error and distance of an edit, of no edit, and of the oracle, the inversion of the edited
+    truth.
 
     The gain of the oracle tells how much of an edit the method's images can show at all: a slight blur removes much
     of a smile that is a few pixels wide.
@@ -76,7 +92,9 @@ def yardsticks(
     rows = {}
     for name, picture in {"edit": edit, "no edit": inversion, "oracle": oracle}.items():
         gain, residual = edit_gain(inversion, picture, truth, edited_truth, mask)
-        rows[name] = dict(gain=gain, residual=residual, distance=edit_distance(picture, truth, edited_truth))
+        error = edit_error(inversion, picture, truth, edited_truth)
+        distance = edit_distance(picture, truth, edited_truth)
+        rows[name] = {"gain": gain, "residual": residual, "error": error, "distance": distance}
     return rows
 
 

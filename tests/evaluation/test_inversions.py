@@ -14,7 +14,7 @@ from latentlab import plots
 from latentlab.editing.edit import Direction, State
 from latentlab.editing.shipped import directions_for
 from latentlab.evaluation import Judges, evaluate, load_judges, summarize, true_edit
-from latentlab.faces import FaceSet, real_set
+from latentlab.faces import FaceSet, real_set, sample_factors
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import edit_gain, psnr, ssim
 from latentlab.networks.attributes import read_factors
@@ -110,11 +110,19 @@ def test_a_perfect_picture_that_edits_nothing_does_not_win(faces: FaceSet, G: to
     assert mean["still"]["yaw+1.5 after"] == mean["still"]["yaw+1.5 before"]
     turned = mean["painter"]["yaw+1.5 after"] - mean["painter"]["yaw+1.5 before"]
     assert turned == pytest.approx(1.5 * directions_for(G)["yaw"].std, rel=0.2)
+    assert mean["still"]["yaw+1.5 error"] == pytest.approx(1, abs=1e-5) and mean["still"]["yaw+1.5 leakage"] == 0
+    assert mean["painter"]["yaw+1.5 error"] < 0.7
+    square = (1 - gains["yaw+1.5 gain"]) ** 2 + gains["yaw+1.5 residual"] ** 2
+    torch.testing.assert_close((gains["yaw+1.5 error"] ** 2).tolist(), square.tolist(), rtol=1e-3, atol=1e-3)
+    assert (gains["yaw+1.5 error"] - gains["yaw+1.5 oracle error"]).abs().max() < 1e-4
     truth = true_edit(faces, directions_for(G)["yaw"], 1.5).images
     read = (read_factors(judges.attributes, truth) - read_factors(judges.attributes, faces.images)).abs()
     others = [k for k, name in enumerate(judges.attributes.names) if name != "yaw"]
-    missed = float((read / judges.attributes.std)[:, others].mean())  # what a true turn changes besides, to the judge
-    assert mean["still"]["yaw+1.5 leakage"] == pytest.approx(missed, rel=1e-3)
+    std = sample_factors(20_000, seed=777_777).values.std(0)  # of glasses .46, where the judge's own has 1
+    floor = float((read / std)[:, others].mean())  # what a true turn changes besides, as the judge reads it
+    assert mean["still"]["yaw+1.5 leakage floor"] == pytest.approx(floor, rel=1e-3)
+    assert mean["painter"]["yaw+1.5 leakage"] == pytest.approx(floor, rel=0.5)
+    assert mean["painter"]["yaw+1.5 leakage max"] > 3 * mean["painter"]["yaw+1.5 leakage"]
     assert mean["still"]["yaw+1.5 identity" + JUDGED] == pytest.approx(1, abs=1e-4)
     assert mean["painter"]["yaw+1.5 identity" + JUDGED] < 0.99
     gain, residual = edit_gain(made[0].image, soft(truth), faces.images, truth)
