@@ -1,4 +1,4 @@
-"""The ledger: its rules judge doctored numbers and doctored worlds as they should, and what is recorded is theirs."""
+"""The ledger: rules on known numbers and known generators, and the committed record."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -9,11 +9,11 @@ from torch import nn
 
 from latentlab import claims
 from latentlab.claims import inversion, latent_spaces
-from latentlab.claims.finding import Finding, bootstrap, verdict
+from latentlab.claims.finding import Finding, verdict
 from latentlab.cli import main
 from latentlab.editing.edit import State
 from latentlab.inversion.result import Inversion
-from latentlab.metrics import kid, psnr
+from latentlab.metrics import psnr
 from latentlab.spaces import fingerprint, p_to_w, statistics_for
 from latentlab.stylegan import ops
 from latentlab.stylegan.generator import Generator, GeneratorConfig
@@ -133,12 +133,6 @@ def test_the_papers_own_fids_are_a_reproduction(pn: float, w: float, says: str):
     assert judged("II2S-5", measured={}, intervals=one_network, controls=controls) != "reproduced"
 
 
-def test_the_bootstrap_agrees_with_the_normal_interval():
-    values = torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy() + 3
-    half = 1.96 * values.std(ddof=1) / 20
-    assert bootstrap(values) == pytest.approx([values.mean() - half, values.mean() + half], abs=0.02)
-
-
 @pytest.fixture(scope="module")
 def G() -> Generator:
     """Large enough for the perceptual distance."""
@@ -249,37 +243,6 @@ def test_spread_is_measured_by_the_distance_of_people(told, G):
     assert [call["size"] for call in told.calls if call["method"] == "pulse"] == [32] * 3 + [8] * 3
 
 
-def test_a_wide_cloud_in_pn_has_a_large_variance(G):
-    s = statistics_for(G)
-    v = torch.randn(50, G.num_ws, G.w_dim, generator=torch.Generator().manual_seed(0))
-    assert inversion.pn_variance(s.pn_to_w(3 * v + 5), s) == pytest.approx(9, rel=0.1)
-    assert inversion.pn_variance(s.pn_to_w(v[:1, :1].expand_as(v)), s) == pytest.approx(0, abs=1e-6)
-
-
-def test_kid_of_mixes_by_hand(G):
-    """On a method whose pictures are its codes, of which 7 of 18 layers are 3 of 8."""
-
-    class Codes(Inversion):
-        def synthesize(self, w_plus):
-            return w_plus[:, None].expand(-1, 3, -1, -1)
-
-    a = 0.1 * torch.randn(6, G.num_ws, G.w_dim, generator=torch.Generator().manual_seed(0))
-    b = torch.stack([*a[1:], a[0]])
-    images, s = torch.zeros(6, 3, 4, 4), statistics_for(G)
-    found = inversion.mix_kid(
-        Codes(State(a), images, G, "ii2s"), images, lambda x: x[:, 0].flatten(1) if x.any() else a.flatten(1) ** 2
-    )
-    times = (0.1, 0.25, 0.5, 0.75, 0.9)
-    expected = {
-        "mixing": torch.cat([a[:, :3], b[:, 3:]], 1),
-        "W+": torch.cat([a + t * (b - a) for t in times]),
-        "PN+": torch.cat([s.pn_to_w(s.w_to_pn(a) + t * (s.w_to_pn(b) - s.w_to_pn(a))) for t in times]),
-    }
-    assert G.num_ws == 8 and list(found) == list(expected)
-    for way, codes in expected.items():
-        assert found[way] == pytest.approx(kid(codes.flatten(1), a.flatten(1) ** 2), rel=1e-4), way
-
-
 def interval(**means: float) -> dict[str, list[float]]:
     return {k: [v - 0.1 * abs(v), v + 0.1 * abs(v)] for k, v in means.items()}
 
@@ -316,9 +279,9 @@ def test_the_ledger_gives_back_what_was_entered(tmp_path):
     table = claims.table(path)
     assert list(table["id"]) == ["II2S-1", "LSAP-1"] and "w_median" in table["measured"][0]
     assert list(table.columns) == ["id", "statement", "paper value", "measured", "verdict", "reason"]
-    with pytest.raises(ValueError, match="holds nothing of II2S-2; it holds II2S-1, LSAP-1"):
+    with pytest.raises(ValueError, match=r"expected a claim that the ledger holds \(II2S-1, LSAP-1\), got 'II2S-2'"):
         claims.recorded("II2S-2", path)
-    with pytest.raises(ValueError, match="no claim 'II2S-99'"):
+    with pytest.raises(ValueError, match="id: expected one of II2S-1, .*, LSAP-1, got 'II2S-99'"):
         claims.measure("II2S-99")
 
 
@@ -341,7 +304,7 @@ def test_the_command_prints_the_ledger(capsys, tmp_path):
     assert main(["claims", "--only", "LSAP-1"]) == 0
     assert capsys.readouterr().out.count("measured:") == 1
     assert main(["claims", "--ledger", str(tmp_path / "none.json")]) == 2
-    assert "there is no ledger" in capsys.readouterr().err
+    assert "expected a ledger, got no file" in capsys.readouterr().err
 
 
 def test_the_command_measures_and_writes(monkeypatch, capsys, tmp_path):

@@ -15,7 +15,7 @@ METHODS = ("percentile", "bca", "t")
 Statistic = Callable[..., Any]  # values and axis=: numpy's mean and median, scipy's gmean
 
 
-def nanmean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+def nanmean(values: np.ndarray, axis: int = -1) -> np.ndarray | np.floating:
     """Mean without the NaN values, NaN where there are no others (``numpy.nanmean`` warns about those)."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
@@ -33,7 +33,8 @@ def confidence_interval(
     percentile interval of a mean is too narrow, it covers 85 to 90 %; "t" covers 95 % of normal samples. Equal
     N and seed give equal resamples, so the intervals of several columns are paired.
 
-    NaN samples take part in the resamples but not in the default statistic; [NaN, NaN] if all are NaN.
+    NaN samples take part in the resamples but not in the default statistic; [NaN, NaN] if all are NaN. An end among
+    infinite values (the PSNR of equal images) is NaN, too.
 
     >>> confidence_interval(np.array([1.0, 2.0, 3.0]), method="t")  # 2 +- 4.303 * 1 / sqrt(3)
     [-0.484..., 4.484...]
@@ -44,8 +45,13 @@ def confidence_interval(
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     if np.isnan(values).all():
         return [float("nan")] * 2
-    if method == "t":
-        return _student(values[~np.isnan(values)], statistic)
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        if method == "t":
+            return _student(values[~np.isnan(values)], statistic)
+        return _bootstrap(values, statistic, method, seed)
+
+
+def _bootstrap(values: np.ndarray, statistic: Statistic, method: str, seed: int) -> list[float]:
     picks = torch.randint(len(values), (RESAMPLES, len(values)), generator=stream(seed, "bootstrap"))
     resampled = statistic(values[picks], axis=1)
     tails = _corrected_tails(values, statistic, resampled) if method == "bca" and len(values) > 1 else TAILS
@@ -65,8 +71,7 @@ def _corrected_tails(values: np.ndarray, statistic: Statistic, resampled: np.nda
     spread = 6 * np.nansum(d**2) ** 1.5
     acceleration = np.nansum(d**3) / spread if spread > 0 else 0.0
     z = bias + norm.ppf(TAILS)
-    with np.errstate(invalid="ignore"):
-        tails = norm.cdf(bias + z / (1 - acceleration * z))  # Eq. 14.10
+    tails = norm.cdf(bias + z / (1 - acceleration * z))  # Eq. 14.10
     # A statistic that no resample changes has an infinite bias: the interval is that one value.
     return np.nan_to_num(tails, nan=0.5)
 

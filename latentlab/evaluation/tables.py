@@ -109,7 +109,9 @@ def _grade_all(
 
 
 @torch.inference_mode()
-def measure_networks(people: int = 200, device: torch.device | str = "cpu") -> "pandas.DataFrame":
+def measure_networks(
+    people: int = 200, renders: int = 1_000, choices: int = 30, device: torch.device | str = "cpu"
+) -> "pandas.DataFrame":
     """Accuracy of the networks in ``losses`` and in ``judges`` on held-out faces, side by side.
 
     One row for each measure and set of faces. "R2": share of a factor's variance that the reading explains, median
@@ -117,6 +119,8 @@ def measure_networks(people: int = 200, device: torch.device | str = "cpu") -> "
     against pairs of two; a look-alike shares half of every identity factor. "2AFC": share of triplets in which
     the perceptual distance is smaller for the smaller of two changes of one factor, all images with noise added;
     0.5 is chance. pixels: the same for the mean squared error, for comparison.
+
+    people: pairs for the AUC. renders: held-out faces for R2. choices: triplets for each factor.
     """
     import pandas
 
@@ -130,15 +134,15 @@ def measure_networks(people: int = 200, device: torch.device | str = "cpu") -> "
     }
     readers, identities, perceptual = ({k: v[i] for k, v in families.items()} for i in range(3))
     rows = [
-        *_readings(readers, device),
+        *_readings(readers, renders, device),
         *_verifications(identities | {"pixels": mse}, people, device),
-        *_choices(perceptual | {"pixels": mse}, device),
+        *_choices(perceptual | {"pixels": mse}, choices, device),
     ]
     return pandas.DataFrame(rows, columns=["measure", "faces", *families, "pixels"])
 
 
-def _readings(readers: dict, device: torch.device | str) -> list[tuple]:
-    held_out, real = sample_factors(1_000, seed=999_999), real_set()
+def _readings(readers: dict, renders: int, device: torch.device | str) -> list[tuple]:
+    held_out, real = sample_factors(renders, seed=999_999), real_set()
     sets = {
         "held-out renders": (render(held_out), held_out.values),
         "real set, clean": (real.clean.images, real.clean.factors.values),
@@ -173,8 +177,8 @@ def _verifications(distances: dict, people: int, device: torch.device | str) -> 
     return [*rows, ("AUC", "look-alikes", *areas)]
 
 
-def _choices(distances: dict, device: torch.device | str) -> list[tuple]:
-    base, right = sample_factors(30, seed=33), {name: [] for name in distances}
+def _choices(distances: dict, choices: int, device: torch.device | str) -> list[tuple]:
+    base, right = sample_factors(choices, seed=33), {name: [] for name in distances}
     for factor in (f for f in TABLE if f.kind == "continuous"):
         value, reach = base[factor.name], 0.6 * (factor.high - factor.low)
         step = torch.where(value + reach <= factor.high, reach, -reach)

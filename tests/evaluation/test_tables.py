@@ -1,7 +1,16 @@
-"""The benchmark's tables: whole, and with numbers that mean what they say."""
+"""Benchmark tables: their rows, and values in the expected range."""
 
-from latentlab.evaluation import tables
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from latentlab.evaluation import load_judges, tables, timing
 from latentlab.faces import NAMES
+from latentlab.inversion.result import Inversion
+from latentlab.inversion_methods import METHODS
 
 
 def test_samples_are_compared_factor_by_factor():
@@ -11,16 +20,44 @@ def test_samples_are_compared_factor_by_factor():
     assert table.set_index("factor")["agreement"]["background_light"] > 0.8
 
 
-def test_inversions_are_measured_on_both_kinds_of_faces(monkeypatch):
+@pytest.fixture
+def few_faces(monkeypatch: pytest.MonkeyPatch) -> None:
     few = tables.real_set()[:6]
-    monkeypatch.setattr(benchmark, "real_set", lambda: few)
+    monkeypatch.setattr(tables, "real_set", lambda: few)
+
+
+def test_inversions_are_graded_on_both_kinds_of_faces(few_faces: None):
     table = tables.measure_inversions(steps=2)
     assert table.groupby("faces")["n"].first().to_dict() == {"clean": 2, "strange": 4}
-    assert set(table["method"]) == set(tables.METHODS) and (table["psnr_db"] > 5).all()
+    assert set(table["method"]) == set(METHODS) and (table["psnr_db"] > 5).all()
+    assert {"mse", "ssim", "pn_norm", "psnr_db_standard_error"} < set(table) and (table["steps"] == 2).all()
+    perceptual, identity = f"perceptual ({(judges := load_judges()).backbone})", f"identity ({judges.backbone})"
+    assert (table[perceptual] > 0).all() and table[identity].between(-1, 1).all()
+
+
+def mean_of_w(images: Tensor, G: torch.nn.Module, *, seed: int = 0) -> Inversion:
+    """Stands for an encoder: a method without steps."""
+    latent = G.broadcast(G.w_avg.expand(len(images), -1))
+    return Inversion(latent, G.synthesis(latent), G, "mean_of_w", seconds=0.1)
+
+
+def test_a_method_gets_only_the_keywords_that_it_accepts(few_faces: None, monkeypatch: pytest.MonkeyPatch):
+    encoder = replace(METHODS["ii2s"], name="mean_of_w", invert=mean_of_w)
+    monkeypatch.setitem(METHODS, "mean_of_w", encoder)
+    assert tables.accepted("mean_of_w", steps=5, seed=1) == {"seed": 1}
+    assert tables.accepted("ii2s", steps=5, seed=1) == {"steps": 5, "seed": 1}
+    assert all("steps" in METHODS[name].keywords for name in METHODS if name != "mean_of_w")
+    table = tables.measure_inversions(["mean_of_w"], steps=2)
+    assert len(table) == 2 and all(math.isnan(steps) for steps in table["steps"])
+    monkeypatch.setattr(timing, "METHODS", {"mean_of_w": encoder, "ii2s": METHODS["ii2s"]})
+    rows = timing._inversions("cpu", steps=2)
+    assert [what for what, *_ in rows] == ["mean_of_w, one face", "ii2s, one face, 2 steps"]
+    with pytest.raises(ValueError, match="method: expected one of sg2_w, .*, got 'magic'"):
+        tables.measure_inversions(["magic"])
 
 
 def test_networks_are_measured_beside_pixels():
-    table = tables.measure_networks(people=12).set_index(["measure", "faces"])
+    table = tables.measure_networks(people=12, renders=100, choices=6).set_index(["measure", "faces"])
     auc = table.loc["AUC"]
     assert (auc.loc["any state and light", ["losses", "judges"]] > auc.loc["any state and light", "pixels"]).all()
     assert (table.loc["R2"][["losses", "judges"]] > 0.5).all().all()
