@@ -5,8 +5,7 @@ names of the official checkpoints.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -15,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentlab.networks.ir_se import UNITS, WIDTHS, Trunk
-from latentlab.seeds import stream
+from latentlab.seeds import drawn_from
 from latentlab.stylegan import GeneratorConfig
 from latentlab.stylegan.ops import EqualLinear
 
@@ -146,7 +145,7 @@ class CodeEncoder(Pyramid):
     """
 
     def __init__(self, config: EncoderConfig = EncoderConfig(), seed: int = 0) -> None:
-        with drawn_from(seed) as draw:
+        with drawn_from(seed, "encoder weights") as draw:
             super().__init__(config)
             self._add_heads(draw)
         self.register_buffer("latent_avg", torch.zeros(config.layers, config.w_dim))
@@ -172,15 +171,6 @@ def resize(images: Float[Tensor, "n c h w"], resolution: int) -> Float[Tensor, "
     if images.shape[-2:] == (resolution, resolution):
         return images
     return F.interpolate(images, (resolution, resolution), mode="bilinear", antialias=True)
-
-
-@contextmanager
-def drawn_from(seed: int) -> Iterator[torch.Generator]:
-    """Context in which torch's default initialisation draws from a seed; the global state is as before after it."""
-    draw = stream(seed, "encoder weights")
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(draw.initial_seed())
-        yield draw
 
 
 def _enlarge(x: Tensor, like: Tensor) -> Tensor:
