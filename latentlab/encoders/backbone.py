@@ -102,7 +102,7 @@ class Pyramid(Trunk):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config.widths, config.units, config.in_channels)
-        self.config = config
+        self.shape = config
         if config.pyramid:
             self.latlayer1 = nn.Conv2d(config.widths[2], config.widths[3], 1)
             self.latlayer2 = nn.Conv2d(config.widths[1], config.widths[3], 1)
@@ -110,7 +110,7 @@ class Pyramid(Trunk):
     def levels(self, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
         """c3, p2 and p1, coarsest first: at 1/16, 1/8 and 1/4 of the image (c3 alone without a pyramid)."""
         _, c1, c2, c3 = self.features(self.fit(images))
-        if not self.config.pyramid:
+        if not self.shape.pyramid:
             return [c3]
         p2 = _enlarge(c3, c2) + self.latlayer1(c2)
         p1 = _enlarge(p2, c1) + self.latlayer2(c1)
@@ -118,7 +118,7 @@ class Pyramid(Trunk):
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c r r"]:
         """Images at the resolution that the encoder sees."""
-        channels, r = self.config.in_channels, self.config.resolution
+        channels, r = self.shape.in_channels, self.shape.resolution
         if images.ndim != 4 or images.shape[1] != channels or not images.is_floating_point():
             raise ValueError(
                 f"images: expected floats in [-1, 1] of shape (N, {channels}, R, R), got {images.dtype} of shape "
@@ -128,13 +128,13 @@ class Pyramid(Trunk):
 
     def level(self, layer: int) -> int:
         """Which of ``levels`` the code of a layer is read from."""
-        return level_of(layer) if self.config.pyramid else 0
+        return level_of(layer) if self.shape.pyramid else 0
 
     def heads(self, layers: range, generator: torch.Generator) -> nn.ModuleList:
         """A head for each of some layers, made for the size of its level."""
-        width, r = self.config.widths[3], self.config.resolution
+        width, r = self.shape.widths[3], self.shape.resolution
         sizes = [r >> (4 - self.level(layer)) for layer in layers]
-        return nn.ModuleList(Map2Style(width, self.config.w_dim, size, generator) for size in sizes)
+        return nn.ModuleList(Map2Style(width, self.shape.w_dim, size, generator) for size in sizes)
 
 
 class CodeEncoder(Pyramid):
@@ -147,6 +147,7 @@ class CodeEncoder(Pyramid):
     def __init__(self, config: EncoderConfig = EncoderConfig(), seed: int = 0) -> None:
         with drawn_from(seed, "encoder weights") as draw:
             super().__init__(config)
+            self.config = config
             self._add_heads(draw)
         self.register_buffer("latent_avg", torch.zeros(config.layers, config.w_dim))
 
