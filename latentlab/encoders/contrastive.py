@@ -68,23 +68,24 @@ class ImageEncoder(nn.Module):
 class LatentEncoder(nn.Module):
     """h_w: codes of W (N, D), less their mean, to unit vectors (N, D), through three transformer layers.
 
-    As coded the sequence has length 1: self-attention over one token is a linear map.
+    As coded the sequence has length 1: self-attention over one token is a linear map. Parameters bear the names of
+    the official checkpoints, whose ``pos_embedding`` is not used.
     """
 
     def __init__(self, config: ContrastiveConfig = ContrastiveConfig(), seed: int = 0) -> None:
         super().__init__()
         dim = config.encoder.w_dim
-        with drawn_from(seed, "latent encoder") as draw:
+        with drawn_from(seed, "latent encoder"):
             for name in ("coarse", "medium", "fine"):
                 layer = nn.TransformerEncoderLayer(
                     dim, config.heads, config.feedforward, config.dropout, batch_first=True
                 )
                 setattr(self, name, layer)
             self.latent_projection = Projection(dim)
-        self.pos_embedding = nn.Parameter(torch.randn(1, 1, dim, generator=draw))
+        self.register_buffer("pos_embedding", torch.zeros(1, 1, dim))
 
     def forward(self, w: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
-        x = self.fine(self.medium(self.coarse(w[:, None] + self.pos_embedding)))
+        x = self.fine(self.medium(self.coarse(w[:, None])))
         return F.normalize(self.latent_projection(x[:, 0]), dim=1)
 
 
