@@ -1,6 +1,15 @@
 """Measures of inversions and edits: pure functions of images, features, codes or readings."""
 
-from latentlab.metrics.codes import code_distance, code_variation, lec, pn_norm, sncd, sncd_floors
+from latentlab.metrics.codes import (
+    code_distance,
+    code_variation,
+    lec,
+    pn_norm,
+    sncd,
+    sncd_error,
+    sncd_floors,
+    sncd_of_codes,
+)
 from latentlab.metrics.distributions import feature_moments, fid, kid, kolmogorov_smirnov, swd
 from latentlab.metrics.edits import attribute_leakage, edit_distance, edit_gain, matched_strength, yardsticks
 from latentlab.metrics.fidelity import mse, psnr, rmse, ssim
