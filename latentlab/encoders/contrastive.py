@@ -1,7 +1,8 @@
 """CLCAE's contrastive pair (arXiv 2211.11448, section 3.1): an image and its code of W as unit vectors that agree."""
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,15 @@ class ContrastiveConfig:
         d = generator.w_dim
         base = replace(EncoderConfig.slim(generator), layers=1, widths=(d // 8, d // 4, d // 2, d), pyramid=False)
         return cls(base, feedforward=2 * d, dropout=0.0)
+
+    def to_dict(self) -> dict:
+        """Plain json types."""
+        return asdict(self) | {"encoder": self.encoder.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "ContrastiveConfig":
+        """Inverse of ``to_dict``."""
+        return cls(**{**values, "encoder": EncoderConfig.from_dict(values["encoder"])})
 
 
 class Projection(nn.Module):

@@ -9,7 +9,7 @@ from conformance import TOLERANCE, error, load, rnd
 from latentlab.encoders.attention import CrossAttentionBlock, PrintedAttention
 from latentlab.encoders.backbone import EncoderConfig
 from latentlab.encoders.clcae import ClcaeConfig, ClcaeEncoder, edit_feature, synthesize
-from latentlab.seeds import stream
+from latentlab.seeds import drawn_from, stream
 from latentlab.stylegan import Generator, GeneratorConfig
 
 GENERATOR = GeneratorConfig(32, 16, 16, 2, (16, 16, 16, 8))
@@ -41,8 +41,18 @@ def test_encoder_agrees_with_the_public_code():
     assert error(feature, want["feature"].float()) < 1e-3  # stored in half precision
 
 
-@pytest.mark.parametrize("block", [CrossAttentionBlock(8, 12, 2, 16, 0.0), PrintedAttention(8, 12, 2)])
-def test_a_single_key_makes_the_query_irrelevant(block):
+def attention_block(token_dim: int, printed: bool = False) -> CrossAttentionBlock | PrintedAttention:
+    """With every parameter moved off its initial value, or the norms would be alike."""
+    with drawn_from(0, "block"):
+        block = PrintedAttention(8, token_dim, 2) if printed else CrossAttentionBlock(8, token_dim, 2, 16, 0.0)
+    for i, p in enumerate(block.requires_grad_(False).parameters()):
+        p.add_(0.3 * draw(*p.shape, seed=100 + i))
+    return block
+
+
+@pytest.mark.parametrize("printed", [False, True])
+def test_a_single_key_makes_the_query_irrelevant(printed):
+    block = attention_block(12, printed)
     queries, token = draw(2, 5, 8).requires_grad_(), draw(2, 1, 12)
     read = block.attend(queries, token)
     torch.testing.assert_close(read, block.attend(draw(2, 5, 8, seed=1), token))
@@ -56,7 +66,7 @@ def test_a_single_key_makes_the_query_irrelevant(block):
 
 def test_the_published_block_is_a_feed_forward_network_of_its_key():
     """LN(y + FFN(y)), y = LN(q + W_o (W_v d + b_v) + b_o): no trace of W_q and W_k."""
-    block = CrossAttentionBlock(8, 8, 2, 16, 0.0)
+    block = attention_block(8)
     query, key = draw(4, 1, 8), draw(4, 1, 8, seed=1)
     inner = block.multihead_attn
     value = key @ inner.in_proj_weight[16:].T + inner.in_proj_bias[16:]
@@ -153,13 +163,10 @@ def test_features_are_edited_by_equation_6():
     assert first_rgb.abs().max() > 1e-3, "toRGB of the replaced block reads the block's own map"
 
 
-@pytest.mark.parametrize("attention", ATTENTION)
-def test_slim_encoder_fits_the_faces(attention):
-    config = ClcaeConfig.slim(GeneratorConfig(), attention)
-    assert ClcaeConfig.from_dict(config.to_dict()) == config
+def test_slim_feature_map_holds_fewer_numbers_than_the_picture():
+    config = ClcaeConfig.slim(GeneratorConfig())
     assert (config.feature_resolution, config.feature_channels) == (8, 128)  # 8,192 numbers, the picture has 12,288
     network = ClcaeEncoder(config).eval().requires_grad_(False)
-    assert 2 * sum(t.numel() for t in network.state_dict().values()) / 2**20 < 2.97
     assert network(draw(1, 3, 64, 64).clamp(-1, 1)).feature.shape == (1, 128, 8, 8)
 
 

@@ -8,7 +8,7 @@ from conformance import TOLERANCE, error, load, rnd
 
 from latentlab.encoders.backbone import CodeEncoder, EncoderConfig, level_of
 from latentlab.encoders.e4e import E4eEncoder, stage_at
-from latentlab.encoders.psp import PspEncoder, WEncoder, slim_w_config
+from latentlab.encoders.psp import PspEncoder, WEncoder
 from latentlab.seeds import stream
 from latentlab.stylegan import GeneratorConfig
 
@@ -142,21 +142,12 @@ def test_other_sizes_are_brought_to_the_encoders():
     assert torch.equal(network(x), network(small))
 
 
-def size_in_half(network: torch.nn.Module) -> float:
-    """MiB as shipped: half precision."""
-    return 2 * sum(t.numel() for t in network.state_dict().values()) / 2**20
-
-
-def test_slim_encoders_fit_the_faces():
-    generator = GeneratorConfig()
-    config = EncoderConfig.slim(generator)
-    assert EncoderConfig.from_dict(config.to_dict()) == config
-    for network in (PspEncoder(config), E4eEncoder(config), WEncoder(slim_w_config(generator))):
-        parameters = sum(p.numel() for p in network.parameters())
-        assert 0.9e6 < parameters < 1.6e6 and size_in_half(network) < 3
-        assert network.eval()(images(2, size=64)).shape == (2, 10, 128)
-    shapes = [tuple(x.shape[2:]) for x in PspEncoder(config).levels(images(1, size=64))]
-    assert shapes == [(4, 4), (8, 8), (16, 16)]
+def test_slim_pyramid_has_16_8_and_4_px():
+    config = EncoderConfig.slim(GeneratorConfig())
+    network = PspEncoder(config).eval()
+    assert [tuple(x.shape[2:]) for x in network.levels(images(1, size=64))] == [(4, 4), (8, 8), (16, 16)]
+    assert network(images(2, size=64)).shape == (2, 10, 128)
+    assert 1.4e6 < sum(p.numel() for p in network.parameters()) < 1.6e6
     tiny = GeneratorConfig(16, 16, 16, 2, (16, 16, 8))
     assert E4eEncoder(EncoderConfig.slim(tiny)).eval()(images(2, size=16)).shape == (2, 6, 16)
 
