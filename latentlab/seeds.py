@@ -1,6 +1,8 @@
 """Random streams: every random number of latentlab comes from a seed and the name of its use."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -13,3 +15,13 @@ def stream(seed: int, *names: str | int, device: torch.device | str = "cpu") -> 
     """
     digest = hashlib.sha256("/".join(map(str, (int(seed), *names))).encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+@contextmanager
+def drawn_from(seed: int, *names: str | int) -> Iterator[torch.Generator]:
+    """Context in which torch's default initialisation of layers draws from ``stream(seed, *names)``; after it the
+    global state is as before. Yields that stream, for what takes a generator."""
+    draw = stream(seed, *names)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(draw.initial_seed())
+        yield draw

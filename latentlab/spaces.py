@@ -8,7 +8,7 @@ S holds what each modulated layer makes of its code, S^N its direction alone.
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,6 +48,7 @@ class Statistics:
         are 1e-7 of the largest and one optimiser step would move a code by many standard deviations.
     w_mean: (D,) mean of W. w_covariance: (D, D) of W itself, for the normal that II2S fits there.
     fingerprint: of the generator's mapping network, so that no other generator is served.
+    anchors: of S^N, where they were measured; see ``measure_anchors``.
     """
 
     mean: Float64[Tensor, " dim"]
@@ -58,6 +59,7 @@ class Statistics:
     n: int
     fingerprint: str
     floor: float = EIGENVALUE_FLOOR
+    anchors: "Anchors | None" = None
 
     @property
     def w_std(self) -> float:
@@ -121,29 +123,63 @@ class Statistics:
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata as they are stored with the weights."""
         tensors = {k: getattr(self, k) for k in ("mean", "eigenvectors", "eigenvalues", "w_mean", "w_covariance")}
-        return tensors, {k: getattr(self, k) for k in ("n", "fingerprint", "floor")}
+        metadata = {k: getattr(self, k) for k in ("n", "fingerprint", "floor")}
+        if self.anchors is not None:
+            tensors |= {f"anchors.{i}": parts for i, parts in enumerate(self.anchors.parts)}
+            metadata["anchors"] = {"n": self.anchors.n, "fingerprint": self.anchors.fingerprint}
+        return tensors, metadata
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> "Statistics":
         """The inverse of ``to_tensors``."""
-        names = ("n", "fingerprint", "floor")
-        return cls(**{k: v.double() for k, v in tensors.items()}, **{k: metadata[k] for k in names})
+        anchors = None
+        if "anchors" in metadata:
+            count = sum(k.startswith("anchors.") for k in tensors)
+            anchors = Anchors(tuple(tensors[f"anchors.{i}"].double() for i in range(count)), **metadata["anchors"])
+        own = {k: v.double() for k, v in tensors.items() if not k.startswith("anchors.")}
+        return cls(**own, **{k: metadata[k] for k in ("n", "fingerprint", "floor")}, anchors=anchors)
 
 
-def fingerprint(G: nn.Module) -> str:
-    """Twelve hexadecimal digits that tell one mapping network from another: whose W, statistics, directions."""
-    return _digest({name: v for name, v in G.state_dict().items() if name.startswith("mapping")})
+@dataclass(frozen=True)
+class Anchors:
+    """Mean directions mu_l = E[s_l / |s_l|] of a generator's own styles (LSAP, section 4.1), not of unit length.
+
+    parts: (P, C_l) for each of ``style_layers``, the means over P equal parts of the sample, whose spread tells how
+    far the mean of all is off. n: codes in all parts. fingerprint: of the mapping network and the affine layers.
+    """
+
+    parts: tuple[Float64[Tensor, "parts _"], ...]
+    n: int
+    fingerprint: str
+
+    def means(self, *, torgb: bool = True) -> list[Float64[Tensor, " _"]]:
+        """mu_l of every layer, (C_l,); ``torgb=False`` leaves the last toRGB out, as in ``style_layers``."""
+        return [parts.mean(0) for parts in (self.parts if torgb else self.parts[:-1])]
+
+    def check(self, G: nn.Module) -> None:
+        """Raises ``ValueError`` if these are the anchors of another generator than ``G``."""
+        if (found := fingerprint(G, "styles")) != self.fingerprint:
+            raise ValueError(
+                f"anchors: expected those of the generator {found}, got those of {self.fingerprint}: "
+                "measure them with latentlab.spaces.measure_anchors(G)"
+            )
 
 
-def generator_fingerprint(G: nn.Module) -> str:
-    """Twelve hexadecimal digits that tell one generator from another, synthesis included: whose pictures."""
-    return _digest(G.state_dict())
+def fingerprint(G: nn.Module, part: Literal["mapping", "styles", "generator"] = "mapping") -> str:
+    """Twelve hexadecimal digits that tell one generator from another.
 
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+    part: "mapping" tells mapping networks apart, and so the W that statistics and directions belong to; "styles" these
+    and the affine layers, and so S; "generator" all weights, and so pictures.
+    """
+    belongs = {
+        "mapping": lambda name: name.startswith("mapping"),
+        "styles": lambda name: name.startswith("mapping") or ".affine." in name,
+        "generator": lambda name: True,
+    }
     digest = hashlib.sha256()
-    for _, tensor in sorted(tensors.items()):
-        digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    for name, tensor in sorted(G.state_dict().items()):
+        if belongs[part](name):
+            digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
@@ -256,11 +292,48 @@ def s_to_sn(styles: Styles) -> list[Float[Tensor, "n _"]]:
     (Property 3.1); a factor a < 0 turns the features' sign, and toRGB, which does not demodulate, keeps any.
     """
     norms = [s.norm(dim=-1, keepdim=True) for s in styles]
-    if not all(bool((r > 0).all()) for r in norms):
-        raise ValueError("a style of length 0 has no direction")
+    lowest = torch.stack([r.min() for r in norms])
+    if not bool((lowest > 0).all()):
+        layer = int((~(lowest > 0)).nonzero()[0])
+        raise ValueError(
+            f"styles: expected lengths above 0, got length {float(lowest[layer]):g} in layer {layer}: such a style "
+            "has no direction; leave its image or layer out"
+        )
     return [s / r for s, r in zip(styles, norms, strict=True)]
 
 
 def sn_to_s(directions: Styles, norms: Sequence[Float[Tensor, " n"]]) -> list[Float[Tensor, "n _"]]:
     """S^N to S: |s_l| s^N_l. The lengths, (N,) a layer, are what S^N forgets, so they must be given."""
     return [r[:, None] * s for s, r in zip(directions, norms, strict=True)]
+
+
+@torch.no_grad()
+def measure_anchors(
+    G: Generator, n: int = 100_000, *, parts: int = 10, seed: int = 0, batch_size: int = 10_000
+) -> Anchors:
+    """Mean directions of the styles of ``n`` codes without truncation, summed in float64 (LSAP, Eq. 11).
+
+    n: the paper's metric has 50,000, the public training 100,000; a multiple of ``parts``.
+    """
+    if parts < 2 or n < parts or n % parts:
+        raise ValueError(f"n: expected a multiple of {parts} parts, at least 2 of them, got {n}")
+    share, draw, rows = n // parts, stream(seed, "anchors"), []
+    for _ in tqdm(range(parts), desc="anchors", leave=False, disable=n <= 100_000):
+        totals = [torch.zeros(layer.channels, dtype=torch.float64) for layer in style_layers(G)]
+        for start in range(0, share, batch_size):
+            z = torch.randn(min(batch_size, share - start), G.z_dim, generator=draw).to(G.w_avg.device)
+            for total, s in zip(totals, s_to_sn(w_to_s(G.broadcast(G.mapping(z)), G)), strict=True):
+                total += s.double().sum(0).cpu()
+        rows.append([total / share for total in totals])
+    return Anchors(tuple(torch.stack(row) for row in zip(*rows, strict=True)), n, fingerprint(G, "styles"))
+
+
+def anchors_for(G: Generator) -> Anchors:
+    """The anchors stored with the statistics of ``G``; for a generator without, of 50,000 codes measured now."""
+    own, mark = fingerprint(G, "styles"), fingerprint(G)
+    for file, entry in read_manifest().items():
+        if file.endswith(".statistics.safetensors") and entry.get("fingerprint") == mark:
+            stored = Statistics.from_tensors(*read_weights(file)).anchors
+            if stored is not None and stored.fingerprint == own:
+                return stored
+    return measure_anchors(G, 50_000)

@@ -17,13 +17,13 @@ def rnd(name, shape):
     return generator.standard_normal(count).reshape(shape).astype(np.float32)
 
 
-def load(name):
-    """(state dict of the reference, its recorded arrays)"""
+def load(name, keep=lambda key: True):
+    """(state dict of the reference, its recorded arrays); only the weights whose key `keep` accepts are made"""
     make = {"normal": lambda r, s: s * r, "around_one": lambda r, s: 1 + s * r,
             "positive": lambda r, s: 0.5 + s * np.abs(r)}
     rows = json.loads((FOLDER / f"{name}.json").read_text())["state"]
     state = {key: torch.from_numpy(np.asarray(make[kind](rnd(key, shape), np.float32(scale))))
-             for key, shape, kind, scale in rows}
+             for key, shape, kind, scale in rows if keep(key)}
     with np.load(FOLDER / f"{name}.npz") as arrays:
         return state, {key: torch.from_numpy(arrays[key]) for key in arrays}
 

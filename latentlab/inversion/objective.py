@@ -15,7 +15,7 @@ from latentlab.inversion.descent import Callback, Descent, DescentState, Look, T
 from latentlab.inversion.result import Inversion
 from latentlab.losses.perceptual import PerceptualDistance, load_perceptual
 from latentlab.seeds import stream
-from latentlab.spaces import Statistics, fingerprint, generator_fingerprint, statistics_for
+from latentlab.spaces import Statistics, fingerprint, statistics_for
 
 SIZE = 256  # px, the resolution of the papers' perceptual losses
 
@@ -150,7 +150,7 @@ class Objective:
                              "that cannot be continued")  # fmt: skip
         then = {"method": found.method} | found.knobs
         differing = [k for k, v in ({"method": method} | knobs).items() if then.get(k) != v]
-        if generator_fingerprint(found.generator) != generator_fingerprint(self.G):
+        if fingerprint(found.generator, "generator") != fingerprint(self.G, "generator"):
             differing.append("generator")
         if not torch.equal(found.descent.tensors["images"].to(self.images), _summary(self.images)):
             differing.append("images")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from latentlab.editing.edit import Edit, Editor, Index, State, apply_edit, carry
 from latentlab.inversion.descent import DescentState
-from latentlab.spaces import fingerprint, generator_fingerprint
+from latentlab.spaces import fingerprint
 from latentlab.weights import read_tensors, write_tensors
 
 
@@ -114,7 +114,7 @@ class Inversion:
         metadata = {"method": self.method, "knobs": json.loads(json.dumps(self.knobs, default=str))}
         metadata |= {"interrupted": self.interrupted, "path_steps": self.path_steps, "seconds": self.seconds}
         metadata |= {"replace_rgb": state.replace_rgb, "rates": None if descent is None else descent.rates}
-        marks = {"mapping": fingerprint(self.generator), "generator": generator_fingerprint(self.generator)}
+        marks = {"mapping": fingerprint(self.generator), "generator": fingerprint(self.generator, "generator")}
         write_tensors(path, tensors, metadata | marks)
 
     @classmethod
@@ -151,7 +151,7 @@ def _in_order(numbered: dict[str, Tensor]) -> list[Tensor]:
 
 
 def _check_generator(path: str | Path, metadata: dict[str, Any], G: nn.Module, codes_only: bool) -> None:
-    own = {"mapping": fingerprint(G), "generator": generator_fingerprint(G)}
+    own = {"mapping": fingerprint(G), "generator": fingerprint(G, "generator")}
     found = {name: metadata.get(name) for name in own}
     if found["generator"] is None or found["mapping"] is None:
         raise ValueError(f"{path}: expected a saved inversion, got a file without a generator's fingerprint")

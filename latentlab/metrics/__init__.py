@@ -1,6 +1,14 @@
 """Metrics of inversions and edits: pure functions of images, features, codes or attribute readings."""
 
-from latentlab.metrics.codes import code_distance, code_variation, lec, sncd, sncd_floors
+from latentlab.metrics.codes import (
+    code_distance,
+    code_variation,
+    lec,
+    sncd,
+    sncd_error,
+    sncd_floors,
+    sncd_of_codes,
+)
 from latentlab.metrics.distributions import feature_moments, fid, kid, kolmogorov_smirnov, swd
 from latentlab.metrics.edits import (
     attribute_leakage,

@@ -1,12 +1,15 @@
 """Metrics of latent codes: distance from W, distance of encodings, SNCD, PN+ norm."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from latentlab.metrics.fidelity import Images, check
+from latentlab.spaces import Anchors, Styles, s_to_sn, w_to_s
+from latentlab.stylegan import Generator
 
 Codes = Float[Tensor, "n layers dim"]
 
@@ -75,19 +78,39 @@ def sncd(styles: Sequence[Float[Tensor, "n _"]], means: Sequence[Float[Tensor, "
     tensor([[0.3000]])
     """
     if [s.shape[1:] for s in styles] != [mu.shape for mu in means]:
-        raise ValueError(
-            "means: expected one of shape (C,) for each layer's styles (N, C), "
-            f"got {len(means)} for {len(styles)} layers"
-        )
-    lengths = torch.stack([s.norm(dim=1) for s in styles])
-    check("styles and means", lengths.amax(1), torch.stack([mu.norm() for mu in means]))
+        raise ValueError(f"a mean (C,) for each layer's (N, C) is wanted, not {len(means)} for {len(styles)} layers")
+    lengths = torch.stack([s.detach().norm(dim=1) for s in styles])
+    check("styles and means", lengths.amax(1), torch.stack([mu.norm() for mu in means]).to(lengths))
     if float((lengths - 1).abs().max()) > 1e-3:
         raise ValueError(
             f"styles: expected vectors of length 1, got {float(lengths.mean()):.3g} on average; "
             "normalise them with spaces.s_to_sn"
         )
     # Eq. 6
-    return torch.stack([1 - s @ mu for s, mu in zip(styles, means, strict=True)], 1)
+    return torch.stack([1 - s @ mu.to(s) for s, mu in zip(styles, means, strict=True)], 1)
+
+
+def sncd_of_codes(
+    w_plus: Codes,
+    G: Generator,
+    anchors: Anchors,
+    *,
+    torgb: bool = True,
+    layers: int | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Float[Tensor, " n"]:
+    """S^N cosine distance of codes of W+, (N,), differentiable: a measure and a loss (LSAP, Eq. 9 to 11).
+
+    reduction: "mean" over layers is the metric, and what LSAP_O's lambda of 5 (W) and 20 (W+) can only belong to;
+    "sum" is the public code's loss for encoders, lambda 0.5 (which leaves out the constant 1 of each layer).
+    torgb: whether the last toRGB counts, as in the public code; Property 3.1 holds for convolutions alone.
+    layers: only the first so many; the public code takes those that are active in a stage of training.
+    """
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
+    styles, means = w_to_s(w_plus, G, torgb=torgb)[:layers], anchors.means(torgb=torgb)[:layers]
+    distances = sncd(s_to_sn(styles), means)
+    return distances.mean(1) if reduction == "mean" else distances.sum(1)
 
 
 def sncd_floors(means: Sequence[Float[Tensor, " _"]]) -> tuple[Float[Tensor, " layers"], Float[Tensor, " layers"]]:
@@ -100,3 +123,20 @@ def sncd_floors(means: Sequence[Float[Tensor, " _"]]) -> tuple[Float[Tensor, " l
     """
     lengths = torch.stack([mu.norm() for mu in means])
     return 1 - lengths, 1 - lengths.square()
+
+
+def sncd_error(
+    styles: Styles, anchors: Anchors, *, reduction: Literal["none", "mean", "sum"] = "none"
+) -> Float[Tensor, "*layers"]:
+    """Standard error of the mean SNCD of images that comes from the number of codes behind the anchors.
+
+    (L,) for each layer, or one number for their mean or sum; it falls with the square root of ``anchors.n``. The
+    spread over images is another matter. styles: normalised, of all layers or without the last toRGB.
+    """
+    parts = anchors.parts[: len(styles)]
+    # Eq. 6 with the anchors of each part of the sample, (L, P)
+    values = torch.stack([1 - p.to(s) @ s.mean(0) for s, p in zip(styles, parts, strict=True)])
+    reduced = {"none": values, "mean": values.mean(0), "sum": values.sum(0)}
+    if reduction not in reduced:
+        raise ValueError(f"reduction: expected 'none', 'mean' or 'sum', got {reduction!r}")
+    return reduced[reduction].std(-1) / values.shape[1] ** 0.5

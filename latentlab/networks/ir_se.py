@@ -1,24 +1,28 @@
-"""IR-SE-50, the residual network with squeeze-and-excitation that ArcFace trained (arXiv 1801.07698).
+"""IR-SE, the residual network with squeeze-and-excitation that ArcFace trained (arXiv 1801.07698).
 
-It measures identity in e4e, LSAP and CLCAE, and it is the backbone of their encoders. Layers bear the names
-of the public weights (``model_ir_se50.pth``).
+With 50 layers it measures identity in e4e, LSAP and CLCAE and is the backbone of their encoders. Parameters
+bear the names of the public weights (``model_ir_se50.pth``), at any depth and width.
 """
+
+from collections.abc import Sequence
+from itertools import accumulate
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-STAGES = ((64, 3), (128, 4), (256, 14), (512, 3))  # width and units; the first unit of each halves the map
-TAPS = (6, 20, 23)  # the units whose output pSp's encoder reads: the last of 128, 256 and 512 channels
+UNITS = {50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}  # layers -> units in each stage
+WIDTHS = (64, 128, 256, 512)
 
 
 class SqueezeExcitation(nn.Module):
-    """Each channel times a gate that sees all channels' means (arXiv 1709.01507), reduction 16."""
+    """Each channel times a gate that sees all channels' means (arXiv 1709.01507), reduction 16, at least 4 wide."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(channels, channels // 16, 1, bias=False)
-        self.fc2 = nn.Conv2d(channels // 16, channels, 1, bias=False)
+        hidden = max(channels // 16, 4)
+        self.fc1 = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.fc2 = nn.Conv2d(hidden, channels, 1, bias=False)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         return x * self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
@@ -47,25 +51,38 @@ class Unit(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Images (N, 3, H, W) in [-1, 1] to the feature maps of every unit, the last at 1/16 of the size."""
+    """Images (N, C, H, W) in [-1, 1] to a feature map at 1/16 of the size, by default IR-SE-50 of 3 channels.
 
-    def __init__(self) -> None:
+    ``widths`` and ``units`` hold one number for each of the four stages; the first unit of a stage halves the map.
+    """
+
+    def __init__(
+        self, widths: Sequence[int] = WIDTHS, units: Sequence[int] = UNITS[50], in_channels: int = 3
+    ) -> None:
         super().__init__()
-        self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
-        units, fan_in = [], 64
-        for width, count in STAGES:
-            units += [Unit(fan_in if i == 0 else width, width, 2 if i == 0 else 1) for i in range(count)]
+        if len(widths) != 4 or len(units) != 4 or min(*widths, *units) < 1:
+            raise ValueError(f"widths and units: expected four positive numbers each, got {widths} and {units}")
+        stem = widths[0]
+        self.input_layer = nn.Sequential(
+            nn.Conv2d(in_channels, stem, 3, 1, 1, bias=False), nn.BatchNorm2d(stem), nn.PReLU(stem)
+        )
+        blocks, fan_in = [], stem
+        for width, count in zip(widths, units, strict=True):
+            blocks += [Unit(fan_in if i == 0 else width, width, 2 if i == 0 else 1) for i in range(count)]
             fan_in = width
-        self.body = nn.Sequential(*units)
+        self.body = nn.Sequential(*blocks)
+        self.taps = [end - 1 for end in accumulate(units)]  # the last unit of each stage
 
-    def features(self, images: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
-        """The output of every unit, 24 maps; ``TAPS`` says which an encoder reads."""
-        maps = [self.input_layer(images)]
-        for unit in self.body:
-            maps.append(unit(maps[-1]))
-        return maps[1:]
+    def features(self, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
+        """The output of each of the four stages, at 1/2, 1/4, 1/8 and 1/16 of the size."""
+        x, maps = self.input_layer(images), []
+        for i, unit in enumerate(self.body):
+            x = unit(x)
+            if i in self.taps:
+                maps.append(x)
+        return maps
 
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 512 h2 w2"]:
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
         return self.body(self.input_layer(images))
 
 

@@ -1,0 +1,1 @@
+"""Encoders: networks that map images to codes, and what they are trained with."""

@@ -1,0 +1,224 @@
+"""CLCAE's encoder (arXiv 2211.11448, section 3.2): a code of W, from it codes of W+, and a feature map of F space."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from latentlab.encoders.attention import CrossAttentionBlock, PrintedAttention
+from latentlab.encoders.backbone import EncoderConfig, Pyramid
+from latentlab.seeds import drawn_from
+from latentlab.stylegan import Generator, GeneratorConfig
+
+Attention = Literal["faithful", "paper", "multi_token"]
+
+
+@dataclass(frozen=True)
+class ClcaeConfig:
+    """Shape of CLCAE's encoder, by default the official one for 1024 px.
+
+    attention: "faithful" as in the public code, "paper" as in Eq. 4 and 5 (one set of projections for all layers,
+    no feed-forward network), "multi_token" as in the code but with a key for each layer, so that the query has a
+    choice. Both of the former have one key and ignore the query.
+    feature_resolution, feature_channels: of the map that replaces the generator's: the output of its fifth
+    convolution at 1024 px. w_plus_block, f_block: False leaves the block out, for the paper's ablations.
+    """
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    attention: Attention = "faithful"
+    heads: int = 4
+    feedforward: int = 1024
+    dropout: float = 0.1
+    feature_resolution: int = 16
+    feature_channels: int = 512
+    w_plus_block: bool = True
+    f_block: bool = True
+
+    def __post_init__(self) -> None:
+        finest = self.encoder.resolution // 8
+        if self.feature_resolution not in {finest >> k for k in range(finest.bit_length())}:
+            raise ValueError(
+                f"feature_resolution: expected a power of two up to {finest}, half of the pyramid's finest map, "
+                f"got {self.feature_resolution}"
+            )
+        if self.attention not in ("faithful", "paper", "multi_token"):
+            raise ValueError(f"attention: expected 'faithful', 'paper' or 'multi_token', got {self.attention!r}")
+
+    @classmethod
+    def slim(cls, generator: GeneratorConfig, attention: Attention = "faithful") -> "ClcaeConfig":
+        """The shape for a small generator: some 1.5 million parameters for ``faces-64`` (w_dim 128).
+
+        Narrower than e4e's, for half of the parameters are in the blocks. The feature map has the largest resolution
+        at which it holds fewer numbers than the picture, 8x8 for ``faces-64``; nothing is dropped out.
+        """
+        r = generator.resolution
+        widths = dict(zip(generator.resolutions, generator.channels, strict=True))
+        fits = [k for k, channels in widths.items() if k <= r // 8 and channels * k * k < 3 * r * r]
+        if not fits:
+            raise ValueError(f"generator: expected one of at least 32 px, got {r}; it has no feature map to replace")
+        top = 4 * max(1, round(generator.w_dim * 5 / 64))
+        base = EncoderConfig.slim(generator).to_dict() | {"widths": (top // 2, top // 2, top, top)}
+        return cls(
+            encoder=EncoderConfig.from_dict(base),
+            attention=attention,
+            feedforward=generator.w_dim // 2,
+            dropout=0.0,
+            feature_resolution=fits[-1],
+            feature_channels=widths[fits[-1]],
+        )
+
+    def to_dict(self) -> dict:
+        """Plain json types."""
+        return asdict(self) | {"encoder": self.encoder.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "ClcaeConfig":
+        """Inverse of ``to_dict``."""
+        return cls(**{**values, "encoder": EncoderConfig.from_dict(values["encoder"])})
+
+
+class ClcaeCodes(NamedTuple):
+    """What CLCAE's encoder finds in images: a code of W, codes of W+, and a feature map of the generator."""
+
+    w: Float[Tensor, "n dim"]
+    w_plus: Float[Tensor, "n layers dim"]
+    feature: Float[Tensor, "n c r r"]
+
+
+class Residuals(NamedTuple):
+    """What the pyramid gives, before the blocks: w - w_avg, the coarse residuals of all layers, the finest map."""
+
+    w_offset: Float[Tensor, "n dim"]
+    deltas: Float[Tensor, "n layers dim"]
+    finest: Float[Tensor, "n c h w"]
+
+
+class ContentLayer(nn.Module):
+    """The CNN of Eq. 5: convolutions of stride 2, each with a leaky ReLU of slope 0.01, down to the feature map."""
+
+    def __init__(self, fan_in: int, fan_out: int, halvings: int) -> None:
+        super().__init__()
+        widths = [fan_in] + [fan_out] * halvings
+        convolutions = (nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.convs = nn.Sequential(*(layer for conv in convolutions for layer in (conv, nn.LeakyReLU(0.01))))
+
+    def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o r r"]:
+        return self.convs(x)
+
+
+class ClcaeEncoder(Pyramid):
+    """Images (N, 3, R, R) in [-1, 1] to ``ClcaeCodes``. Parameters bear the names of the official checkpoints.
+
+    Buffers that those lack, 0 until ``set_averages``: ``w_avg`` (D,), and ``image_avg`` (3, R, R), the picture of
+    the mean of W, which the public code subtracts from what it sees (the paper does not mention it).
+    """
+
+    def __init__(self, config: ClcaeConfig = ClcaeConfig(), seed: int = 0) -> None:
+        shape = config.encoder
+        width, dim, layers = shape.widths[3], shape.w_dim, shape.layers
+        with drawn_from(seed, "encoder weights") as draw:
+            super().__init__(shape)
+            self.config = config
+            self.styles = self.heads(range(1), draw)
+            self.styles_others = self.heads(range(1, layers), draw)
+            halvings = int(math.log2(shape.resolution // 4 // config.feature_resolution))
+            self.content_layer = ContentLayer(width, config.feature_channels, halvings)
+            if config.w_plus_block:
+                blocks = 1 if config.attention == "paper" else layers
+                self.cross_attention = nn.ModuleList(_attention(config, dim) for _ in range(blocks))
+            if config.f_block:
+                self.feature_cross_attention = _attention(config, width)
+        if config.attention == "multi_token":  # of the W+ block's keys and of the F block's
+            self.layer_embedding = nn.Parameter(torch.randn(2, layers, dim, generator=draw) / math.sqrt(dim))
+        self.register_buffer("w_avg", torch.zeros(dim))
+        self.register_buffer("image_avg", torch.zeros(shape.in_channels, shape.resolution, shape.resolution))
+
+    def set_averages(self, w_avg: Float[Tensor, " dim"], image: Float[Tensor, "3 r r"]) -> None:
+        """Takes over the mean of W of the generator that the codes are for, and its picture, at any resolution."""
+        self.w_avg.copy_(w_avg)
+        self.image_avg.copy_(self.fit(image[None])[0])
+
+    def residuals(self, images: Float[Tensor, "n 3 h w"]) -> Residuals:
+        """What the pyramid gives of images. The first layer's residual is the offset of w itself, as coded."""
+        levels = self.levels(self.fit(images) - self.image_avg)
+        w_offset = self.styles[0](levels[0])
+        others = [head(levels[self.level(i)]) for i, head in enumerate(self.styles_others, start=1)]
+        return Residuals(w_offset, torch.stack([w_offset, *others], 1), levels[-1])
+
+    def w_plus_offsets(
+        self, w_offset: Float[Tensor, "n dim"], deltas: Float[Tensor, "n layers dim"]
+    ) -> Float[Tensor, "n layers dim"]:
+        """The W+ block: w_plus - w, (N, L, D), from the offset of w and the coarse residuals.
+
+        To edit as the public code does, move ``w_offset`` along a direction and take the same residuals.
+        """
+        if not self.config.w_plus_block:
+            return torch.cat([torch.zeros_like(deltas[:, :1]), deltas[:, 1:]], 1)
+        if self.config.attention == "paper":
+            w = (w_offset + self.w_avg)[:, None, None].expand(-1, deltas.shape[1], -1, -1)
+            # Eq. 4: Q = w W_Q, K = V = the layer's own residual: one query and one key for each layer
+            return self.cross_attention[0](w.flatten(0, 1), deltas.flatten(0, 1)[:, None])[:, 0].view_as(deltas)
+        query = w_offset[:, None]
+        if self.config.attention == "multi_token":
+            keys = [deltas + self.layer_embedding[0]] * len(self.cross_attention)
+        else:
+            keys = deltas.split(1, 1)
+        return torch.cat([block(query, k) for block, k in zip(self.cross_attention, keys, strict=True)], 1)
+
+    def feature(
+        self,
+        w_offset: Float[Tensor, "n dim"],
+        w_plus_offsets: Float[Tensor, "n layers dim"],
+        finest: Float[Tensor, "n c h w"],
+    ) -> Float[Tensor, "n o r r"]:
+        """The F block: every position of the finest map attends to the code of W ("multi_token": to those of W+),
+        then the CNN brings it to the size of the generator's feature map (Eq. 5)."""
+        if not self.config.f_block:
+            return self.content_layer(finest)
+        positions = finest.flatten(2).transpose(1, 2)  # (N, H W, C)
+        if self.config.attention == "paper":
+            # Eq. 5: f = CNN[Attention(T3, w, w) + T3]
+            positions = positions + self.feature_cross_attention(positions, (w_offset + self.w_avg)[:, None])
+        else:
+            several = self.config.attention == "multi_token"
+            codes = w_offset[:, None] + w_plus_offsets + self.layer_embedding[1] if several else w_offset[:, None]
+            positions = self.feature_cross_attention(positions, codes)
+        return self.content_layer(positions.transpose(1, 2).reshape(finest.shape))
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> ClcaeCodes:
+        """Codes and feature map of images in [-1, 1]."""
+        w_offset, deltas, finest = self.residuals(images)
+        offsets = self.w_plus_offsets(w_offset, deltas)
+        w = w_offset + self.w_avg
+        # Eq. 4: w_i^+ = w + Attention(Q, K, V)
+        return ClcaeCodes(w, w[:, None] + offsets, self.feature(w_offset, offsets, finest))
+
+
+def synthesize(G: Generator, w_plus: Float[Tensor, "n layers dim"], feature: Float[Tensor, "n c r r"]) -> Tensor:
+    """G(w+, f), (N, 3, R, R): the map replaces the output of the block of its resolution. As in the public code
+    that block's toRGB still reads what the block itself made of the codes."""
+    return G.synthesis(w_plus, replace={feature.shape[-1]: feature}, replace_rgb=False)
+
+
+def edit_feature(
+    G: Generator,
+    feature: Float[Tensor, "n c r r"],
+    w_plus: Float[Tensor, "n layers dim"],
+    edited: Float[Tensor, "n layers dim"],
+) -> Float[Tensor, "n c r r"]:
+    """The feature map that goes with edited codes of W+ (CLCAE, Eq. 6); the same one where nothing was edited."""
+    r = feature.shape[-1]
+    # Eq. 6: f + G^5(edited w) - G^5(w)
+    return feature + (G.features(edited)[r] - G.features(w_plus)[r])
+
+
+def _attention(config: ClcaeConfig, dim: int) -> nn.Module:
+    """A block whose queries are ``dim`` wide and whose keys are codes."""
+    token_dim = config.encoder.w_dim
+    if config.attention == "paper":
+        return PrintedAttention(dim, token_dim, config.heads)
+    return CrossAttentionBlock(dim, token_dim, config.heads, config.feedforward, config.dropout)

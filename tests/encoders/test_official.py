@@ -1,0 +1,71 @@
+"""Checkpoints with the public names: the encoder and the generator inside, and what is said of other files."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from latentlab.encoders.backbone import CodeEncoder, EncoderConfig
+from latentlab.encoders.e4e import E4eEncoder
+from latentlab.encoders.official import load_official
+from latentlab.encoders.psp import PspEncoder, WEncoder
+from latentlab.encoders.restyle import restyle_config
+from latentlab.formats import rosinality
+from latentlab.seeds import stream
+from latentlab.stylegan import Generator, GeneratorConfig
+
+CONFIG = EncoderConfig(layers=6, w_dim=16, widths=(4, 6, 8, 10), units=(1, 2, 1, 1))
+ONE_CODE = replace(CONFIG, pyramid=False)
+
+
+def checkpoint(encoder: CodeEncoder, G: Generator, name: str | None) -> dict:
+    """As the public training code writes it."""
+    parts = encoder.state_dict()
+    state = {f"encoder.{k}": v for k, v in parts.items() if k != "latent_avg"}
+    state |= {f"decoder.{k}": v for k, v in rosinality.generator_to(G.state_dict()).items()}
+    opts = {"stylegan_size": G.resolution} | ({"encoder_type": name} if name else {})
+    return {"state_dict": state, "latent_avg": parts["latent_avg"], "opts": opts}
+
+
+@pytest.fixture(scope="module")
+def G() -> Generator:
+    G = Generator(GeneratorConfig(16, 16, 16, 2, (16, 16, 8)), seed=1).requires_grad_(False)
+    G.w_avg.copy_(torch.arange(16.0))
+    return G
+
+
+@pytest.mark.parametrize("kind, name, config", [
+    (PspEncoder, "GradualStyleEncoder", CONFIG),
+    (E4eEncoder, "Encoder4Editing", CONFIG),
+    (WEncoder, "BackboneEncoderUsingLastLayerIntoW", ONE_CODE),
+    (E4eEncoder, "ProgressiveBackboneEncoder", restyle_config(CONFIG)),
+])  # fmt: skip
+def test_encoder_and_generator_come_out_of_one_file(kind, name, config, G, tmp_path):
+    encoder = kind(config, seed=3).eval().requires_grad_(False)
+    encoder.set_average(G.w_avg)
+    torch.save(checkpoint(encoder, G, name), tmp_path / "model.pt")
+    found, generator = load_official(tmp_path / "model.pt")
+    assert type(found) is kind and found.config == config
+    x = torch.randn(2, config.in_channels, 64, 64, generator=stream(0, "images"))
+    assert torch.equal(found(x), encoder(x))
+    assert torch.equal(generator.synthesis(found(x)), G.synthesis(encoder(x)))
+    assert torch.equal(generator.w_avg, G.w_avg)
+
+
+def test_other_files_are_refused(G, tmp_path):
+    path = tmp_path / "model.pt"
+    whole = checkpoint(PspEncoder(CONFIG), G, "GradualStyleEncoder")
+    torch.save(whole, path)
+    with pytest.raises(ValueError, match="expected E4eEncoder, got encoder_type 'GradualStyleEncoder'"):
+        load_official(path, E4eEncoder)
+    torch.save(whole | {"opts": {}}, path)
+    with pytest.raises(ValueError, match="expected a kind of encoder, got encoder_type None"):
+        load_official(path)
+    assert type(load_official(path, PspEncoder)[0]) is PspEncoder
+    torch.save({"g_ema": {}}, path)
+    with pytest.raises(ValueError, match="got a file without latent_avg, state_dict"):
+        load_official(path)
+    broken = {k: v for k, v in whole["state_dict"].items() if not k.startswith("encoder.styles.2")}
+    torch.save(whole | {"state_dict": broken}, path)
+    with pytest.raises(ValueError, match="expected the weights of PspEncoder, got others"):
+        load_official(path)
