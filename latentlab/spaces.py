@@ -330,10 +330,8 @@ def measure_anchors(
 
 def anchors_for(G: Generator) -> Anchors:
     """The anchors stored with the statistics of ``G``; for a generator without, of 50,000 codes measured now."""
-    own, mark = fingerprint(G, "styles"), fingerprint(G)
-    for file, entry in read_manifest().items():
-        if file.endswith(".statistics.safetensors") and entry.get("fingerprint") == mark:
-            stored = Statistics.from_tensors(*read_weights(file)).anchors
-            if stored is not None and stored.fingerprint == own:
-                return stored
+    if file := weights.find("statistics", fingerprint(G)):
+        stored = Statistics.from_tensors(*weights.read_weights(file)).anchors
+        if stored is not None and stored.fingerprint == fingerprint(G, "styles"):
+            return stored
     return measure_anchors(G, 50_000)

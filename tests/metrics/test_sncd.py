@@ -101,9 +101,9 @@ def test_anchors_are_stored_with_the_statistics(G, anchors, monkeypatch):
     assert (again.n, again.fingerprint) == (anchors.n, anchors.fingerprint)
     assert all(torch.equal(a, b) for a, b in zip(again.parts, anchors.parts, strict=True))
     assert Statistics.from_tensors(*replace(statistics, anchors=None).to_tensors()).anchors is None
-    entry = {"own.statistics.safetensors": {"fingerprint": spaces.fingerprint(G)}}
-    monkeypatch.setattr(spaces, "read_manifest", lambda: entry)
-    monkeypatch.setattr(spaces, "read_weights", lambda file: (tensors, metadata))
+    stored = {("statistics", spaces.fingerprint(G)): "own.statistics.safetensors"}
+    monkeypatch.setattr(spaces.weights, "find", lambda *key: stored.get(key))
+    monkeypatch.setattr(spaces.weights, "read_weights", lambda file: (tensors, metadata))
     assert anchors_for(G).n == 10_000
     tuned = generator()
     tuned.blocks["8"].conv0.affine.weight.mul_(1.1)  # the same W, other styles
