@@ -1,0 +1,108 @@
+"""Measures of a latent space, on worlds whose answer is known."""
+
+import pytest
+import torch
+
+from latentlab.evaluation import generators
+from latentlab.evaluation.generators import (
+    Samples,
+    held_out_r2,
+    measure_directions,
+    measure_latent_space,
+    measure_mapping,
+    measure_path_length,
+)
+from latentlab.faces import NAMES
+from latentlab.spaces import measure_statistics
+from latentlab.stylegan.generator import Generator, GeneratorConfig
+
+
+def small_generator(seed: int = 0, mapping_layers: int = 2) -> Generator:
+    config = GeneratorConfig(16, 64, 64, mapping_layers, (16, 16, 8))
+    return Generator(config, seed=seed).requires_grad_(False).eval()
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_r2_is_that_of_scikit_learn_and_held_out():
+    from sklearn.linear_model import LinearRegression
+
+    x, noise = draw(300, 5), draw(300, 3, seed=1)
+    y = x[:, :3] * torch.tensor([1.0, 1.0, 0.0]) + noise * torch.tensor([0.0, 1.0, 1.0])
+    ours = held_out_r2(x, y)
+    fitted = LinearRegression().fit(x[:200].numpy(), y[:200].numpy()).predict(x[200:].numpy())
+    rest = ((fitted - y[200:].numpy()) ** 2).mean(0) / y[200:].var(0, correction=0).numpy()
+    torch.testing.assert_close(ours, torch.from_numpy(1 - rest).float(), rtol=1e-3, atol=1e-3)
+    assert ours[0] > 0.999 and 0.3 < ours[1] < 0.7 and ours[2] < 0.1
+
+
+def test_deep_mapping_networks_have_a_lower_effective_dimension():
+    """What the layers of an untrained mapping do to W; and of isotropic codes the dimension is all of them."""
+    found = {}
+    for layers in (1, 2, 8):
+        G = small_generator(mapping_layers=layers)
+        statistics = measure_statistics(G, 4_000)
+        w = G.mapping(draw(600, 64))
+        readings = w @ draw(64, len(NAMES), seed=2)  # every factor linear in W
+        found[layers] = measure_latent_space(G, statistics, Samples(w, readings, w))
+    dimensions = [found[layers]["effective_dimension"] for layers in (1, 2, 8)]
+    assert 0.4 * 64 < dimensions[0] < 64 and dimensions[0] > 1.2 * dimensions[1] > 2 * dimensions[2]
+    assert all(f["r2_w"] > 0.99 and f["r2_w smile"] > 0.99 for f in found.values())
+    assert all(f["r2_pn"] < f["r2_w"] for f in found.values())  # PN bends what is straight in W
+
+
+class Embeddings:
+    """Stands in for the identity judge."""
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)
+
+
+@pytest.mark.parametrize("bent", [False, True])
+def test_leakage_of_a_straight_step(monkeypatch, bent):
+    """Where pictures are codes and factors linear in them, a direction moves its factor alone. Where another factor
+    depends on the square of it, that one moves one way for some faces and the other way for others: scatter."""
+    G = small_generator(mapping_layers=1)
+    G.mapping.forward = lambda z: z
+    G.synthesis = lambda w_plus: w_plus[:, :1].unflatten(2, (8, 8)) / 10
+    axes = torch.linalg.qr(draw(64, 64, seed=4)).Q[:, : len(NAMES)]
+
+    def read(network: object, x: torch.Tensor) -> torch.Tensor:
+        factors = 10 * x.flatten(1) @ axes
+        if bent:
+            factors[:, NAMES.index("roll")] += factors[:, NAMES.index("smile")].square()
+        return factors
+
+    monkeypatch.setattr(generators, "load_attribute_judge", lambda: None)
+    monkeypatch.setattr(generators, "load_identity_judge", Embeddings)
+    monkeypatch.setattr(generators, "read_factors", read)
+    found = measure_directions(G, generators.draw_judged(G, 3_000), faces=100)
+    assert found["reached smile"] == pytest.approx(1, abs=0.1)
+    others = len(NAMES) - 1
+    if bent:  # roll moves by 2 s + 1, s the smile before, in units of its spread, sqrt(1 + 2)
+        assert found["scatter smile"] == pytest.approx(2 / 3**0.5 / others, rel=0.5)
+        assert found["leakage smile"] > 2 * found["leakage yaw"]
+    else:
+        assert found["leakage smile"] < 0.05 and found["scatter smile"] < 0.01
+
+
+def test_path_length_of_a_linear_generator_does_not_vary():
+    """|J^T y| is the same for every code up to the draw of y."""
+    G = small_generator()
+    matrix = draw(G.num_ws * 64, 3 * 16 * 16, seed=5) / 10
+    G.synthesis = lambda w_plus: (w_plus.flatten(1) @ matrix).unflatten(1, (3, 16, 16))
+    found = measure_path_length(G, 32)
+    assert found["path_length_variation"] < 0.1
+    bent = small_generator()
+    bent.synthesis = lambda w_plus: (w_plus.flatten(1) @ matrix).unflatten(1, (3, 16, 16)) ** 3
+    assert measure_path_length(bent, 32)["path_length_variation"] > 3 * found["path_length_variation"]
+
+
+def test_mapping_moved():
+    G, initial = small_generator(), small_generator()
+    assert measure_mapping(G, initial) == {"mapping_moved": 0.0}
+    for layer in G.mapping.layers:
+        layer.weight.mul_(1.25)
+    assert measure_mapping(G, initial)["mapping_moved"] == pytest.approx(0.25)
