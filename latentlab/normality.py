@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from latentlab.seeds import stream
 
 Samples = Float[Tensor, "n d"] | Float[np.ndarray, "n d"]
-Array = Float64[np.ndarray, "n d"]
+Array = Float64[np.ndarray, "rows axes"]
 
 FAMILIES = {
     "normal": lambda n, d, randn: randn(n, d),
