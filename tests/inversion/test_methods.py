@@ -60,7 +60,7 @@ def test_bad_keywords_of_ii2s(G, targets, statistics, bad):
 
 
 def test_codes_of_z_plus_are_codes_of_the_mapping(G, targets, statistics, unregularised):
-    """The mapping network normalises z, so that each z found has a root mean square of 1; codes of W+ have no such z."""
+    """Each layer's code has a z, of root mean square 1 after normalisation; codes of W+ have no such z."""
 
     def rms(w_plus: torch.Tensor) -> torch.Tensor:
         layer = G.mapping.layers[0]
