@@ -7,7 +7,7 @@
     older = inv.edit(ll.directions_for(G)["age"], 2)
 
 Images are float32 (N, 3, R, R) in [-1, 1]; z and w are (N, D), w_plus is (N, L, D), losses are (N,).
-Importing this package imports nothing else: each name below is fetched when it is first used.
+Importing this package imports nothing else: each name below is imported when it is first used.
 """
 
 from importlib import import_module
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = ("claims", "faces", "metrics", "plots", "spaces", "widgets")
+_MODULES = ("claims", "faces", "metrics", "plots", "spaces", "widgets")
 _NAMES = {
     "Direction": "editing.edit",
     "Edit": "editing.edit",
@@ -61,15 +61,15 @@ _NAMES = {
     "measure_statistics": "spaces",
     "statistics_for": "spaces",
 }
-__all__ = sorted([*_ROOMS, *_NAMES])
+__all__ = sorted([*_MODULES, *_NAMES])
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name in _MODULES:
         return import_module(f"latentlab.{name}")
     if name in _NAMES:
         return getattr(import_module(f"latentlab.{_NAMES[name]}"), name)
-    raise AttributeError(f"latentlab has no {name!r}; it has: {', '.join(__all__)}")
+    raise AttributeError(f"module 'latentlab' has no attribute {name!r}; expected one of {', '.join(__all__)}")
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,7 @@ import latentlab
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; what the user got wrong is told in a line, without a traceback."""
+    """Runs one command. Errors in the input are printed as one line, without a traceback."""
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("latentlab", description="StyleGAN inversion and editing, measured.")
+    parser = argparse.ArgumentParser("latentlab", description="StyleGAN inversion and editing with measured results.")
     parser.add_argument("--version", action="version", version=f"latentlab {latentlab.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_invert(commands)
@@ -31,12 +31,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_faces(commands)
     _add_train(commands)
     _add_publish(commands)
-    methods = commands.add_parser("methods", help="list the ways to invert and the factors to edit")
+    methods = commands.add_parser("methods", help="list inversion methods, generators and factors")
     methods.set_defaults(run=_run_methods)
-    claims = commands.add_parser("claims", help="print the ledger of the papers' claims, or measure it again")
-    claims.add_argument("--full", action="store_true", help="measure at full size, for an hour or two, and write it")
-    claims.add_argument("--only", nargs="+", default=[], metavar="ID", help="these claims alone, e.g. II2S-1 LSAP-1")
-    claims.add_argument("--ledger", type=Path, help="its file (default: notebooks/claims.json)")
+    claims = commands.add_parser("claims", help="print the ledger of the papers' claims, or measure them again")
+    claims.add_argument("--full", action="store_true", help="measure at full size (an hour or two) and record it")
+    claims.add_argument("--only", nargs="+", default=[], metavar="ID", help="only these claims, e.g. II2S-1 LSAP-1")
+    claims.add_argument("--ledger", type=Path, help="file of the ledger (default: notebooks/claims.json)")
     claims.set_defaults(run=_run_claims)
     benchmark = commands.add_parser("benchmark", help="measure speed, networks, samples and inversions")
     tables = ("speed", "optimisers", "networks", "samples", "inversions")
@@ -52,21 +52,19 @@ def _parser() -> argparse.ArgumentParser:
 def _add_invert(commands: argparse._SubParsersAction) -> None:
     invert = commands.add_parser(
         "invert",
-        help="find the codes of pictures and edit them",
+        help="invert pictures and edit them",
         epilog="example: latentlab invert face.png --method ii2s --edit smile=+2 --out out/",
     )
-    invert.add_argument("images", type=Path, help="a PNG or JPEG of any size, or a folder of them")
-    invert.add_argument("--generator", default="faces-64", help="a shipped generator or a .safetensors file")
-    invert.add_argument("--method", default="ii2s", help="see `latentlab methods`")
-    invert.add_argument("--steps", type=int, help="steps of the descent (default: the paper's)")
-    invert.add_argument(
-        "--edit", action="append", default=[], metavar="FACTOR=STRENGTH", type=_edit,
-        help="may be repeated; strength in standard deviations of the factor, e.g. smile=+2",
-    )  # fmt: skip
-    invert.add_argument("--batch", type=int, default=16, help="images inverted together")
+    invert.add_argument("images", type=Path, help="picture, e.g. a PNG or JPEG of any size, or folder of pictures")
+    invert.add_argument("--generator", default="faces-64", help="name of a shipped generator, or .safetensors file")
+    invert.add_argument("--method", default="ii2s", help="one of those listed by `latentlab methods` (%(default)s)")
+    invert.add_argument("--steps", type=int, help="number of steps (default: the paper's)")
+    strength = "strength in standard deviations of the factor, e.g. smile=+2; can be repeated"
+    invert.add_argument("--edit", action="append", default=[], metavar="FACTOR=STRENGTH", type=_edit, help=strength)
+    invert.add_argument("--batch", type=int, default=16, help="number of pictures inverted together (%(default)s)")
     invert.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
-    invert.add_argument("--seed", type=int, default=0, help="of what a method draws at random (%(default)s)")
-    invert.add_argument("--out", type=Path, default=Path("out"), help="folder for everything that is written")
+    invert.add_argument("--seed", type=int, default=0, help="random seed of the method (%(default)s)")
+    invert.add_argument("--out", type=Path, default=Path("out"), help="output folder (%(default)s)")
     invert.set_defaults(run=_run_invert)
 
 
@@ -77,7 +75,7 @@ def _edit(text: str) -> tuple[str, float]:
             raise ValueError
         return name.strip(), float(strength)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not FACTOR=STRENGTH, e.g. smile=+2") from None
+        raise argparse.ArgumentTypeError(f"expected FACTOR=STRENGTH, e.g. smile=+2, got {text!r}") from None
 
 
 def _run_invert(options: argparse.Namespace) -> None:
@@ -85,7 +83,7 @@ def _run_invert(options: argparse.Namespace) -> None:
     from latentlab.jobs import invert_files
 
     knobs = {} if options.steps is None else {"steps": options.steps}
-    if "seed" in find_method(options.method).keywords:  # an encoder draws nothing at random
+    if "seed" in find_method(options.method).keywords:  # encoders are deterministic
         knobs["seed"] = options.seed
     table = invert_files(
         options.images, options.out, generator=options.generator, method=options.method, edits=options.edit,
@@ -101,14 +99,15 @@ def _device(name: str) -> str:
     has_cuda = torch.cuda.is_available()
     device = {"gpu": "cuda", "auto": "cuda" if has_cuda else "cpu"}.get(name, name)
     if device != "cpu" and not (device.startswith("cuda") and has_cuda):
-        raise ValueError(f"there is no device {name!r} here; cpu always works")
+        available = "cpu, cuda or auto" if has_cuda else "cpu or auto, since there is no CUDA device"
+        raise ValueError(f"--device: expected {available}, got {name!r}")
     return device
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
-    demo = commands.add_parser("demo", help="generate, invert and edit three faces: a picture and a table")
-    demo.add_argument("--out", type=Path, default=Path("out/demo"))
-    demo.add_argument("--steps", type=int, default=500)
+    demo = commands.add_parser("demo", help="invert and edit three faces, and write pictures and a table")
+    demo.add_argument("--out", type=Path, default=Path("out/demo"), help="output folder (%(default)s)")
+    demo.add_argument("--steps", type=int, default=500, help="number of steps (%(default)s)")
     demo.set_defaults(run=_run_demo)
 
 
@@ -117,14 +116,14 @@ def _run_demo(options: argparse.Namespace) -> None:
 
     table = demo(options.out, steps=options.steps)
     print(table.to_string(index=False, float_format="%.2f"))
-    print("pictures and table: " + ", ".join(str(options.out / f) for f in ("demo.png", "samples.png", "demo.csv")))
+    print("written to " + ", ".join(str(options.out / f) for f in ("demo.png", "samples.png", "faces.png", "demo.csv")))
 
 
 def _add_faces(commands: argparse._SubParsersAction) -> None:
-    faces = commands.add_parser("faces", help="write faces of the real set as PNGs, and a table of their factors")
-    faces.add_argument("-n", type=int, default=6, help="how many of the 120 (%(default)s)")
-    faces.add_argument("--resolution", type=int, default=64)
-    faces.add_argument("--out", type=Path, default=Path("out/faces"), help="folder (%(default)s)")
+    faces = commands.add_parser("faces", help="write faces of the real set as PNG files, and a table of their factors")
+    faces.add_argument("-n", type=int, default=6, help="number of faces, at most 120 (%(default)s)")
+    faces.add_argument("--resolution", type=int, default=64, help="side of the pictures in pixels (%(default)s)")
+    faces.add_argument("--out", type=Path, default=Path("out/faces"), help="output folder (%(default)s)")
     faces.set_defaults(run=_run_faces)
 
 
@@ -136,26 +135,27 @@ def _run_faces(options: argparse.Namespace) -> None:
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
-    train = commands.add_parser("train", help="train a network that latentlab ships, or your own")
+    train = commands.add_parser("train", help="train a generator or one of the networks of losses and judges")
     what = train.add_subparsers(dest="what", required=True, metavar="what")
     for name, run, help_, default in (
         ("generator", _run_train_generator, "StyleGAN2 on the face world", 1_000_000),
-        ("attributes", _run_train_network, "the losses' attribute network and perceptual trunk", 300_000),
-        ("judge", _run_train_network, "the attribute judge, whose trunk is the perceptual judge's", 300_000),
+        ("attributes", _run_train_network, "the losses' attribute network, also the trunk of their distance", 300_000),
+        ("judge", _run_train_network, "the attribute judge, also the trunk of the perceptual judge", 300_000),
         ("identity", _run_train_network, "the losses' identity embedding", 100_000),
         ("identity-judge", _run_train_network, "the identity judge", 100_000),
     ):
         parser = what.add_parser(name, help=help_)
         if name == "generator":
-            parser.add_argument("--preset", default="faces-64", help="faces-64, faces-64-sketch, or tiny-16 to try")
-            parser.add_argument("--start-from", help="fine-tune from a shipped generator and its discriminator")
-        parser.add_argument("--images", type=int, default=default, help="real images to see (%(default)s)")
+            presets = "faces-64, faces-64-sketch, or tiny-16 for a quick trial (%(default)s)"
+            parser.add_argument("--preset", default="faces-64", help=presets)
+            parser.add_argument("--start-from", help="shipped generator to fine-tune, with its discriminator")
+        parser.add_argument("--images", type=int, default=default, help="number of training images (%(default)s)")
         parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-        parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint, bit for bit")
-        parser.add_argument("--seed", type=int, default=None)
-        parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu (Lightning Fabric)")
-        parser.add_argument("--devices", type=int, default=1, help="processes, one a device")
-        parser.add_argument("--precision", default="bf16-mixed", help="bf16-mixed or 32-true")
+        parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out, bit for bit")
+        parser.add_argument("--seed", type=int, default=None, help="random seed (default: the recipe's)")
+        parser.add_argument("--accelerator", default="auto", help="of Lightning Fabric: auto, cpu or gpu (%(default)s)")
+        parser.add_argument("--devices", type=int, default=1, help="number of devices, one process each (%(default)s)")
+        parser.add_argument("--precision", default="bf16-mixed", help="bf16-mixed or 32-true (%(default)s)")
         parser.set_defaults(run=run)
 
 
@@ -166,7 +166,7 @@ def _fabric(options: argparse.Namespace):
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if options.images < 1:
-        raise ValueError(f"--images is {options.images}; at least 1 is wanted")
+        raise ValueError(f"--images: expected at least 1, got {options.images}")
     try:
         fabric = Fabric(accelerator=options.accelerator, devices=options.devices, precision=options.precision)
     except (RuntimeError, ValueError) as error:
@@ -179,24 +179,35 @@ def _run_train_generator(options: argparse.Namespace) -> None:
     from latentlab.training.recipes import train_faces
 
     train_faces(
-        options.preset, options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
-        seed=options.seed, start_from=options.start_from,
-    )  # fmt: skip
-    print(f"written to {options.out}/; ship it with: latentlab publish {options.out} --name NAME")
+        options.preset,
+        options.out,
+        images=options.images,
+        fabric=_fabric(options),
+        resume=options.resume,
+        seed=options.seed,
+        start_from=options.start_from,
+    )
+    print(f"written to {options.out}/; add it to the weights with: latentlab publish {options.out} --name NAME")
 
 
 def _run_train_network(options: argparse.Namespace) -> None:
     from latentlab.training.recipes import train_network
 
-    train_network(options.what, options.out, images=options.images, fabric=_fabric(options),
-                  resume=options.resume, seed=options.seed)  # fmt: skip
+    train_network(
+        options.what,
+        options.out,
+        images=options.images,
+        fabric=_fabric(options),
+        resume=options.resume,
+        seed=options.seed,
+    )
 
 
 def _add_publish(commands: argparse._SubParsersAction) -> None:
-    publish = commands.add_parser("publish", help="turn the checkpoint of a run into shipped weights")
-    publish.add_argument("run_folder", type=Path, metavar="run", help="folder of `latentlab train ...`")
-    publish.add_argument("--name", required=True, help="the weights' name, e.g. faces-64; replaces what has it")
-    publish.add_argument("--folder", type=Path, default=None, help="where to (default: latentlab/weights)")
+    publish = commands.add_parser("publish", help="add the result of a training run to the shipped weights")
+    publish.add_argument("run_folder", type=Path, metavar="run", help="folder of the run, --out of `latentlab train`")
+    publish.add_argument("--name", required=True, help="name of the weights, e.g. faces-64; existing ones are replaced")
+    publish.add_argument("--folder", type=Path, default=None, help="folder of the weights (default: latentlab/weights)")
     publish.set_defaults(run=_run_publish)
 
 

@@ -1,4 +1,4 @@
-"""The methods that invert an image: ``METHODS``, and ``invert`` by name."""
+"""The inversion methods: the table ``METHODS``, and ``invert``, which runs one by name."""
 
 import inspect
 from collections.abc import Callable
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """One way to invert: its function, where it comes from, its kind, and the keywords that it takes.
+    """An inversion method: its function, paper, kind, latent space, and the keywords that it accepts.
 
-    An optimiser descends in steps, can be recorded, watched and continued; an encoder answers in one pass and takes
-    no steps; a refiner improves another inversion, ``base=``.
+    kind: an "optimiser" runs in steps and can be recorded, watched and continued; an "encoder" computes the codes in
+    one pass, without steps; a "refiner" improves another inversion, given as ``base=``.
     """
 
     name: str
@@ -34,18 +34,20 @@ class Method:
     keywords: frozenset[str]
 
     def __call__(self, images: Float[Tensor, "n 3 r r"], G: nn.Module, **knobs: Any) -> Inversion:
-        """Inverts images, (N, 3, R, R) in [-1, 1]. An unknown keyword raises ``ValueError`` with the known ones."""
+        """Inverts images, (N, 3, R, R) in [-1, 1]. An unknown keyword raises ``ValueError`` listing the known ones."""
         if unknown := sorted(knobs.keys() - self.keywords):
-            raise ValueError(f"{self.name}: expected keywords among {', '.join(sorted(self.keywords))}; "
-                             f"got {', '.join(unknown)}")  # fmt: skip
+            raise ValueError(
+                f"{self.name}: expected keywords among {', '.join(sorted(self.keywords))}; got {', '.join(unknown)}"
+            )
         if self.kind == "refiner" and not isinstance(knobs.get("base"), Inversion):
-            raise ValueError(f"{self.name} refines another inversion: expected base=Inversion, "
-                             f"got {type(knobs.get('base')).__name__}")  # fmt: skip
+            raise ValueError(
+                f"base: expected the Inversion that {self.name} is to refine, got {type(knobs.get('base')).__name__}"
+            )
         return self.function(images, G, **knobs)
 
 
 def keywords_of(*functions: Callable) -> frozenset[str]:
-    """The keyword-only parameters of functions."""
+    """Names of the keyword-only parameters of functions."""
     parameters = (p for f in functions for p in inspect.signature(f).parameters.values())
     return frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
@@ -69,23 +71,23 @@ METHODS: dict[str, Method] = {
 
 
 def invert(images: Float[Tensor, "n 3 r r"], G: nn.Module, method: str = "ii2s", **knobs: Any) -> Inversion:
-    """Finds codes of ``G`` for images, (N, 3, R, R) in [-1, 1], by a named method.
+    """Inverts images, (N, 3, R, R) in [-1, 1], with the generator ``G`` by the method of this name.
 
-    knobs: keywords of that method (steps, lambda_, seed, callback, ...); their defaults are the paper's.
-    Raises ``ValueError`` for an unknown method or keyword, with the known ones, and for images that do not fit.
+    knobs: keywords of the method (steps, lambda_, seed, callback, ...); defaults are the paper's. Raises ``ValueError``
+    for an unknown method or keyword, listing the known ones, and for images that do not fit the generator.
     """
     return find_method(method)(images, G, **knobs)
 
 
 def find_method(name: str) -> Method:
-    """A method by name; an unknown one raises ``ValueError`` with the known ones."""
+    """The method of this name. An unknown one raises ``ValueError`` that lists the known ones."""
     if name not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}; got {name!r}")
     return METHODS[name]
 
 
 def methods() -> "pandas.DataFrame":
-    """The methods as a table: name, kind, the space their codes live in, and the paper."""
+    """Table of the methods: name, kind, latent space and paper."""
     import pandas
 
     rows = [(m.name, m.kind, m.space, m.paper) for m in METHODS.values()]

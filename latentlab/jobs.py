@@ -1,4 +1,4 @@
-"""The main job on real input: invert pictures, edit them, measure, and write everything down."""
+"""Jobs of the command line: invert and edit pictures from files, and write pictures and tables."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas
 
 Say = Callable[[str], object]
-Asked = tuple[str, float]  # a factor and the strength of its edit
+Asked = tuple[str, float]  # an edit as requested: factor, strength in standard deviations
 
 
 def invert_files(
@@ -40,11 +40,14 @@ def invert_files(
     say: Say = lambda line: None,
     **knobs: Any,
 ) -> "pandas.DataFrame":
-    """Inverts a picture or a folder of them and applies edits, (factor, strength in standard deviations).
+    """Inverts a picture, or a folder of pictures, and applies edits.
 
-    Writes for each picture: ``NAME.strip.png`` (input, inversion, edits), each of these alone, the latent
-    as ``NAME.safetensors``; and ``measured.csv``, which is returned. Pictures that cannot be read are
-    named through ``say`` and left out; what was finished before an interruption stays.
+    edits: pairs of a factor and a strength in standard deviations. say: called with messages for the user. knobs:
+    keywords of the method. Returns the table of measurements.
+
+    Writes for each picture ``NAME.strip.png`` (input, inversion, edits), each of these as a file of its own, and the
+    inversion as ``NAME.safetensors``; and the table as ``measured.csv``. Pictures that cannot be read are reported
+    through ``say`` and skipped. After an interruption the results of finished batches are kept.
     """
     import pandas
 
@@ -58,7 +61,7 @@ def invert_files(
     with bar:
         for names, images in _in_batches(pictures, batch_size):
             inversion = invert(images.to(device), G, method, **knobs)
-            if inversion.interrupted:  # half-found codes are worth nothing: the batch is left out
+            if inversion.interrupted:  # its codes are not converged, so the batch is skipped
                 say(f"interrupted: {len(rows)} of {len(pictures)} pictures are in {out}/")
                 raise KeyboardInterrupt
             edited = {asked: inversion.edit(edit, asked[1]) for asked, edit in zip(edits, chosen, strict=True)}
@@ -71,33 +74,35 @@ def invert_files(
 
 def _prepare(source: Path, out: Path) -> Path:
     if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; a folder is wanted")
+        raise ValueError(f"out: expected a folder, got the file {out}")
     if out.resolve() == source.resolve():
-        raise ValueError(f"{out} holds the pictures: what is written there would be inverted next time")
+        raise ValueError(
+            f"out: expected a folder other than that of the pictures, got {out}; the next run would invert its results"
+        )
     out.mkdir(parents=True, exist_ok=True)
     return out
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Keeps what earlier runs measured, but for the pictures and methods measured anew."""
+    """Writes a table. Results of earlier runs are kept, except for the same pictures and methods."""
     import pandas
 
     table = pandas.DataFrame(rows)
     if path.is_file():
         old, keys = pandas.read_csv(path, dtype={"picture": str}), ["picture", "method"]
-        anew = old[keys].apply(tuple, axis=1).isin(set(table[keys].apply(tuple, axis=1)))
-        table = pandas.concat([old[~anew], table], ignore_index=True)
+        repeated = old[keys].apply(tuple, axis=1).isin(set(table[keys].apply(tuple, axis=1)))
+        table = pandas.concat([old[~repeated], table], ignore_index=True)
     table.to_csv(path, index=False)
 
 
 def pick_edits(G: nn.Module, edits: Sequence[Asked]) -> list[Edit]:
-    """The shipped edit of each factor; an unknown factor raises ``ValueError`` that lists the known."""
+    """The shipped edit of each factor. An unknown factor raises ``ValueError`` that lists the known ones."""
     if not edits:
         return []
     known = directions_for(G)
     for name, _ in edits:
         if name not in known:
-            raise ValueError(f"unknown factor {name!r}; known are: {', '.join(known)}")
+            raise ValueError(f"edits: expected factors among {', '.join(known)}; got {name!r}")
     return [known[name] for name, _ in edits]
 
 
@@ -114,20 +119,20 @@ def _read_all(paths: Sequence[Path], resolution: int, say: Say) -> dict[str, Ten
         except ValueError as error:
             failures.append(str(error))
             continue
-        # Two files may differ in their suffix only; neither may overwrite what belongs to the other.
+        # Two files can differ in their suffix only: their results must have different names.
         pictures[path.name if path.stem in pictures else path.stem] = image
         if notes:
             say(f"{path.name}: {', '.join(notes)}")
     if not pictures:
         raise ValueError("; ".join(failures))
     for failure in failures:
-        say(f"left out: {failure}")
+        say(f"skipped: {failure}")
     return pictures
 
 
 def _in_batches(pictures: dict[str, Tensor], size: int) -> Iterator[tuple[list[str], Tensor]]:
     if size < 1:
-        raise ValueError(f"a batch of {size} pictures cannot be inverted; at least 1 is wanted")
+        raise ValueError(f"batch_size: expected at least 1, got {size}")
     names = list(pictures)
     for start in range(0, len(names), size):
         part = names[start : start + size]
@@ -170,11 +175,11 @@ DEMO_EDITS: tuple[Asked, ...] = (("smile", 2.0), ("age", 2.0), ("yaw", 1.5), ("g
 
 
 def demo(out: str | Path, *, steps: int = 500, faces: int = 3) -> "pandas.DataFrame":
-    """Samples, inverts faces of the real set and edits each beside the rendered truth.
+    """Draws samples, inverts faces of the real set, and edits them for comparison with the rendered truth.
 
-    Writes ``samples.png`` (36 uncurated samples), ``faces.png`` (rendered faces), ``demo.png`` and
-    ``demo.csv``: PSNR, seconds, and for every edit the gain (1: the whole true edit happened) and the
-    residual (what else changed).
+    Writes ``samples.png`` (36 uncurated samples), ``faces.png`` (rendered faces), ``demo.png`` (inversions and edits)
+    and ``demo.csv``: PSNR, seconds, and for each edit its gain (1: the whole true edit happened) and its residual
+    (other changes). Returns that table.
     """
     import pandas
 
@@ -208,15 +213,15 @@ def demo(out: str | Path, *, steps: int = 500, faces: int = 3) -> "pandas.DataFr
 
 @torch.no_grad()
 def draw_samples(G: nn.Module, n: int, *, seed: int = 0, psi: float = 1.0) -> Float[Tensor, "n 3 r r"]:
-    """Samples of a generator as they come: image i belongs to ``stream(seed, "samples", i)``."""
+    """Uncurated samples of a generator, (N, 3, R, R); image i is drawn from ``stream(seed, "samples", i)``."""
     z = torch.stack([torch.randn(G.z_dim, generator=stream(seed, "samples", i)) for i in range(n)])
     return G(z.to(G.w_avg.device), psi=psi)
 
 
 def write_faces(out: str | Path, n: int, resolution: int = 64) -> None:
-    """Writes the first ``n`` faces of the real set, clean ones first, as PNGs with ``factors.csv``."""
+    """Writes the first ``n`` faces of the real set, clean ones first, as PNG files, and ``factors.csv``."""
     if not 1 <= n <= len(real := real_set(resolution)):
-        raise ValueError(f"the real set has {len(real)} faces; {n} cannot be written")
+        raise ValueError(f"n: expected 1 to {len(real)}, the faces of the real set, got {n}")
     real = real[sorted(range(len(real)), key=lambda i: real.details[i] != "none")]
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -230,8 +235,10 @@ def write_faces(out: str | Path, n: int, resolution: int = 64) -> None:
 
 
 def plain_faces(n: int) -> FaceSet:
-    """The first clean faces of the real set without glasses, not old, not turned far, neither laughing
-    nor in tears: every edit has somewhere to go."""
+    """The first ``n`` clean faces of the real set whose factors leave room for the demo's edits.
+
+    They have no glasses, are not old, not turned far, and neither smile nor frown strongly.
+    """
     clean = real_set().clean
     factors = clean.factors
     free = (factors["glasses"] == 0) & (factors["age"] < 0.5) & (factors["yaw"].abs() < 15)

@@ -1,4 +1,4 @@
-"""Figures: every function draws on what it is given and returns the Figure or Axes."""
+"""Figures. Each function returns the Figure, Axes or image that it has drawn."""
 
 from collections.abc import Mapping, Sequence
 from math import tau
@@ -15,21 +15,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FRAME = 0.18, 0.79  # where the axes of ``density`` begin, from the left and from below, and how long they are
-ACROSS, PANELS = (0.18, 0.74), ((0.58, 0.33), (0.15, 0.31))  # the same for ``descent``: from the left, from below
+# Positions of axes as (start, length), in fractions of the image from the left and from the bottom:
+FRAME = 0.18, 0.79  # of ``density``, in both directions
+ACROSS, PANELS = (0.18, 0.74), ((0.58, 0.33), (0.15, 0.31))  # of ``descent``, horizontally and of its two panels
 
 
 def show(
     images: Float[Tensor, "n 3 h w"], *, columns: int = 6, titles: Sequence[str] = (), size: float = 1.4
 ) -> "Figure":
-    """A sheet of images in [-1, 1], row by row; ``size`` is inches an image."""
+    """A grid of images in [-1, 1], filled row by row; ``size`` is the side of an image in inches."""
     rows = [images[i : i + columns] for i in range(0, len(images), columns)]
     captions = [list(titles[i : i + columns]) for i in range(0, len(images), columns)]
     return _sheet(rows, captions, [""] * len(rows), size)
 
 
 def compare(rows: Mapping[str, Float[Tensor, "n 3 h w"]], *, titles: Sequence[str] = (), size: float = 1.4) -> "Figure":
-    """One labelled row of images each, the same faces in the same columns; ``titles`` stand over them."""
+    """One labelled row for each entry of ``rows``, with the same faces in the same columns; ``titles`` of columns."""
     captions = [list(titles)] + [[]] * (len(rows) - 1)
     return _sheet(list(rows.values()), captions, list(rows), size)
 
@@ -39,14 +40,12 @@ def _sheet(rows: Sequence[Tensor], captions: Sequence[Sequence[str]], labels: Se
 
     columns = max(len(row) for row in rows)
     heights = [size + 0.2 * max((title.count("\n") + 1.25 for title in c), default=0) for c in captions]
-    figure, axes = plt.subplots(
-        len(rows), columns, figsize=(columns * size + 1.2 * any(labels), sum(heights)), squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
+    figsize = columns * size + 1.2 * any(labels), sum(heights)
+    figure, axes = plt.subplots(len(rows), columns, figsize=figsize, squeeze=False, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
     for cells, row, titles, label in zip(axes, rows, captions, labels, strict=True):
         for ax in cells:
-            ax.set(xticks=[], yticks=[], anchor="S")  # whatever height is left over belongs to the titles
+            ax.set(xticks=[], yticks=[], anchor="S")  # anchored at the bottom, so that titles get the free height
             ax.spines[:].set_visible(False)
         for ax, pixels in zip(cells, to_uint8(row), strict=False):
             ax.imshow(pixels, interpolation="lanczos")
@@ -57,14 +56,14 @@ def _sheet(rows: Sequence[Tensor], captions: Sequence[Sequence[str]], labels: Se
 
 
 def close(figure: "Figure") -> None:
-    """Lets go of a figure that was saved and will not be shown."""
+    """Closes a figure that was saved and will not be shown."""
     import matplotlib.pyplot as plt
 
     plt.close(figure)
 
 
 def trace(values: Mapping[str, Float[Tensor, "steps n"]], *, ax: "Axes | None" = None, log: bool = True) -> "Axes":
-    """Terms of a descent over its steps: the mean over images, and the range between them."""
+    """Terms of a descent over its steps: mean and range over images."""
     import matplotlib.pyplot as plt
 
     ax = ax or plt.subplots(figsize=(6, 3), layout="constrained")[1]
@@ -81,9 +80,9 @@ def trace(values: Mapping[str, Float[Tensor, "steps n"]], *, ax: "Axes | None" =
 def ellipses(
     mean: Float[Tensor, " 2"], covariance: Float[Tensor, "2 2"], *, radii: Sequence[float], ax: "Axes", **style: Any
 ) -> "Axes":
-    """Where a normal distribution in the plane has one density: curves at Mahalanobis distances ``radii``.
+    """Contours of a normal distribution in the plane, at the Mahalanobis distances ``radii``.
 
-    Within radius r lie 1 - exp(-r^2 / 2) of its points. ``style`` goes to the lines.
+    A fraction 1 - exp(-r^2 / 2) of the distribution lies within radius r. ``style`` is passed to the lines.
     """
     eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
     angle = torch.linspace(0, tau, 100).to(eigenvalues)
@@ -94,9 +93,9 @@ def ellipses(
 
 
 def density(points: Float[Tensor, "n 2"], labels: Sequence[str], *, reach: float = 5.0) -> Float[Tensor, "1 3 512 512"]:
-    """A histogram of points in the plane within ``reach`` of 0, dark is dense (logarithmic).
+    """Two-dimensional histogram of points up to ``reach`` from 0, on a logarithmic scale, dark for dense.
 
-    A picture in [-1, 1] with axes at a known place, ``FRAME``, so that one can click and draw in it.
+    An image in [-1, 1]. Its axes are at ``FRAME``, so that clicks can be located and marks drawn into it.
     """
     from matplotlib.figure import Figure
 
@@ -110,11 +109,10 @@ def density(points: Float[Tensor, "n 2"], labels: Sequence[str], *, reach: float
 def descent(
     terms: Mapping[str, Float[Tensor, " steps"]], at: Sequence[int], norm: Float[Tensor, " k"]
 ) -> Float[Tensor, "1 3 512 512"]:
-    """One face's descent: terms of its loss at every step (logarithmic) above its squared PN+ norm at the steps
-    ``at``, with a dashed line at 1, which is typical.
+    """Descent of one face: terms of its loss at every step (logarithmic), and below them its pn_norm.
 
-    A picture in [-1, 1] with axes at known places, ``ACROSS`` from 0 to the last step and ``PANELS`` from below,
-    so that one can draw in it.
+    norm: pn_norm after the numbers of steps ``at``; a dashed line marks the typical value of 1. Returns an image in
+    [-1, 1]. Its axes span ``ACROSS``, from 0 to the last step, and ``PANELS``, so that marks can be drawn into it.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -128,15 +126,13 @@ def descent(
     ticks = LogLocator(subs=(1, 3), numticks=3) if high > 5 * low else MaxNLocator(4, steps=[1, 2, 5, 10])
     upper.yaxis.set(major_locator=ticks, minor_locator=NullLocator())
     upper.set_visible(bool(terms))
-    if terms:  # their names stand above, where no mark crosses them
-        upper.legend(
-            frameon=False, ncols=len(terms), loc="lower left", bbox_to_anchor=(0, 1), borderpad=0,
-            borderaxespad=0.4, handlelength=1, columnspacing=1,
-        )  # fmt: skip
+    if terms:  # the legend is above the axes, where no mark is drawn
+        spacing = {"borderpad": 0, "borderaxespad": 0.4, "handlelength": 1, "columnspacing": 1}
+        upper.legend(frameon=False, ncols=len(terms), loc="lower left", bbox_to_anchor=(0, 1), **spacing)
     lower.axhline(1, color="k", lw=0.8, ls="--")
     lower.plot(at, norm.cpu(), color="C4")
     lower.set_ylim(0, 1.1 * max(1.0, float(norm.max())))
-    lower.set_title("squared PN+ norm", loc="left", fontsize=10)
+    lower.set_title("pn_norm", loc="left", fontsize=10)
     lower.set_xlabel("step", labelpad=0)
     lower.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     for ax in (upper, lower):
@@ -149,7 +145,7 @@ def descent(
 
 
 def _pixels(figure: "Figure") -> Float[Tensor, "1 3 h w"]:
-    """What a figure looks like, in [-1, 1]."""
+    """The pixels of a figure, in [-1, 1]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     (canvas := FigureCanvasAgg(figure)).draw()
@@ -159,8 +155,10 @@ def _pixels(figure: "Figure") -> Float[Tensor, "1 3 h w"]:
 
 
 def bars(summary: "pandas.DataFrame", measures: Sequence[str], *, size: float = 2.6) -> "Figure":
-    """Means of ``summarize`` with their intervals, a panel a measure, a bar a method; "NaN" where values are
-    missing, with their share."""
+    """Means of ``summarize`` with their intervals: one panel per measure, one bar per method.
+
+    Bars of measures with missing values are labelled with the fraction of NaN.
+    """
     import matplotlib.pyplot as plt
 
     methods = list(dict.fromkeys(summary["method"]))
@@ -172,9 +170,9 @@ def bars(summary: "pandas.DataFrame", measures: Sequence[str], *, size: float = 
         rows = _of(summary, measure).reindex(methods)
         errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
         ax.barh(methods, rows["mean"], xerr=errors, color="lightsteelblue", error_kw={"capsize": 3, "lw": 1})
-        for place, share in enumerate(rows["missing"]):
-            if share > 0:
-                ax.text(0, place, f" {share:.0%} NaN", fontsize=7, va="center")
+        for y, missing in enumerate(rows["missing"]):
+            if missing > 0:
+                ax.text(0, y, f" {missing:.0%} NaN", fontsize=7, va="center")
         ax.axvline(0, color="k", lw=0.6)
         ax.set_title(measure.replace(" (", "\n("), fontsize=9)
         ax.spines[["top", "right"]].set_visible(False)
@@ -185,10 +183,10 @@ def bars(summary: "pandas.DataFrame", measures: Sequence[str], *, size: float = 
 def plane(
     summary: "pandas.DataFrame", distortion: str, editability: str, *, oracle: str = "", ax: "Axes | None" = None
 ) -> "Axes":
-    """The distortion-editability plane: a point a method, its intervals both ways, no edit as the line at 0.
+    """The distortion-editability plane: one point per method with its intervals, and a line at 0 for no edit.
 
-    oracle: measure of the same unit as ``editability``, drawn as a hollow mark above or below the point: what is
-    left to gain at that distortion.
+    oracle: a measure in the unit of ``editability``, drawn as a hollow mark above or below the point; its distance
+    from the point is what the edit could still gain at that distortion.
     """
     import matplotlib.pyplot as plt
 
@@ -214,5 +212,5 @@ def _of(summary: "pandas.DataFrame", measure: str) -> "pandas.DataFrame":
     rows = summary[summary["measure"] == measure].set_index("method")
     if not len(rows):
         known = ", ".join(dict.fromkeys(summary["measure"]))
-        raise ValueError(f"no measure {measure!r} in this summary; there are: {known}")
+        raise ValueError(f"measure: expected one of {known}; got {measure!r}")
     return rows

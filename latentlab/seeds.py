@@ -1,4 +1,4 @@
-"""Random streams: every random number of latentlab comes from a seed and the name of its use."""
+"""Random streams: every random number of latentlab is drawn from a seed and the name of its use."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ import torch
 def stream(seed: int, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A random generator for one use of a seed, e.g. ``stream(0, "latents", step)``.
 
-    One seed used for two things correlates them, so the seed is hashed together with the names of the
-    use. A stream named by its step needs no saved state: a resumed training draws the same numbers.
+    Two uses of the same seed would be correlated, so the seed is hashed together with the names of the use. A stream
+    that is named by its step needs no saved state: a resumed training draws the same numbers.
     """
     digest = hashlib.sha256("/".join(map(str, (int(seed), *names))).encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))

@@ -1,9 +1,9 @@
-"""Latent spaces, their statistics and the maps between them: W, P, PN (II2S, arXiv 2012.09036), S, S^N (LSAP,
-arXiv 2209.12746).
+"""Latent spaces, their statistics and the maps between them.
 
-P undoes the last leaky ReLU of the mapping network; PN whitens P, so that its squared norm is the
-squared Mahalanobis distance of a code from the mean of P: its (negative) log-density up to a constant.
-S holds what each modulated layer makes of its code, S^N its direction alone.
+W, P and PN are those of II2S (arXiv 2012.09036), S and S^N those of LSAP (arXiv 2209.12746). P undoes the last leaky
+ReLU of the mapping network. PN whitens P, so that the squared norm of a code is its squared Mahalanobis distance from
+the mean of P: for a normal P, -2 log density up to a constant. S holds the style of each modulated layer, S^N the
+direction of each style.
 """
 
 import hashlib
@@ -42,13 +42,13 @@ def p_to_w(x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
 class Statistics:
     """Mean and principal axes of P, from ``n`` codes of one generator.
 
-    mean: (D,) mean of P. eigenvectors: (D, D), one axis a column, largest variance first.
+    mean: (D,) mean of P. eigenvectors: (D, D), one axis per column, largest variance first.
     eigenvalues: (D,) variances along them, float64, before the floor.
-    floor: eigenvalues below ``floor`` times the largest count as that much. Unfloored, the smallest
-        are 1e-7 of the largest and one optimiser step would move a code by many standard deviations.
-    w_mean: (D,) mean of W. w_covariance: (D, D) of W itself, for the normal that II2S fits there.
-    fingerprint: of the generator's mapping network, so that no other generator is served.
-    anchors: of S^N, where they were measured; see ``measure_anchors``.
+    floor: eigenvalues below ``floor`` times the largest are raised to that value. Without a floor the smallest
+        are 1e-7 of the largest, and one optimiser step would move a code by many standard deviations.
+    w_mean: (D,) mean of W. w_covariance: (D, D) covariance of W, for the normal that II2S fits to W.
+    n: number of codes. fingerprint: of the generator's mapping network, see ``check``. anchors: of S^N, where they
+    were measured; see ``measure_anchors``.
     """
 
     mean: Float64[Tensor, " dim"]
@@ -63,12 +63,12 @@ class Statistics:
 
     @property
     def w_std(self) -> float:
-        """Root mean squared distance of W from its mean: the StyleGAN2 projector's noise scale."""
+        """Root mean squared distance of codes of W from their mean: the noise scale of the StyleGAN2 projector."""
         return math.sqrt(float(self.w_covariance.trace()))
 
     @property
     def floored(self) -> Float64[Tensor, " dim"]:
-        """The eigenvalues in use, floor applied."""
+        """The eigenvalues with the floor applied."""
         return self.eigenvalues.clamp(min=self.floor * float(self.eigenvalues.max()))
 
     def p_to_pn(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
@@ -82,15 +82,15 @@ class Statistics:
         return v @ colour.T + self.mean.to(v)
 
     def w_to_pn(self, w: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        """W to PN, or W+ to PN+ code by code."""
+        """W to PN, or W+ to PN+ layer by layer."""
         return self.p_to_pn(w_to_p(w))
 
     def pn_to_w(self, v: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        """PN to W, or PN+ to W+ code by code."""
+        """PN to W, or PN+ to W+ layer by layer."""
         return p_to_w(self.pn_to_p(v))
 
     def log_density(self, w: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch"]:
-        """log p(w) in nats of each code of W or W+, if P were the normal N(mu, C), floor applied.
+        """log p(w) in nats of each code of W or W+, assuming that P is the normal N(mu, C) with the floor applied.
 
         |v|^2 is the squared Mahalanobis distance (II2S, Eq. 3-5). The change of variables to W adds
         log |det dx/dw|, which is log 5 for every negative coordinate.
@@ -102,26 +102,29 @@ class Statistics:
         return (jacobian - (v.square().sum(-1) + log_volume) / 2).to(w)
 
     def sample(self, n: int, space: Literal["pn", "w"] = "pn", *, seed: int = 0) -> Float[Tensor, "n dim"]:
-        """n codes of W, (n, D) float32: "pn" draws v ~ N(0, I) in PN, "w" from the normal fitted to W itself,
-        which puts mass where the mapping network puts none (II2S, section 3)."""
+        """Draws n codes of W, (n, D) float32.
+
+        space: "pn" draws v ~ N(0, I) in PN; "w" draws from the normal fitted to W, which has density where the
+        mapping network has none (II2S, section 3).
+        """
         eps = torch.randn(n, len(self.mean), generator=stream(seed, f"sample {space}"), dtype=torch.float64)
         if space == "pn":
             return self.pn_to_w(eps).float()
         if space == "w":
             eigenvalues, eigenvectors = torch.linalg.eigh(self.w_covariance)
             return (self.w_mean + eps * eigenvalues.clamp(min=0).sqrt() @ eigenvectors.T).float()
-        raise ValueError(f"space is 'pn' or 'w', not {space!r}")
+        raise ValueError(f"space: expected 'pn' or 'w', got {space!r}")
 
     def check(self, G: nn.Module) -> None:
-        """Raises ``ValueError`` if these are the statistics of another generator than ``G``."""
-        if (found := fingerprint(G)) != self.fingerprint:
+        """Raises ``ValueError`` if these are not the statistics of ``G``."""
+        if (own := fingerprint(G)) != self.fingerprint:
             raise ValueError(
-                f"these statistics belong to the generator {self.fingerprint}, not to {found}: "
+                f"statistics: expected those of the mapping network {own}, got those of {self.fingerprint}; "
                 "measure them with latentlab.spaces.measure_statistics(G)"
             )
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and metadata as they are stored with the weights."""
+        """Tensors and metadata for a file of weights."""
         tensors = {k: getattr(self, k) for k in ("mean", "eigenvectors", "eigenvalues", "w_mean", "w_covariance")}
         metadata = {k: getattr(self, k) for k in ("n", "fingerprint", "floor")}
         if self.anchors is not None:
@@ -187,15 +190,14 @@ def fingerprint(G: nn.Module, part: Literal["mapping", "styles", "generator"] = 
 def measure_statistics(
     G: nn.Module, n: int = 1_000_000, *, floor: float = EIGENVALUE_FLOOR, seed: int = 0, batch_size: int = 10_000
 ) -> Statistics:
-    """Mean and covariance of P from ``n`` codes without truncation, streamed and exact in float64.
+    """Mean and covariance of P from ``n`` codes without truncation, summed batch by batch in float64.
 
-    The public II2S code fits an incremental PCA to a million codes held in memory; summing the
-    moments batch by batch gives the same and needs a few megabytes. At least twice as many codes as
-    dimensions are wanted; fewer raise ``ValueError``.
+    The public II2S code fits an incremental PCA to a million codes in memory; summing the moments of batches gives
+    the same result in a few megabytes. Fewer than twice as many codes as dimensions raise ``ValueError``.
     """
     if n < 2 * G.w_dim:
-        raise ValueError(f"{n} codes cannot give a covariance in {G.w_dim} dimensions: take {2 * G.w_dim} or more")
-    # Moments about a fixed point near the mean keep float64 exact where the variance is small.
+        raise ValueError(f"n: expected at least {2 * G.w_dim} codes for {G.w_dim} dimensions, got {n}")
+    # Moments about a fixed point near the mean stay exact in float64 where the variance is small.
     p_moments, w_moments = Moments(w_to_p(G.w_avg)), Moments(G.w_avg)
     draw = stream(seed, "statistics")
     for start in tqdm(range(0, n, batch_size), desc="codes", leave=False, disable=n <= 100_000):
@@ -206,11 +208,13 @@ def measure_statistics(
     mean, covariance = p_moments.result()
     w_mean, w_covariance = w_moments.result()
     if not torch.isfinite(covariance).all():
-        raise ValueError("the mapping network gives codes that are not finite")
+        raise ValueError("G: expected a mapping network with finite codes, got NaN or infinity")
     constant = (covariance.diagonal() <= 1e-12 * covariance.diagonal().max()).nonzero().flatten().tolist()
     if constant:
-        raise ValueError(f"{len(constant)} of {G.w_dim} dimensions are constant, first number {constant[0]}: "
-                         "the mapping network lost them, PN is not defined")  # fmt: skip
+        raise ValueError(
+            f"G: expected codes that vary in all {G.w_dim} dimensions, got {len(constant)} constant dimensions, "
+            f"the first at index {constant[0]}; PN is not defined for them"
+        )
     eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
     return Statistics(
         mean=mean,
@@ -225,7 +229,7 @@ def measure_statistics(
 
 
 class Moments:
-    """First and second moments of a stream of vectors, exact in float64."""
+    """Running first and second moments of vectors about ``origin``, in float64."""
 
     def __init__(self, origin: Float[Tensor, " dim"]) -> None:
         self.origin, self.n = origin.double(), 0
@@ -233,6 +237,7 @@ class Moments:
         self.second = torch.zeros(len(origin), len(origin), dtype=torch.float64, device=origin.device)
 
     def add(self, x: Float[Tensor, "n dim"]) -> None:
+        """Adds a batch of vectors."""
         x = x.double() - self.origin
         self.n += len(x)
         self.total += x.sum(0)
@@ -253,29 +258,32 @@ def statistics_for(G: nn.Module) -> Statistics:
 
 
 def style_layers(G: Generator, *, torgb: bool = True) -> list[StyleLayer]:
-    """The layers whose styles make up S, one a code of W+: every convolution and, as LSAP's public code counts,
-    the last toRGB. ``torgb=False`` leaves the L - 1 convolutions, for which Property 3.1 is proved."""
+    """The layers whose styles make up S, one for each layer of W+: all convolutions and the last toRGB.
+
+    The last toRGB is included as in LSAP's public code; ``torgb=False`` leaves it out and returns the L - 1
+    convolutions, for which the paper proves Property 3.1.
+    """
     convolutions = [layer for layer in G.style_layers if layer.kind == "conv"]
     return convolutions + [G.style_layers[-1]] * torgb
 
 
 def w_to_s(w_plus: Float[Tensor, "n layers dim"], G: Generator, *, torgb: bool = True) -> list[Float[Tensor, "n _"]]:
-    """W+ to S: s_l = A_l w_l + b_l, (N, C_l) a layer, in the order of ``style_layers``. LSAP, section 3.3."""
-    wanted = {layer.name for layer in style_layers(G, torgb=torgb)}
-    return [s for layer, s in zip(G.style_layers, G.styles(w_plus), strict=True) if layer.name in wanted]
+    """W+ to S: s_l = A_l w_l + b_l, (N, C_l) per layer, in the order of ``style_layers``. LSAP, section 3.3."""
+    names = {layer.name for layer in style_layers(G, torgb=torgb)}
+    return [s for layer, s in zip(G.style_layers, G.styles(w_plus), strict=True) if layer.name in names]
 
 
 def s_to_w(styles: Styles, G: Generator) -> Float[Tensor, "n layers dim"]:
-    """S to W+ by least squares: of all codes with these styles the nearest to the mean of W.
+    """S to W+ by least squares: of all codes with these styles, the one nearest to the mean of W.
 
-    The inverse of ``w_to_s`` where a layer has at least D channels. A narrower layer does not see all of its
-    code, so there only the styles come back; a wider one reaches only a D-dimensional part of its styles. The
-    code of a left-out toRGB is the mean.
+    It inverts ``w_to_s`` where a layer has at least D channels. In a narrower layer the style does not determine the
+    code, so only the styles are recovered; in a wider one only a D-dimensional subspace of styles can be reached.
+    Where the style of toRGB is left out, the code of its layer is the mean.
     """
     layers = style_layers(G, torgb=len(styles) == G.num_ws)
-    got, wanted = [s.shape[-1] for s in styles], [layer.channels for layer in layers]
-    if got != wanted:
-        raise ValueError(f"styles have widths {got}; wanted are {wanted}, or without the last")
+    got, widths = [s.shape[-1] for s in styles], [layer.channels for layer in layers]
+    if got != widths:
+        raise ValueError(f"styles: expected widths {widths}, or these without the last, got {got}")
     w_plus = G.w_avg.repeat(len(styles[0]), G.num_ws, 1)
     for layer, s in zip(layers, styles, strict=True):
         affine = G.get_submodule(layer.name).affine
@@ -288,8 +296,8 @@ def s_to_w(styles: Styles, G: Generator) -> Float[Tensor, "n layers dim"]:
 def s_to_sn(styles: Styles) -> list[Float[Tensor, "n _"]]:
     """S to S^N: s_l / |s_l|, the direction of every layer's style. LSAP, Eq. 2.
 
-    Demodulation undoes any factor a > 0 on a convolution's style, so the picture does not change
-    (Property 3.1); a factor a < 0 turns the features' sign, and toRGB, which does not demodulate, keeps any.
+    Demodulation undoes a factor a > 0 of a convolution's style, so the image does not change (Property 3.1). A factor
+    a < 0 flips the sign of the features, and the output of toRGB, which does not demodulate, scales with any factor.
     """
     norms = [s.norm(dim=-1, keepdim=True) for s in styles]
     lowest = torch.stack([r.min() for r in norms])
@@ -303,7 +311,7 @@ def s_to_sn(styles: Styles) -> list[Float[Tensor, "n _"]]:
 
 
 def sn_to_s(directions: Styles, norms: Sequence[Float[Tensor, " n"]]) -> list[Float[Tensor, "n _"]]:
-    """S^N to S: |s_l| s^N_l. The lengths, (N,) a layer, are what S^N forgets, so they must be given."""
+    """S^N to S: |s_l| s^N_l. norms: the lengths |s_l|, (N,) per layer, which S^N does not contain."""
     return [r[:, None] * s for s, r in zip(directions, norms, strict=True)]
 
 

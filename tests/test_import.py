@@ -1,4 +1,4 @@
-"""Importing latentlab does nothing: no weights read, no network built, nothing drawn, nothing slow."""
+"""Importing latentlab has no side effects: it reads no weights, builds no networks, draws no numbers, and is fast."""
 
 import json
 import os
@@ -38,14 +38,14 @@ importlib.import_module(names[0])
 if (took := time.process_time() - start) > 1:
     faults.append(f"{names[0]} takes {took:.1f} s to import, torch not counted")
 faults += [f"{names[0]} imports {name}" for name in heavy.split() if name in sys.modules]
-door = sys.modules[names[0]]
-fetch = getattr(door, "__getattr__", lambda name: getattr(door, name))
-for name in getattr(door, "__all__", []):
+top = sys.modules[names[0]]
+fetch = getattr(top, "__getattr__", lambda name: getattr(top, name))
+for name in getattr(top, "__all__", []):
     try:
-        if fetch(name) is not getattr(door, name):
+        if fetch(name) is not getattr(top, name):
             faults.append(f"{names[0]}.{name} is hidden by the module of that name")
     except Exception as error:
-        faults.append(f"{names[0]}.{name} cannot be had: {error!r}")
+        faults.append(f"{names[0]}.{name} cannot be accessed: {error!r}")
 for name in names[1:]:
     try:
         importlib.import_module(name)
@@ -58,7 +58,7 @@ print(json.dumps(faults))
 
 
 def faults_of(package: Path) -> list[str]:
-    """Imports the front door, then every module, in a fresh process that watches what happens."""
+    """Faults of importing the package, then each of its modules, in a new process."""
     modules = [".".join(path.relative_to(package.parent).with_suffix("").parts) for path in package.rglob("*.py")]
     names = {name.removesuffix(".__init__") for name in modules if not name.endswith("__main__")}
     done = subprocess.run(
@@ -71,12 +71,12 @@ def faults_of(package: Path) -> list[str]:
     return json.loads(done.stdout)
 
 
-def test_importing_the_package_does_nothing():
+def test_importing_the_package_has_no_side_effects():
     faults = faults_of(ROOT / "latentlab")
     assert not faults, "\n".join(faults)
 
 
-# Importing seeded.spaces sets the attribute of that name and hides what __getattr__ gave for it.
+# Importing seeded.spaces sets an attribute of that name, which hides the value returned by __getattr__.
 SHADOWED = """
 import importlib, matplotlib
 __all__ = ["spaces"]
@@ -86,7 +86,7 @@ def __getattr__(name):
 
 
 def test_work_at_import_is_found(tmp_path: Path):
-    """One process for all faults: each costs an import of torch."""
+    """All faults are tested in one process, because each process imports torch."""
     seeded = {
         "__init__.py": SHADOWED,
         "a.py": "from pathlib import Path\nPath(__file__).with_name('a.json').write_text('')",

@@ -1,4 +1,4 @@
-"""The main job from files: what is written, what is said, and what happens when the input is wrong."""
+"""Jobs of the command line: files that are written, messages, and errors for bad input."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def pixels(path) -> np.ndarray:
         return np.asarray(picture)
 
 
-def test_a_picture_becomes_strip_latent_and_table(face, tmp_path):
+def test_a_picture_gives_strip_inversion_and_table(face, tmp_path):
     out = tmp_path / "out"
     table = invert_files(face, out, edits=[("smile", 2.0), ("yaw", -1.0)], steps=3)
     assert {p.name for p in out.iterdir()} == {
@@ -44,7 +44,7 @@ def test_a_picture_becomes_strip_latent_and_table(face, tmp_path):
     assert np.array_equal(np.asarray(tile(inversion.image, columns=1)), pixels(out / "face.inversion.png"))
 
 
-def test_a_folder_goes_through_whatever_is_in_it(face, tmp_path):
+def test_a_folder_may_contain_files_that_cannot_be_read(face, tmp_path):
     picture = Image.fromarray(pixels(face))
     picture.convert("L").resize((90, 70)).save(tmp_path / "grey.jpg")
     picture.save(tmp_path / "face.jpg")  # the same stem as face.png
@@ -53,11 +53,11 @@ def test_a_folder_goes_through_whatever_is_in_it(face, tmp_path):
     said = []
     table = invert_files(tmp_path, tmp_path / "out", steps=2, batch_size=2, say=said.append)
     assert sorted(table["picture"]) == ["face", "face.png", "grey"]
-    assert any("left out" in line and "broken.png" in line for line in said)
+    assert any("skipped" in line and "broken.png" in line for line in said)
     assert any("grey.jpg" in line and "central square" in line for line in said)
 
 
-def test_batches_change_nothing(face, tmp_path):
+def test_results_do_not_depend_on_the_batch_size(face, tmp_path):
     Image.fromarray(pixels(face)[:, ::-1]).save(tmp_path / "second.png")
     for size in (1, 2):
         invert_files(tmp_path, tmp_path / f"out{size}", steps=3, batch_size=size)
@@ -70,14 +70,16 @@ def test_batches_change_nothing(face, tmp_path):
     ("arguments", "message"),
     [
         (["nowhere.png"], "does not exist"),
-        (["{face}", "--method", "magic"], "known are: sg2_w, sg2_wplus, i2s, ii2s, z_plus, pulse"),
-        (["{face}", "--edit", "wings=+2"], "unknown factor 'wings'; known are: face_width"),
+        (["{face}", "--method", "magic"], "expected one of sg2_w, sg2_wplus, i2s, ii2s, z_plus, pulse; got 'magic'"),
+        (["{face}", "--edit", "wings=+2"], "edits: expected factors among face_width, "),
+        (["{face}", "--edit", "wings=+2"], "; got 'wings'"),
         (["{face}", "--generator", "ffhq"], "no generator 'ffhq': name a shipped one (faces-64, faces-64-sketch)"),
-        (["{face}", "--steps", "0"], "at least 1"),
-        (["{folder}"], "holds no pictures"),
+        (["{face}", "--steps", "0"], "steps: expected at least 1, got 0"),
+        (["{face}", "--batch", "0"], "batch_size: expected at least 1, got 0"),
+        (["{folder}"], "pictures (.png, "),
     ],
 )
-def test_mistakes_are_told_in_a_line(face, tmp_path, capsys, arguments, message):
+def test_errors_are_one_line_without_traceback(face, tmp_path, capsys, arguments, message):
     (tmp_path / "empty").mkdir()
     filled = [a.format(face=face, folder=tmp_path / "empty") for a in arguments]
     assert main(["invert", *filled, "--out", str(tmp_path / "out")]) == 2
@@ -91,16 +93,16 @@ def test_command_line_inverts(face, tmp_path, capsys):
     assert "psnr_db" in capsys.readouterr().out and (out / "face.age+1.png").is_file()
     with pytest.raises(SystemExit):
         main(["invert", str(face), "--edit", "smile"])
-    assert "not FACTOR=STRENGTH" in capsys.readouterr().err
+    assert "expected FACTOR=STRENGTH, e.g. smile=+2, got 'smile'" in capsys.readouterr().err
 
 
-def test_methods_lists_what_there_is(capsys):
+def test_methods_lists_methods_generators_and_factors(capsys):
     assert main(["methods"]) == 0
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("ii2s", "sg2_w", "faces-64", "glasses"))
 
 
-def test_demo_leaves_a_picture_and_a_table(tmp_path):
+def test_demo_writes_a_picture_and_a_table(tmp_path):
     table = demo(tmp_path, steps=2, faces=2)
     assert len(table) == 2 and {"psnr_db", "smile gain", "glasses residual"} <= set(table.columns)
     assert pixels(tmp_path / "demo.png").shape[1] > 1000
@@ -114,12 +116,12 @@ def test_faces_are_written_with_their_factors(tmp_path):
     assert pixels(tmp_path / table["file"][3]).shape == (32, 32, 3)
 
 
-def test_samples_do_not_depend_on_how_many(tmp_path):
+def test_samples_do_not_depend_on_their_number(tmp_path):
     G = load("faces-64")
     torch.testing.assert_close(draw_samples(G, 3)[:2], draw_samples(G, 2), atol=1e-5, rtol=1e-5)
 
 
-def test_a_second_run_keeps_what_the_first_measured(face, tmp_path):
+def test_a_second_run_keeps_the_results_of_the_first(face, tmp_path):
     other = tmp_path / "other.png"
     Image.fromarray(pixels(face)[:, ::-1]).save(other)
     out = tmp_path / "out"
@@ -128,14 +130,14 @@ def test_a_second_run_keeps_what_the_first_measured(face, tmp_path):
     assert sorted(pandas.read_csv(out / "measured.csv")["picture"]) == ["face", "other"]
 
 
-def test_results_are_kept_apart_from_pictures(face, tmp_path):
-    with pytest.raises(ValueError, match="would be inverted next time"):
+def test_output_folder_must_not_be_the_input(face, tmp_path):
+    with pytest.raises(ValueError, match="out: expected a folder other than that of the pictures"):
         invert_files(tmp_path, tmp_path, steps=1)
-    with pytest.raises(ValueError, match="a folder is wanted"):
+    with pytest.raises(ValueError, match="out: expected a folder, got the file"):
         invert_files(face, face, steps=1)
 
 
-def test_interruption_stops_the_folder_and_keeps_whole_batches(face, tmp_path, monkeypatch):
+def test_interruption_ends_the_job_and_keeps_finished_batches(face, tmp_path, monkeypatch):
     Image.fromarray(pixels(face)[:, ::-1]).save(tmp_path / "second.png")
     found = []
 
@@ -153,12 +155,12 @@ def test_interruption_stops_the_folder_and_keeps_whole_batches(face, tmp_path, m
     assert list(pandas.read_csv(tmp_path / "out" / "measured.csv")["picture"]) == ["face"]
 
 
-def test_strengths_may_be_written_in_any_way(face, tmp_path, capsys):
+def test_strengths_are_finite_numbers_in_any_notation(face, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["invert", str(face), "--steps", "1", "--edit", "smile=-1e-5", "--out", str(out)]) == 0
     for wrong in ("smile=nan", "smile=inf", "smile"):
         with pytest.raises(SystemExit):
             main(["invert", str(face), "--edit", wrong])
-    assert "is not FACTOR=STRENGTH" in capsys.readouterr().err
+    assert "expected FACTOR=STRENGTH" in capsys.readouterr().err
     assert main(["invert", str(face), "--device", "abacus"]) == 2
-    assert "no device 'abacus'" in capsys.readouterr().err
+    assert "--device: expected cpu" in (error := capsys.readouterr().err) and "got 'abacus'" in error

@@ -1,4 +1,4 @@
-"""Figures: what is drawn is what was measured."""
+"""Figures: geometry of contours, and titles that fit."""
 
 import matplotlib.pyplot as plt
 import pytest
@@ -7,7 +7,7 @@ import torch
 from latentlab.plots import ellipses, show
 
 
-def test_an_ellipse_keeps_one_mahalanobis_distance():
+def test_an_ellipse_has_a_constant_mahalanobis_distance():
     mean, covariance = torch.tensor([1.0, -2.0]), torch.tensor([[4.0, 1.5], [1.5, 1.0]])
     figure, ax = plt.subplots()
     ellipses(mean, covariance, radii=(1, 3), ax=ax)

@@ -1,4 +1,4 @@
-"""W, P and PN: inverse maps, whitening, and statistics that agree with numpy's."""
+"""Latent spaces: inverse maps, whitening, statistics that agree with numpy and scikit-learn, S and S^N."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def codes(G: Generator, n: int, seed: int = 1) -> torch.Tensor:
     return G.mapping(torch.randn(n, G.z_dim, generator=torch.Generator().manual_seed(seed)))
 
 
-def test_leaky_relu_is_undone(G):
+def test_w_to_p_and_back(G):
     w = codes(G, 100)
     torch.testing.assert_close(p_to_w(w_to_p(w)), w)
     assert torch.equal(w_to_p(torch.tensor([-1.0, 2.0])), torch.tensor([-5.0, 2.0]))
@@ -58,7 +58,7 @@ def test_streamed_moments_equal_numpy(G):
 
 
 def test_principal_axes_equal_incremental_pca(G):
-    """The route of the public II2S code, which divides by the root of what scikit-learn explains."""
+    """Agreement with the public II2S code, which divides by the root of scikit-learn's explained variance."""
     from sklearn.decomposition import IncrementalPCA
 
     ours = measure_statistics(G, 5_000, batch_size=5_000, seed=5)
@@ -99,32 +99,33 @@ def test_pn_norm_is_the_mean_over_layers_and_dimensions(G, statistics):
     torch.testing.assert_close(pn_norm(w_plus, statistics), typical * (4 * (1 - share) + share), rtol=1e-3, atol=1e-3)
 
 
-def test_floor_bounds_the_stretch(G):
+def test_floor_raises_small_eigenvalues(G):
     floored = measure_statistics(G, 5_000, floor=0.5)
     assert floored.floored.min() == pytest.approx(0.5 * float(floored.eigenvalues.max()))
     assert floored.eigenvalues.min() < floored.floored.min()
 
 
-def test_statistics_know_their_generator(G, statistics):
+def test_statistics_belong_to_their_generator(G, statistics):
     statistics.check(G)
     other = Generator(CONFIG, seed=4)
     assert fingerprint(other) != fingerprint(G)
-    with pytest.raises(ValueError, match="belong to the generator"):
+    expected = f"those of the mapping network {fingerprint(other)}, got those of {fingerprint(G)}; measure"
+    with pytest.raises(ValueError, match=f"statistics: expected {expected}"):
         statistics.check(other)
 
 
-def test_survive_storage(statistics):
+def test_tensors_and_back(statistics):
     tensors, metadata = statistics.to_tensors()
     again = Statistics.from_tensors(tensors, metadata)
     assert again.fingerprint == statistics.fingerprint and torch.equal(again.eigenvectors, statistics.eigenvectors)
 
 
 def test_too_few_codes(G):
-    with pytest.raises(ValueError, match="20 or more"):
+    with pytest.raises(ValueError, match="n: expected at least 20 codes for 10 dimensions, got 19"):
         measure_statistics(G, 19)
 
 
-def test_without_shipped_statistics_they_are_measured(G):
+def test_statistics_that_are_not_shipped_are_measured(G):
     assert statistics_for(G).n == 100_000
 
 
@@ -140,28 +141,29 @@ def test_log_density_equals_scipy_and_integrates_the_change_of_variables(G, stat
     assert statistics.log_density(G.broadcast(w)).shape == (20, G.num_ws)
 
 
-def test_samplers_follow_what_they_are_fitted_to(G, statistics, unchecked):
+def test_samples_have_the_fitted_moments(G, statistics, unchecked):
     v = statistics.w_to_pn(statistics.sample(40_000, "pn", seed=1).double())
     torch.testing.assert_close(v.T.cov(), torch.eye(G.w_dim, dtype=v.dtype), atol=0.05, rtol=0)
     w = statistics.sample(40_000, "w", seed=1).double()
     scale = statistics.w_covariance.diagonal().sqrt()
     assert ((w.mean(0) - statistics.w_mean).abs() < 0.03 * scale).all()
-    torch.testing.assert_close(w.T.cov() / scale.outer(scale), statistics.w_covariance / scale.outer(scale),
-                               atol=0.03, rtol=0)  # fmt: skip
+    torch.testing.assert_close(
+        w.T.cov() / scale.outer(scale), statistics.w_covariance / scale.outer(scale), atol=0.03, rtol=0
+    )
     assert torch.equal(statistics.sample(5, seed=2), statistics.sample(5, seed=2))
     assert not torch.equal(statistics.sample(5, seed=2), statistics.sample(5, seed=3))
-    with pytest.raises(ValueError, match="'pn' or 'w'"):
+    with pytest.raises(ValueError, match="space: expected 'pn' or 'w', got 'p'"):
         statistics.sample(5, "p")
 
 
 def test_a_constant_dimension_is_refused():
     G = Generator(CONFIG, seed=3).requires_grad_(False)
     G.mapping.layers[-1].weight[4] = 0
-    with pytest.raises(ValueError, match="1 of 10 dimensions are constant, first number 4"):
+    with pytest.raises(ValueError, match="vary in all 10 dimensions, got 1 constant dimensions, the first at index 4"):
         measure_statistics(G, 1_000)
 
 
-def test_s_has_a_style_for_every_code(G):
+def test_s_has_one_style_for_each_layer_of_w_plus(G):
     layers = style_layers(G)
     assert [layer.w_index for layer in layers] == list(range(G.num_ws))
     assert [layer.kind for layer in layers] == ["conv"] * (G.num_ws - 1) + ["torgb"]
@@ -169,13 +171,13 @@ def test_s_has_a_style_for_every_code(G):
     styles = w_to_s(w_plus, G)
     assert [tuple(s.shape) for s in styles] == [(3, layer.channels) for layer in layers]
     assert len(w_to_s(w_plus, G, torgb=False)) == G.num_ws - 1
-    for layer, s in zip(layers, styles, strict=True):  # s = A w + b, by its definition
+    for layer, s in zip(layers, styles, strict=True):  # the definition, s = A w + b
         affine = G.get_submodule(layer.name).affine
         A = affine.weight / G.w_dim**0.5
         torch.testing.assert_close(s, w_plus[:, layer.w_index] @ A.T + affine.bias)
 
 
-def test_s_round_trips_where_it_can(G):
+def test_s_to_w_inverts_wide_layers(G):
     w_plus = codes(G, 3 * G.num_ws).view(3, G.num_ws, -1)
     styles = w_to_s(w_plus, G)
     back = s_to_w(styles, G)
@@ -183,16 +185,16 @@ def test_s_round_trips_where_it_can(G):
     assert any(wide) and not all(wide)
     torch.testing.assert_close(back[:, wide], w_plus[:, wide], atol=1e-4, rtol=1e-4)
     narrow = [not w for w in wide]
-    assert (back[:, narrow] - w_plus[:, narrow]).abs().max() > 0.1, "a narrow layer cannot see all of its code"
+    assert (back[:, narrow] - w_plus[:, narrow]).abs().max() > 0.1, "a narrow layer does not determine its code"
     for again, s in zip(w_to_s(back, G), styles, strict=True):
         torch.testing.assert_close(again, s, atol=1e-4, rtol=1e-4)
     partial = s_to_w(styles[:-1], G)
     assert torch.equal(partial[:, -1], G.w_avg.expand(3, -1))
-    with pytest.raises(ValueError, match="wanted are"):
+    with pytest.raises(ValueError, match="styles: expected widths .*, or these without the last, got"):
         s_to_w(styles[::-1], G)
 
 
-def test_sn_is_the_direction_and_comes_back_with_the_length(G):
+def test_sn_is_the_direction_and_s_follows_from_the_lengths(G):
     styles = w_to_s(G.broadcast(codes(G, 3)), G)
     directions = s_to_sn(styles)
     for d, s in zip(directions, styles, strict=True):
@@ -200,12 +202,12 @@ def test_sn_is_the_direction_and_comes_back_with_the_length(G):
         torch.testing.assert_close(torch.cosine_similarity(d, s), torch.ones(3))
     back = sn_to_s(directions, [s.norm(dim=1) for s in styles])
     torch.testing.assert_close(back, styles)
-    with pytest.raises(ValueError, match="length 0"):
+    with pytest.raises(ValueError, match="styles: expected lengths above 0, got 0"):
         s_to_sn([torch.zeros(1, 4)])
 
 
-def test_a_positive_factor_on_a_convolutions_style_changes_nothing(G):
-    """LSAP, Property 3.1, and its two limits."""
+def test_a_positive_factor_of_a_convolutions_style_changes_nothing(G):
+    """LSAP, Property 3.1, which does not hold for negative factors and toRGB."""
     styles = [s.double() for s in G.styles(G.broadcast(codes(G, 3)))]
     exact = Generator(CONFIG, seed=3).double().requires_grad_(False)
     image = exact.synthesis(None, styles=styles)

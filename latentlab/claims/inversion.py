@@ -1,6 +1,6 @@
-"""Inversion by optimisation: II2S (arXiv 2012.09036), sections 4 and 5 and its appendix.
+"""Claims about inversion by optimisation: II2S (arXiv 2012.09036), sections 4 and 5 and its appendix.
 
-Every claim takes the first faces of the real set, a third of them clean, and pairs each face with itself.
+Every claim uses the first faces of the real set, a third of which are clean, and compares methods face by face.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,16 +29,16 @@ from latentlab.spaces import Statistics, statistics_for
 from latentlab.stylegan.generator import Generator
 
 LAMBDAS = (0.0, 0.001, 0.005, 0.01)
-# Faces and steps of the full and of the quick size. The paper has 120 photographs and 1300 steps, of which its author
-# later found 800 enough.
+# Numbers of faces and steps at full and at quick size. The paper has 120 photographs and 1300 steps, of which its
+# author later found 800 to be enough.
 BASE = {True: (9, 800), False: (3, 60)}
 Z_PLUS = {True: (9, 800), False: (3, 120)}
 CONDITIONAL = {True: (12, 600), False: (2, 180)}
 SPREAD = {True: (9, 800, 100, 3), False: (2, 40, 60, 2)}  # faces, steps of II2S and of PULSE, runs
-PEOPLE = 12  # whose distance is the unit of II2S-13
-SEEN = 0.5  # dB, what an eye may notice
-FLOORS = {"": 1.0, "second_": 1e-4, "coarse_": 100.0}  # times the floor of the statistics
-CONTROLS = ("second_", "coarse_", "own_", "known_", "clean_")  # how the names of controls begin
+PEOPLE = 12  # number of people whose mean distance is the unit of II2S-13
+SEEN = 0.5  # dB, about the smallest visible difference
+FLOORS = {"": 1.0, "second_": 1e-4, "coarse_": 100.0}  # factors of the floor of the statistics
+CONTROLS = ("second_", "coarse_", "own_", "known_", "clean_")  # prefixes of the names of controls
 
 PerFace = Float[Tensor, " n"]
 
@@ -51,7 +51,7 @@ def _statistics(G: Generator, floor: str) -> Statistics:
 
 @lru_cache(maxsize=16)
 def _targets(G: Generator, n: int, own: bool = False) -> Float[Tensor, "n 3 r r"]:
-    """The first ``n`` faces of the real set, or the generator's own."""
+    """The first ``n`` faces of the real set or, with ``own``, ``n`` images of the generator."""
     if not own:
         return real_set(G.resolution)[:n].images.to(G.w_avg)
     z = torch.randn(n, G.z_dim, generator=stream(0, "claims", "own")).to(G.w_avg)
@@ -62,9 +62,9 @@ def _inverted(
     G: Generator, n: int, steps: int, method: str = "ii2s", *, floor: str = "", own: bool = False,
     task: str | None = None, start: int | None = None, **knobs: float,
 ) -> Inversion:  # fmt: skip
-    """One run over the first faces. Claims share runs: within a process none is made twice.
+    """Inverts the first faces. Claims share these runs: within a process each is computed once.
 
-    floor: which of ``FLOORS``. start: number of a random start in W, else the method's own.
+    floor: a name of ``FLOORS``. start: number of a random start in W; None: the method's own start.
     """
     return _run(G, n, steps, method, floor, own, task, start, tuple(sorted(knobs.items())))
 
@@ -89,7 +89,7 @@ def _run(
 
 
 def _over_faces(means: Mapping[str, PerFace], ratios: Mapping[str, PerFace], settings: Mapping) -> Finding:
-    """Arithmetic means, and geometric ones of ratios, with their intervals."""
+    """Arithmetic means over faces, and geometric means of ratios, with their intervals."""
     found, intervals = {}, {}
     for columns, statistic in ((means, np.mean), (ratios, gmean)):
         for name, values in columns.items():
@@ -103,7 +103,7 @@ def _over_faces(means: Mapping[str, PerFace], ratios: Mapping[str, PerFace], set
 
 @torch.no_grad()
 def _drift(G: Generator, full: bool) -> Finding:
-    """Squared PN+ norm, PSNR and perceptual distance, free (lambda 0) and held, after half and all of the steps."""
+    """pn_norm, PSNR and perceptual distance after half and after all steps, without (lambda 0) and with regulariser."""
     n, steps = BASE[full]
     judge = load_perceptual_judge(device=G.w_avg.device)
     means, ratios = {}, {}
@@ -135,8 +135,9 @@ def _course(found: Inversion, images: Tensor, s: Statistics, judge: Callable) ->
 
 
 def _judge_drift(f: Finding) -> tuple[str, str]:
-    """Low density: at least twice the norm of held codes, at any floor; ever lower: it grows by a tenth or more in
-    the second half. Almost no gain: less than 0.5 dB; the paper's Table 1 has 0.45 over lambda 0.001, 2 over 0.005."""
+    """Low density: pn_norm at least twice that of regularised codes, at each floor. Arbitrarily low: it grows by 10 %
+    or more in the second half of the steps. Almost no gain: less than 0.5 dB; in the paper's Table 1 it is 0.45 dB
+    over lambda 0.001 and 2 dB over 0.005."""
     low, high = ({k: v[end] for k, v in f.intervals.items()} for end in (0, 1))
     floors = [name for name in FLOORS if f"{name}growth_free" in low]
     twice = {k: min(low[f"{name}pn_norm_ratio_{k}"] for name in floors) > 2 for k in (0.001, 0.005)}
@@ -152,7 +153,7 @@ def _judge_drift(f: Finding) -> tuple[str, str]:
 
 @torch.no_grad()
 def _sweep(G: Generator, full: bool) -> Finding:
-    """PSNR and squared PN+ norm from each lambda to the next, face by face."""
+    """Change of PSNR and pn_norm from each lambda to the next, face by face."""
     n, steps = BASE[full]
     means, ratios = {}, {}
     for name in ("", "second_") if full else ("",):
@@ -169,7 +170,7 @@ def _sweep(G: Generator, full: bool) -> Finding:
 
 
 def _judge_sweep(f: Finding) -> tuple[str, str]:
-    """From each lambda to the next both fall: no interval of the paired differences reaches no change."""
+    """Both fall from each lambda to the next: all intervals of the paired changes exclude no change."""
     ends, parts = {k: v[1] for k, v in f.intervals.items() if "_to_" in k}, {}
     for floor in ("", "second_"):
         for says, what, least in (("PSNR falls", "psnr", 0), ("density rises", "pn_norm", 1)):
@@ -189,10 +190,11 @@ TASKS = {"colour": lambda images: greyscale, "half": _left_half, "detail": lambd
 
 @torch.no_grad()
 def _conditional(G: Generator, full: bool) -> Finding:
-    """II2S (lambda 0.005) against I2S, by the whole picture, of which a condition f has shown them a part.
+    """II2S (lambda 0.005) compared with I2S on whole images x of which a condition f has shown them only f(x).
 
-    hidden: squared error of x - f(x), the colour, the half or the detail that neither has seen, II2S' by I2S';
-    known_: of f(x); perceptual, identity: the judges' distance, II2S' less I2S'. clean_: on faces without a detail."""
+    hidden: squared error of x - f(x), the colour, half or detail that was not shown, ratio of II2S to I2S. known_: the
+    same for f(x). perceptual, identity: judges' distances, difference of II2S and I2S. clean_: for clean faces only.
+    """
     n, steps = CONDITIONAL[full]
     device, images = G.w_avg.device, _targets(G, n)
     judges = {"perceptual": load_perceptual_judge(device=device), "identity": load_identity_judge(device=device)}
@@ -212,7 +214,7 @@ def _conditional(G: Generator, full: bool) -> Finding:
 
 
 def _judge_conditional(f: Finding) -> tuple[str, str]:
-    """Better: the interval of the paired difference, or ratio, lies below no change; worse: above it."""
+    """Better: the interval of the paired difference or ratio lies below no change. Worse: it lies above."""
     told = {f"{task}: {what}": (f.intervals[f"{task}_{what}"], same)
             for task in TASKS for what, same in (("hidden", 1), ("perceptual", 0), ("identity", 0))
             if f"{task}_{what}" in f.intervals}  # fmt: skip
@@ -223,7 +225,8 @@ def _judge_conditional(f: Finding) -> tuple[str, str]:
 
 @torch.no_grad()
 def _z_plus(G: Generator, full: bool) -> Finding:
-    """PSNR in W+ less PSNR in Z+, paired, lambda 0.001 as in Table 7; Z+ from random starts, once twice as long."""
+    """PSNR in W+ minus PSNR in Z+, paired, with lambda 0.001 as in Table 7; Z+ from random starts, once with twice the
+    steps."""
     n, steps = Z_PLUS[full]
     images, same = _targets(G, n), {"lambda_": 0.001}
     runs = {seed: _inverted(G, n, steps, "z_plus", seed=seed, **same) for seed in ((1,) if full else (0,))}
@@ -243,7 +246,7 @@ def _z_plus(G: Generator, full: bool) -> Finding:
 
 
 def _judge_z_plus(f: Finding) -> tuple[str, str]:
-    """Worse: by more than 0.5 dB, which an eye may notice, at every seed, in every comparison."""
+    """Worse: by more than 0.5 dB, a visible difference, for every seed and in every comparison."""
     says = {"gain": "at equal steps", "gain_twice_the_steps": "with twice its steps",
             "gain_random_start": "if W+ starts at random, too"}  # fmt: skip
     low = {k: v[0] for k, v in f.intervals.items()}
@@ -253,8 +256,8 @@ def _judge_z_plus(f: Finding) -> tuple[str, str]:
 
 @torch.no_grad()
 def _spread(G: Generator, full: bool) -> Finding:
-    """Distance of two runs on one face, on average over pairs of runs, by that of two people's pictures; and PULSE's
-    by II2S'. PULSE at its own 32 px, and at 8: it was made for an eighth of the side and less."""
+    """Mean distance between two runs on the same face, relative to that between two people, and its ratio of PULSE to
+    II2S. PULSE runs at 32 px, its own size, and at 8, since it was made for an eighth of the resolution or less."""
     n, steps, pulse_steps, runs = SPREAD[full]
     device, images, others = G.w_avg.device, _targets(G, n), _targets(G, PEOPLE)
     found = {f"pulse_{size}": [_inverted(G, n, pulse_steps, "pulse", size=size, seed=i) for i in range(runs)]
@@ -276,8 +279,8 @@ def _spread(G: Generator, full: bool) -> Finding:
 
 
 def _judge_spread(f: Finding) -> tuple[str, str]:
-    """By the perceptual judge. Another answer: two runs lie further apart than half of two people's distance; the
-    same: than a quarter. And PULSE's runs at least twice as far apart as II2S'."""
+    """Judged by perceptual distance, in units of that between two people. Different results: two runs are more than 1/2
+    apart. The same result: less than 1/4. In addition PULSE's runs must be at least twice as far apart as II2S'."""
     low, high = ({k: v[end] for k, v in f.intervals.items()} for end in (0, 1))
     sizes = (32, 8)
     parts = {f"PULSE at {size} px gives another answer": low[f"pulse_{size}_perceptual"] > 0.5 for size in sizes}

@@ -1,4 +1,4 @@
-"""Latent spaces: II2S (arXiv 2012.09036), section 3, and LSAP (arXiv 2209.12746), section 3.3."""
+"""Claims about latent spaces: II2S (arXiv 2012.09036), section 3, and LSAP (arXiv 2209.12746), section 3.3."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -28,12 +28,12 @@ SAMPLERS = ("mapping", "pn", "w")
 
 @torch.no_grad()
 def _codes(G: nn.Module, n: int, use: str) -> Float[Tensor, "n dim"]:
-    """Codes of W without truncation; the stream is not that of the stored statistics."""
+    """Codes of W without truncation, from another random stream than those of the stored statistics."""
     return G.mapping(torch.randn(n, G.z_dim, generator=stream(0, "claims", use)).to(G.w_avg))
 
 
 def _skewness(G: Generator, full: bool) -> Finding:
-    """Median over the dimensions of |skewness| in W and P, and its spread (interquartile range)."""
+    """Median and interquartile range over dimensions of |skewness| in W and P."""
     n = 100_000 if full else 20_000
     shallow = Generator(replace(G.config, mapping_layers=2), seed=0)
     worlds = {"": G, "untrained_": Generator(G.config, seed=0), "untrained_2_layers_": shallow}
@@ -52,7 +52,7 @@ def _skewness(G: Generator, full: bool) -> Finding:
 
 
 def _judge_skewness(f: Finding) -> tuple[str, str]:
-    """Bulmer's rule (1979): below 1/2 nearly symmetric, beyond 1 heavily skewed, as the paper says of W."""
+    """Bulmer's rule (1979): skewness below 1/2 is nearly symmetric, above 1 heavy, which the paper claims for W."""
     (low, _), (_, high) = f.intervals["w_median"], f.intervals["p_median"]
     same = f.controls["untrained_w_median"] > 0.5 > f.controls["untrained_p_median"]
     remark = "An untrained generator shows the same: the architecture does it, not what was learned" * same
@@ -61,7 +61,7 @@ def _judge_skewness(f: Finding) -> tuple[str, str]:
 
 
 def _normality(G: Generator, full: bool) -> Finding:
-    """Share of clouds of 1000 codes of P that each test rejects at 5 %, and of as many true normal samples."""
+    """Fraction of sets of 1000 codes of P that each test rejects at 5 %, and the same for normal samples."""
     n, d, repeats = 1000, G.w_dim, 100 if full else 5
 
     def tests(x: Float[Tensor, "n d"]) -> list:
@@ -84,8 +84,8 @@ def _normality(G: Generator, full: bool) -> Finding:
 
 
 def _judge_normality(f: Finding) -> tuple[str, str]:
-    """A test speaks if it rejects most clouds (lower end over 1/2), and counts if it rejects at most a fifth of
-    normal ones."""
+    """A test rejects P if it rejects most sets of codes (lower end of the interval above 1/2). It must reject at most a
+    fifth of the normal samples."""
     blind = f.controls["t3_henze_zirkler_512"] < 0.5 < f.controls["normal_mardia_kurtosis_512"]
     remark = ("With n = 1000 in d = 512, the paper's case, Henze-Zirkler does not see heavy tails of independent "
               "coordinates (Student's t), and by the textbook Mardia's kurtosis rejects a normal") * blind  # fmt: skip
@@ -94,7 +94,7 @@ def _judge_normality(f: Finding) -> tuple[str, str]:
 
 
 def _modes(G: Generator, full: bool) -> Finding:
-    """Share of principal axes that pass as normal, how far each is from normal, and the dip test of each."""
+    """Fraction of principal axes that pass as normal, their distance from normal, and the dip test of each."""
     n, repeats, many = 1000, 50 if full else 5, 20_000 if full else 5_000
     w, more = (_codes(G, k, f"II2S-3 {k}").double().cpu() for k in (n * repeats, many))
     clouds = {"p": w_to_p(w).split(n), "w": w.split(n)}
@@ -112,15 +112,15 @@ def _modes(G: Generator, full: bool) -> Finding:
         found["p_dip_least_q"] = float(stats.false_discovery_control([dip(axis).p_value for axis in axes["p"]]).min())
         found["two_modes_dip_p"] = float(dip(sample("mixture", many, 1)[:, 0]).p_value)
     except ImportError:
-        pass  # the rule says so
+        pass  # the rule reports that diptest is missing
     measured = {k: v for k, v in found.items() if k.startswith("p_")}
     controls = {k: v for k, v in found.items() if k not in measured}
     return Finding(measured, intervals, controls, {"codes": n, "repeats": repeats, "codes for distance and dip": many})
 
 
 def _judge_modes(f: Finding) -> tuple[str, str]:
-    """Near: on the median axis the distribution function lies within 0.05 of the normal's. One mode: no dip at a
-    false discovery rate of 5 %. Without diptest that part counts as not shown."""
+    """Close to normal: the distribution function of the median axis differs from the normal's by less than 0.05. One
+    mode: the dip test rejects no axis at a false discovery rate of 5 %; without diptest this counts as not shown."""
     parts = {"one mode on every axis": f.measured.get("p_dip_least_q", 0) > 0.05,
              "median axis within 0.05 of normal": f.measured["p_distance"] < 0.05,
              "more axes of P pass than of W": f.intervals["p_passing"][0] > f.intervals["w_passing"][1]}  # fmt: skip
@@ -130,14 +130,15 @@ def _judge_modes(f: Finding) -> tuple[str, str]:
 
 
 def _whiteness(G: Generator, full: bool) -> Finding:
-    """Moments of fresh codes in PN against 0 and I, as Bonferroni's p-values; |v|^2 against scipy's distance."""
+    """Moments of new codes in PN compared with 0 and I, as Bonferroni-corrected p-values, and |v|^2 compared with
+    scipy's Mahalanobis distance."""
     n, s = 200_000 if full else 20_000, statistics_for(G)
     w = _codes(G, n, "II2S-4").double().cpu()
     measured, settings = {}, {"codes": n, "codes of the statistics": s.n}
     for name, t in {"": s, "second_": replace(s, floor=s.floor / 1e4)}.items():
         kept, v, error = t.eigenvalues == t.floored, t.w_to_pn(w), 1 / n + 1 / s.n
         second, fourth = v.T @ v / n, v.square().T @ v.square() / n
-        # The floor leaves a variance of lambda / floored on the axes that it raises, 1 on the others.
+        # The variance is lambda / floored on axes that the floor raises, and 1 on the others.
         off = second - torch.diag(t.eigenvalues / t.floored)
         z = (off / ((fourth - second.square()) * error).sqrt()).abs()
         pairs = torch.ones_like(z).triu(1).bool()
@@ -154,7 +155,7 @@ def _whiteness(G: Generator, full: bool) -> Finding:
 
 
 def _judge_whiteness(f: Finding) -> tuple[str, str]:
-    """Within sampling error: Bonferroni's p above 1 % at both floors. The norm: to 1e-4, relative."""
+    """Moments agree within the sampling error: corrected p above 1 % at both floors. Norms agree to a relative 1e-4."""
     names = {"mean": "mean 0", "variance": "variance 1 above the floor", "correlation": "correlation 0"}
     parts = {says: min(f.measured[f"{k}_p"], f.measured[f"second_{k}_p"]) > 0.01 for k, says in names.items()}
     norms = max(f.measured["norm_error"], f.measured["second_norm_error"])
@@ -164,8 +165,11 @@ def _judge_whiteness(f: Finding) -> tuple[str, str]:
 
 @torch.no_grad()
 def _scale(G: Generator, full: bool) -> Finding:
-    """Largest change of any pixel in [-1, 1] when one layer's style is multiplied by a; and least squares in W+
-    (Property 3.3) for a = 2, in layers whose code no toRGB reads (own) and in the others (shared). In float64."""
+    """Largest change of any pixel, in [-1, 1], when one layer's style is multiplied by a, in float64.
+
+    For a = 2 also with codes of W+ found by least squares (Property 3.3), in layers whose code no toRGB reads ("own")
+    and in the other ones ("shared").
+    """
     G = copy.deepcopy(G).double()
     w_plus = G.broadcast(_codes(G, 16 if full else 2, "LSAP-1"))
     styles, image = G.styles(w_plus), G.synthesis(w_plus)
@@ -191,7 +195,7 @@ def _scale(G: Generator, full: bool) -> Finding:
 
 
 def _judge_scale(f: Finding) -> tuple[str, str]:
-    """The same picture: no pixel changes by 1e-3 of the range; demodulation's 1e-8 under its root leaves less."""
+    """Images count as equal if no pixel changes by 1e-3 of its range; the 1e-8 in demodulation causes less."""
     same = {k: v < 2e-3 for k, v in f.measured.items()}
     return verdict({
         "a > 0 on convolutions": same["convolutions_positive"],
@@ -210,14 +214,14 @@ def _read(batches: Iterable[Tensor], networks: dict[str, nn.Module]) -> dict[str
 
 
 def _samplers(G: Generator, full: bool) -> Finding:
-    """FID of three samplers to renders on the features of two networks, and the ratios to the mapping network's."""
+    """FID between renders and three samplers on features of two networks, and its ratio to the mapping network's."""
     n, groups = (10_000, 10) if full else (1_000, 5)
     device, s = G.w_avg.device, statistics_for(G)
     networks = {"judge": load_attribute_judge(device=device), "losses": load_attributes(device=device)}
     fast = copy.deepcopy(G).to(memory_format=torch.channels_last)
     codes = dict(zip(SAMPLERS, (_codes(G, n, "II2S-5"), s.sample(n, "pn"), s.sample(n, "w")), strict=True))
     eps = torch.randn(few := max(n // 5, 400), G.w_dim, generator=stream(0, "claims", "II2S-5 diagonal"))
-    codes["w_diagonal"] = (s.w_mean + eps * s.w_covariance.diagonal().sqrt()).float()  # blind to correlations
+    codes["w_diagonal"] = (s.w_mean + eps * s.w_covariance.diagonal().sqrt()).float()  # without correlations
     images = {k: (fast.synthesis(G.broadcast(w.to(device))) for w in v.split(40)) for k, v in codes.items()}
     images["renders"] = (
         render(sample_factors(100, seed=20, start=i).to(device), resolution=G.resolution) for i in range(0, n, 100)
@@ -227,10 +231,10 @@ def _samplers(G: Generator, full: bool) -> Finding:
     for network in networks:
         x = {name: features[network] for name, features in sets.items()}
         group = torch.arange(n) * groups // n
-        keeps = [group >= 0, *(group != g for g in range(groups))]  # all, then all but one
+        keeps = [group >= 0, *(group != g for g in range(groups))]  # all groups, then all but one
         d = np.array([[fid(x[name][keep], x["renders"][keep]) for name in SAMPLERS] for keep in keeps])
         ratios = d[:, 1:] / d[:, :1]
-        # The jackknife: the standard error from leaving out one group of images at a time.
+        # Jackknife: standard error from leaving out one group of images at a time
         half = stats.t.ppf(0.975, groups - 1) * ratios[1:].std(0) * (groups - 1) ** 0.5
         measured |= {f"{network}_fid_{name}": float(v) for name, v in zip(SAMPLERS, d[0], strict=True)}
         for name, ratio, h in zip(SAMPLERS[1:], ratios[0], half, strict=True):
@@ -244,8 +248,8 @@ def _samplers(G: Generator, full: bool) -> Finding:
 
 
 def _judge_samplers(f: Finding) -> tuple[str, str]:
-    """Good: FID at most half as much again as the mapping network's (upper end); bad: at least double (lower), as
-    it must be of a normal in W without its correlations, or the features see nothing."""
+    """Good: FID at most 1.5 times that of the mapping network (upper end of the interval). Bad: at least twice (lower
+    end). A normal in W without its correlations must be bad, or the features are not sensitive enough."""
     pn, w = ([f.intervals[f"{network}_{k}_ratio"] for network in ("judge", "losses")] for k in ("pn", "w"))
     parts = {"PN within 1.5 of the mapping's FID": all(high <= 1.5 for _, high in pn)}
     blind = [f.controls[f"{network}_w_diagonal_ratio"] for network in ("judge", "losses")]

@@ -1,1 +1,1 @@
-"""Ways to find directions of attributes, one file each."""
+"""Edits: states and what moves them, directions of attributes, interpolation and style mixing."""

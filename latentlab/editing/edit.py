@@ -1,4 +1,4 @@
-"""States and edits: everything that a picture is drawn from, and what moves it."""
+"""States and edits: all that an image is generated from, and functions that change it."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,14 +15,15 @@ Index = int | slice | Sequence[int] | Tensor
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Everything that N pictures are drawn from, given a generator.
+    """All that N images are generated from, given a generator.
 
-    w_plus: (N, L, D), the codes. noise: one map (N, 1, r, r) a convolution; None is the generator's constant
-    noise. features: feature maps {resolution: (N, C, r, r)} held in place of what the blocks of those resolutions
-    make (F space); ``replace_rgb`` says whether toRGB of these blocks sees them too. styles: S codes, (N, C_l) a
-    modulated layer in the order of ``Generator.style_layers``, held in place of what the affine layers make of
-    ``w_plus``. tuned: weights of the generator that were tuned for each picture, {name in its state dict:
-    (N, *shape)}.
+    w_plus: codes, (N, L, D).
+    noise: one map (N, 1, r, r) per convolution, or None for the generator's constant noise.
+    features: feature maps {resolution: (N, C, r, r)} that replace the outputs of these blocks (F space).
+    replace_rgb: whether toRGB of these blocks reads the replacement too.
+    styles: S codes, (N, C_l) per modulated layer in the order of ``Generator.style_layers``, that replace the outputs
+        of the affine layers.
+    tuned: weights of the generator that were tuned for each image, {name in its state dict: (N, *shape)}.
     """
 
     w_plus: Float[Tensor, "n layers dim"]
@@ -37,34 +38,36 @@ class State:
         for name, tensors in (parts | {"tuned weights": _values(self.tuned)}).items():
             sizes = {len(x) for x in tensors or ()}
             if sizes - {len(self)}:
-                raise ValueError(f"{name}: expected one for each of {len(self)} codes, got {sorted(sizes)}")
+                raise ValueError(
+                    f"{name}: expected tensors of length {len(self)}, one entry per code, got {sorted(sizes)}"
+                )
 
     def __len__(self) -> int:
         return len(self.w_plus)
 
     def __getitem__(self, index: Index) -> "State":
-        """Some of the pictures, as a state of their own; a single index gives a state of one."""
-        rows = slice(index, index + 1 or None) if isinstance(index, int) else index
+        """The state of some of the images; a single index gives a state of one."""
+        chosen = slice(index, index + 1 or None) if isinstance(index, int) else index
         return replace(
             self,
-            w_plus=self.w_plus[rows],
-            noise=None if self.noise is None else [m[rows] for m in self.noise],
-            features=None if self.features is None else {r: f[rows] for r, f in self.features.items()},
-            styles=None if self.styles is None else [s[rows] for s in self.styles],
-            tuned=None if self.tuned is None else {k: v[rows] for k, v in self.tuned.items()},
+            w_plus=self.w_plus[chosen],
+            noise=None if self.noise is None else [m[chosen] for m in self.noise],
+            features=None if self.features is None else {r: f[chosen] for r, f in self.features.items()},
+            styles=None if self.styles is None else [s[chosen] for s in self.styles],
+            tuned=None if self.tuned is None else {k: v[chosen] for k, v in self.tuned.items()},
         )
 
     def draw(self, G: nn.Module) -> Float[Tensor, "n 3 r r"]:
-        """The pictures, (N, 3, R, R), not clamped. Gradients pass."""
-        held = {"replace": self.features, "replace_rgb": self.replace_rgb}
+        """The images, (N, 3, R, R), not clamped; differentiable."""
+        replaced = {"replace": self.features, "replace_rgb": self.replace_rgb}
         if self.tuned is None:
-            return G.synthesis(self.w_plus, noise=self._noise, styles=self.styles, **held)
+            return G.synthesis(self.w_plus, noise=self._noise, styles=self.styles, **replaced)
         ones = (self[i] for i in range(len(self)))
-        return torch.cat([one._tuned(G, "synthesis", replace=one.features, replace_rgb=self.replace_rgb)
-                          for one in ones])  # fmt: skip
+        images = [one._tuned(G, "synthesis", replace=one.features, replace_rgb=self.replace_rgb) for one in ones]
+        return torch.cat(images)
 
     def feature_maps(self, G: nn.Module) -> dict[int, Tensor]:
-        """What the generator makes of codes, noise and styles at every resolution, held feature maps aside."""
+        """The generator's own feature maps at every resolution, for these codes, noise and styles."""
         if self.tuned is None:
             return G.features(self.w_plus, noise=self._noise, styles=self.styles)
         ones = [self[i]._tuned(G, "features") for i in range(len(self))]
@@ -74,22 +77,22 @@ class State:
     def _noise(self) -> str | Sequence[Tensor]:
         return "const" if self.noise is None else self.noise
 
-    def _tuned(self, G: nn.Module, verb: str, **held: object) -> object:
-        """Calls a verb of the generator with the weights that were tuned for this one picture."""
+    def _tuned(self, G: nn.Module, method: str, **replaced: object) -> object:
+        """Calls a method of the generator with the weights that were tuned for this one image."""
         weights = {f"G.{name}": value[0] for name, value in self.tuned.items()}
-        call = {"noise": self._noise, "styles": self.styles, **held}
-        return functional_call(_Verbs(G), weights, (verb, self.w_plus), call)
+        call = {"noise": self._noise, "styles": self.styles, **replaced}
+        return functional_call(_Methods(G), weights, (method, self.w_plus), call)
 
 
-class _Verbs(nn.Module):
-    """Lets ``functional_call``, which knows only ``forward``, reach every verb of a generator."""
+class _Methods(nn.Module):
+    """A module whose ``forward`` calls any method of a generator; ``functional_call`` can call ``forward`` only."""
 
     def __init__(self, G: nn.Module) -> None:
         super().__init__()
         self.G = G
 
-    def forward(self, verb: str, *arguments: object, **keywords: object) -> object:
-        return getattr(self.G, verb)(*arguments, **keywords)
+    def forward(self, method: str, *arguments: object, **keywords: object) -> object:
+        return getattr(self.G, method)(*arguments, **keywords)
 
 
 def _values(mapping: Mapping | None) -> list[Tensor] | None:
@@ -97,11 +100,11 @@ def _values(mapping: Mapping | None) -> list[Tensor] | None:
 
 
 class Edit(ABC):
-    """Anything that moves a state: a direction, a style channel, a flow, an attribute branch.
+    """Base class of edits, which change a state: a direction, a style channel, a flow, an attribute branch.
 
-    name: of the attribute. unit: what strength 1 means, in words. std: strength 1 in the attribute's own unit,
-    NaN where it is unknown. space: where it moves ("W", "W+", "S", ...). layers: the layers of W+ that move, None
-    for all. source: where it comes from, e.g. how it was found.
+    name: of the attribute. unit: the unit of strengths, in words. std: a strength of 1 in the attribute's own unit, NaN
+    if unknown. space: the space that it changes ("W", "W+", "S", ...). layers: the layers of W+ that it changes, None
+    for all. source: its origin, e.g. how it was found.
     """
 
     name: str
@@ -113,12 +116,12 @@ class Edit(ABC):
 
     @abstractmethod
     def __call__(self, state: State, strengths: Float[Tensor, " n"], G: nn.Module) -> State:
-        """The state after the edit, each picture moved by its own strength; strength 0 changes nothing."""
+        """The state after the edit, with one strength per image; strength 0 changes nothing."""
 
 
 @dataclass(frozen=True, eq=False)
 class Direction(Edit):
-    """A straight line in W or W+. vector: (D,) or (L, D), the step of strength 1; see ``Edit`` for the rest."""
+    """A linear edit in W or W+: adds strength times ``vector``, (D,) or (L, D). Other attributes as in ``Edit``."""
 
     name: str
     vector: Float[Tensor, "*layers dim"]
@@ -129,7 +132,7 @@ class Direction(Edit):
 
     @property
     def space(self) -> str:
-        """ "W" if all layers move alike, else "W+"."""
+        """ "W" if the vector is the same for all layers, else "W+"."""
         return "W" if self.vector.ndim == 1 else "W+"
 
     def __call__(self, state: State, strengths: Float[Tensor, " n"], G: nn.Module) -> State:
@@ -137,14 +140,14 @@ class Direction(Edit):
         if self.vector.shape not in (codes.shape[2:], codes.shape[1:]):
             raise ValueError(
                 f"direction {self.name!r}: expected a vector of shape {tuple(codes.shape[2:])} or "
-                f"{tuple(codes.shape[1:])}, as the codes have, got {tuple(self.vector.shape)}"
+                f"{tuple(codes.shape[1:])}, like the codes, got {tuple(self.vector.shape)}"
             )
         return replace(state, w_plus=codes + strengths.to(codes).view(-1, 1, 1) * self.vector.to(codes))
 
 
 @dataclass(frozen=True, eq=False)
 class Restricted(Edit):
-    """An edit in some layers of W+ only, made by ``restrict``."""
+    """An edit of some layers of W+ only, made by ``restrict``."""
 
     edit: Edit
     layers: tuple[int, ...]
@@ -159,8 +162,8 @@ class Restricted(Edit):
         L, after = state.w_plus.shape[1], self.edit(state, strengths, G)
         if not set(self.layers) <= set(range(L)):
             raise ValueError(f"layers: expected some of 0 to {L - 1}, got {list(self.layers)}")
-        moves = torch.tensor([i in self.layers for i in range(L)], device=state.w_plus.device)
-        after = replace(after, w_plus=torch.where(moves[:, None], after.w_plus, state.w_plus))
+        edited = torch.tensor([i in self.layers for i in range(L)], device=state.w_plus.device)
+        after = replace(after, w_plus=torch.where(edited[:, None], after.w_plus, state.w_plus))
         if state.styles is not None and after.styles is not state.styles:
             pairs = zip(G.style_layers, after.styles, state.styles, strict=True)
             after = replace(after, styles=[new if layer.w_index in self.layers else old for layer, new, old in pairs])
@@ -168,8 +171,7 @@ class Restricted(Edit):
 
 
 def restrict(edit: Edit, layers: Sequence[int]) -> Edit:
-    """The same edit in some layers of W+ only: an edit of the pose belongs to coarse layers, one of colour to
-    fine ones. What it does in the other layers is left out."""
+    """The same edit applied to some layers of W+ only: to coarse ones for pose, to fine ones for colour."""
     return Restricted(edit, tuple(layers))
 
 
@@ -177,20 +179,20 @@ Editor = Callable[[Edit, State, Tensor, nn.Module], State]
 
 
 def apply_edit(edit: Edit, state: State, strengths: Float[Tensor, " n"], G: nn.Module) -> State:
-    """Applies an edit, and carries what is held in the state along with the codes; see ``carry``."""
+    """Applies an edit, then updates the styles and feature maps that the state holds with ``carry``."""
     return carry(state, edit(state, strengths, G), G)
 
 
 def carry(before: State, after: State, G: nn.Module) -> State:
-    """Moves held styles and feature maps by as much as the generator moves its own when the codes change.
+    """Changes the styles and feature maps of a state by as much as a change of codes changes the generator's own.
 
-    Held tensors hide the codes: left in place, they would hide the edit as well. A part that the edit has
-    replaced by itself stays as the edit made it.
+    They replace what the generator computes from the codes, so without this they would hide an edit of the codes.
+    Styles or feature maps that the edit itself has changed stay as they are.
     """
-    held = before.styles
-    if held is not None and after.styles is held and after.w_plus is not before.w_plus:
+    styles = before.styles
+    if styles is not None and after.styles is styles and after.w_plus is not before.w_plus:
         old, new = G.styles(before.w_plus), G.styles(after.w_plus)
-        after = replace(after, styles=[s + b - a for s, a, b in zip(held, old, new, strict=True)])
+        after = replace(after, styles=[s + b - a for s, a, b in zip(styles, old, new, strict=True)])
     if before.features is not None and after.features is before.features:
         old, new = before.feature_maps(G), after.feature_maps(G)
         # CLCAE (arXiv 2211.11448), Eq. 6: F' = F + G_k(w') - G_k(w)

@@ -20,16 +20,22 @@ def find_directions(
     seed: int = 0,
     batch_size: int = 250,
 ) -> dict[str, Direction]:
-    """Linear regression of what ``read`` sees on w, over ``n`` samples of ``G`` (constant noise, psi 1).
+    """Finds directions by linear regression between w and attribute readings of ``n`` samples of ``G``.
 
-    Two regressions, attributes y standardised: w on all of y together, B = Cov(y)^-1 Cov(y, w), whose rows
-    move one attribute while the others stay, and y on w, A = Cov(w)^-1 Cov(w, y), which tells how far. Since a
-    step of B falls short by how badly w predicts y, row k is divided by (B A)_kk: the direction moves
-    attribute k by one standard deviation. (Forcing all others to stay exactly, (A^T Cov(w) A)^-1 A^T Cov(w),
-    does so with steps many times as long, out of where the generator has codes: age and grey hair go together.)
+    read: maps images (N, 3, R, R), generated with constant noise and without truncation, to readings (N, K).
+
+    There are two regressions, with y the standardised readings. w on all of y, B = Cov(y)^-1 Cov(y, w), has rows that
+    change one attribute while the others stay. y on w, A = Cov(w)^-1 Cov(w, y), predicts by how much: a row of B
+    changes its attribute by less than 1 where w predicts y imperfectly, so row k is divided by (B A)_kk. Each
+    direction then changes its attribute by one standard deviation. (Requiring that all others stay exactly,
+    (A^T Cov(w) A)^-1 A^T Cov(w), needs steps many times as long, which leave the region of the generator's codes,
+    since attributes such as age and grey hair are correlated.)
     """
     if n <= G.w_dim or len(names) > G.w_dim:
-        raise ValueError(f"{n} samples of W in {G.w_dim} dimensions cannot tell {len(names)} attributes apart")
+        raise ValueError(
+            f"n, names: expected more than {G.w_dim} samples and at most {G.w_dim} attributes, "
+            f"the dimensions of W, got {n} and {len(names)}"
+        )
     draw = stream(seed, "directions")
     codes, seen = [], []
     for start in range(0, n, batch_size):
@@ -40,17 +46,15 @@ def find_directions(
     return fit_directions(torch.cat(codes), torch.cat(seen), names)
 
 
-def fit_directions(
-    w: Float[Tensor, "n dim"], readings: Float[Tensor, "n k"], names: list[str]
-) -> dict[str, Direction]:
-    """The directions of ``find_directions`` from codes and readings at hand."""
+def fit_directions(w: Float[Tensor, "n dim"], readings: Float[Tensor, "n k"], names: list[str]) -> dict[str, Direction]:
+    """The directions of ``find_directions`` from given codes and readings."""
     w, y = w.double(), readings.double()
     std = y.std(0)
     if not bool((std > 1e-8).all()):
         constant = [name for name, s in zip(names, std, strict=True) if s <= 1e-8]
-        raise ValueError(f"the samples do not vary in {', '.join(constant)}: no direction can be found")
+        raise ValueError(f"readings: expected attributes that vary, got constant {', '.join(constant)}")
     y = (y - y.mean(0)) / std
     w = w - w.mean(0)
     A, B = torch.linalg.lstsq(w, y).solution, torch.linalg.lstsq(y, w).solution
-    rows = (B / (B @ A).diagonal()[:, None]).float()
-    return {k: Direction(k, d, float(s)) for k, d, s in zip(names, rows, std, strict=True)}
+    vectors = (B / (B @ A).diagonal()[:, None]).float()
+    return {k: Direction(k, d, float(s)) for k, d, s in zip(names, vectors, std, strict=True)}

@@ -1,4 +1,4 @@
-"""The edits that are shipped with a generator."""
+"""Edits that are shipped with a generator."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from latentlab.spaces import fingerprint
 
 
 def directions_to_tensors(directions: Mapping[str, Direction]) -> dict[str, Tensor]:
-    """As they are stored with the weights: (K, D) vectors and (K,) standard deviations."""
+    """Tensors for a file of weights: vectors (K, D) and standard deviations (K,)."""
     return {
         "vectors": torch.stack([d.vector for d in directions.values()]),
         "std": torch.tensor([d.std for d in directions.values()]),

@@ -1,4 +1,4 @@
-"""Everything that is not the head: background, neck, shirt, ears."""
+"""Painting of background, neck, shirt and ears."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from latentlab.faces.scene import Head, Scene
 
 
 def background(scene: Scene) -> Tensor:
-    """A plain wall, lighter on the side of the light and towards the middle, (N, 3, R, R)."""
+    """Colours of the background, (N, 3, R, R): a plain wall, lighter towards the light and the centre."""
     x, y = scene.grid.x, scene.grid.y
     lx, ly, _ = scene.light.view(3, -1, 1, 1, 1)
     return scene.background * (1 + 0.12 * lx * x + 0.10 * y - 0.10 * (x * x + y * y))
@@ -25,11 +25,9 @@ def _neck_axis(scene: Scene) -> Tensor:
 
 
 def paint_neck(canvas: Canvas, scene: Scene, head: Head) -> None:
-    """A cylinder with the shadow of the chin."""
+    """Paints the neck: a cylinder with the shadow of the chin."""
     x = scene.grid.x - _neck_axis(scene)
-    half = (
-        0.255 * (0.6 + 0.4 * scene.width) + 0.02 * scene("jaw_width") + 0.05 * step(-scene.grid.y, 0.75, 1.0)
-    )
+    half = 0.255 * (0.6 + 0.4 * scene.width) + 0.02 * scene("jaw_width") + 0.05 * step(-scene.grid.y, 0.75, 1.0)
     nx = (x / half).clamp(-0.97, 0.97)
     nz = (1 - nx * nx).sqrt()
     shade = scene.shade((nx, torch.zeros_like(nx), nz)).expand(-1, -1, scene.grid.resolution, -1)
@@ -42,7 +40,7 @@ def paint_neck(canvas: Canvas, scene: Scene, head: Head) -> None:
 
 
 def paint_shirt(canvas: Canvas, scene: Scene) -> None:
-    """Shoulders with a round collar."""
+    """Paints the shirt: shoulders with a round collar."""
     x, y = scene.grid.x - 0.25 * _neck_axis(scene), scene.grid.y
     centre = 0.3 * _neck_axis(scene)
     slope = -0.70 - 0.30 * x.abs() ** 1.6 - 0.25 * (x.abs() - 0.62).clamp(min=0)
@@ -59,7 +57,7 @@ def paint_shirt(canvas: Canvas, scene: Scene) -> None:
 
 
 def paint_ears(canvas: Canvas, scene: Scene, head: Head) -> None:
-    """Both ears, hidden where the head is nearer to the viewer."""
+    """Paints both ears, hidden where the head is nearer to the viewer."""
     # Long hair presses the ears to the head, so that they do not poke through it.
     out = 0.55 - 0.06 * step(scene("hair_length"), 0.2, 0.42)
     for sign in (-1.0, 1.0):

@@ -1,4 +1,4 @@
-"""Painting from back to front, with an optional record of what is visible where."""
+"""A canvas that is painted from back to front, with an optional record of the part that each pixel shows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from latentlab.faces.geometry import Grid
 
 
 class Canvas:
-    """An RGB picture (N, 3, R, R) in 0..1 to paint on, and the share of each pixel that every part takes."""
+    """RGB images (N, 3, R, R) in [0, 1] to paint on and, with ``masks``, the fraction of each pixel by part."""
 
     def __init__(self, name: str, colour: Tensor, grid: Grid, masks: bool) -> None:
         shape = (colour.shape[0], 3, grid.resolution, grid.resolution)
@@ -19,7 +19,7 @@ class Canvas:
             self.parts = {name: colour.new_ones(shape[0], 1, *shape[2:])}
 
     def paint(self, name: str, colour: Tensor, cover: Tensor) -> None:
-        """Lay a colour over the picture where ``cover`` (N, 1, R, R) says, and record it as a part."""
+        """Blends a colour over the image with the opacity ``cover`` (N, 1, R, R), recorded as the part ``name``."""
         self.image.lerp_(colour, cover)
         self.last = cover
         if self.parts is not None:
@@ -27,15 +27,15 @@ class Canvas:
             self.parts[name] = self.parts.get(name, 0) + cover
 
     def tint(self, colour: Tensor, amount: Tensor) -> None:
-        """Change the colour without changing what is visible: shadows, blush, wrinkles."""
+        """Blends a colour over the image without recording a part: blush, creases, tinted glass."""
         self.image.lerp_(colour, amount)
 
     def darken(self, amount: Tensor) -> None:
-        """Multiply the picture by ``1 - amount``."""
+        """Multiplies the image by ``1 - amount``."""
         self.image.mul_(1 - amount)
 
     def paste(self, other: Canvas, cover: Tensor) -> None:
-        """Lay another canvas over this one, with all its parts."""
+        """Blends another canvas with its parts over this one, with the opacity ``cover``."""
         self.image.lerp_(other.image, cover)
         if self.parts is not None and other.parts is not None:
             self._hide(cover)

@@ -1,4 +1,4 @@
-"""The factors of the face world: what can vary, in which range, and a small container for batches of them."""
+"""The factors of variation of the face world with their ranges, and ``Factors``, a batch of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Factor:
     """One factor of variation: its name, group, closed range, unit, kind and meaning.
 
-    ``soft`` ranges may be exceeded (the picture extrapolates); hard ones raise.
+    Values outside of a ``soft`` range extrapolate; outside of any other range they raise ``ValueError``.
     """
 
     name: str
@@ -47,7 +47,7 @@ def _axis(name: str, group: str, description: str, soft: bool = False) -> Factor
     return Factor(name, group, -1, 1, "relative", "continuous", description, soft)
 
 
-# The order is the column order of every factor tensor, and so part of what a seed means: only append to it.
+# The order is the column order of every factor tensor, and what a seed draws depends on it: only append.
 TABLE: tuple[Factor, ...] = (
     _shape("face_width", "narrow to wide head"),
     _shape("face_height", "short to long head"),
@@ -89,26 +89,26 @@ TABLE: tuple[Factor, ...] = (
 NAMES: tuple[str, ...] = tuple(f.name for f in TABLE)
 COLUMN: dict[str, int] = {name: i for i, name in enumerate(NAMES)}
 BINARY_NAMES: tuple[str, ...] = tuple(f.name for f in TABLE if f.kind == "binary")
-IDENTITY = torch.tensor([f.group == "identity" for f in TABLE])  # which factors make the person, (K,)
+IDENTITY = torch.tensor([f.group == "identity" for f in TABLE])  # mask of the identity factors, (K,)
 
 
 def column(name: str) -> int:
-    """Column of a factor; an unknown name raises and lists the known ones."""
+    """Column index of a factor. An unknown name raises ``ValueError`` that lists the known ones."""
     if name not in COLUMN:
-        raise ValueError(f"unknown factor {name!r}; the known ones are: {', '.join(NAMES)}")
+        raise ValueError(f"factor: expected one of {', '.join(NAMES)}; got {name!r}")
     return COLUMN[name]
 
 
 class Factors:
-    """A batch of factors: a float32 tensor ``values`` of shape (N, K), one column per entry of ``TABLE``."""
+    """A batch of factors: ``values``, float32 (N, K), with one column per entry of ``TABLE``."""
 
     def __init__(self, values: Float[Tensor, "n k"]) -> None:
         if values.ndim != 2 or values.shape[1] != len(TABLE):
-            raise ValueError(f"factors must have shape (N, {len(TABLE)}), got {tuple(values.shape)}")
+            raise ValueError(f"values: expected shape (N, {len(TABLE)}), got {tuple(values.shape)}")
         values = values.to(torch.float32)
         if not torch.isfinite(values).all():
             bad = [NAMES[j] for j in (~torch.isfinite(values)).any(0).nonzero()[:, 0].tolist()]
-            raise ValueError(f"factors must be finite, got NaN or infinity in: {', '.join(bad)}")
+            raise ValueError(f"values: expected finite factors, got NaN or infinity in {', '.join(bad)}")
         _check_ranges(values)
         self.values = values
 
@@ -119,15 +119,15 @@ class Factors:
         return f"Factors({len(self)} faces x {len(TABLE)} factors)"
 
     def __getitem__(self, key: str | int | slice | list | Tensor) -> Tensor | Factors:
-        """``f["smile"]`` is a tensor (N,); ``f[3]``, ``f[2:5]``, ``f[mask]`` are rows as ``Factors``."""
+        """``f["smile"]`` is a tensor (N,); ``f[3]``, ``f[2:5]`` and ``f[mask]`` select faces and give ``Factors``."""
         if isinstance(key, str):
             return self.values[:, column(key)]
-        rows = self.values[key]
-        return Factors(rows[None] if rows.ndim == 1 else rows)
+        chosen = self.values[key]
+        return Factors(chosen[None] if chosen.ndim == 1 else chosen)
 
     @property
     def device(self) -> torch.device:
-        """Where the values live; the renderer works there."""
+        """The device of the values, on which the renderer runs."""
         return self.values.device
 
     def to(self, device: torch.device | str) -> Factors:
@@ -135,14 +135,12 @@ class Factors:
         return Factors(self.values.to(device))
 
     def replace(self, **changes: float | int | Tensor) -> Factors:
-        """New factors with some columns set to a number or to a tensor (N,); the rest stays."""
+        """A copy with some of the factors set to a number or to a tensor (N,)."""
         values = self.values.clone()
         for name, new in changes.items():
             new = torch.as_tensor(new, dtype=values.dtype, device=values.device)
             if new.ndim > 1 or (new.ndim == 1 and len(new) not in (1, len(self))):
-                raise ValueError(
-                    f"{name} must be a number or have shape ({len(self)},), got {tuple(new.shape)}"
-                )
+                raise ValueError(f"{name}: expected a number or shape ({len(self)},), got shape {tuple(new.shape)}")
             values[:, column(name)] = new
         return Factors(values)
 
@@ -154,7 +152,7 @@ class Factors:
 
     @staticmethod
     def concat(parts: Iterable[Factors]) -> Factors:
-        """Join several batches, in order."""
+        """Concatenates batches."""
         return Factors(torch.cat([part.values for part in parts]))
 
 
@@ -168,5 +166,5 @@ def _check_ranges(values: Tensor) -> None:
     if outside.any():
         row, col = outside.nonzero()[0].tolist()
         f = TABLE[col]
-        allowed = "0 or 1" if f.kind == "binary" else f"between {f.low:g} and {f.high:g}"
-        raise ValueError(f"{f.name} of face {row} is {values[row, col].item():g}; it must be {allowed}")
+        allowed = "0 or 1" if f.kind == "binary" else f"{f.low:g} to {f.high:g}"
+        raise ValueError(f"{f.name}: expected {allowed}, got {values[row, col].item():g} for face {row}")

@@ -1,4 +1,4 @@
-"""What is painted on the skin of the face, in the head frame: eyes, brows, mouth, nose, wrinkles, beard."""
+"""Painting of the facial features in the head frame: eyes, brows, mouth, nose, wrinkles, beard."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from latentlab.faces.scene import EYE_HEIGHT, MOUTH_HEIGHT, Head, Scene
 
 
 class Face:
-    """The coordinates that the features are drawn in; ``side`` is mirrored, which draws both eyes at once."""
+    """Coordinates for the features; ``side`` is |u|, so that the left and right ones are painted at once."""
 
     def __init__(self, scene: Scene, head: Head) -> None:
         self.scene, self.head = scene, head
         self.u, self.v = head.u, head.v
         self.sign = torch.sign(self.u)
         self.side = self.u.abs()
-        # Nothing is drawn on the back of the head.
+        # Nothing is painted on the back of the head.
         self.front = step(head.w, 0.0, 0.12)
         self.soft = 0.75 * scene.pixel
         self.eye_x = (0.222 + 0.032 * scene("eye_spacing")) * (0.5 + 0.5 * scene.width)
@@ -26,7 +26,7 @@ class Face:
 
 
 def paint_face(canvas: Canvas, face: Face) -> None:
-    """All features of the face but the complexion below them, from the skin outwards."""
+    """Paints all features, from the skin outwards, over the complexion."""
     _wrinkles(canvas, face)
     _nose(canvas, face)
     _beard(canvas, face)
@@ -36,7 +36,7 @@ def paint_face(canvas: Canvas, face: Face) -> None:
 
 
 def paint_complexion(canvas: Canvas, face: Face) -> None:
-    """Rosy cheeks, and the soft shadow of the eye sockets."""
+    """Paints rosy cheeks and the soft shadow of the eye sockets."""
     scene = face.scene
     smile = scene("smile").clamp(min=0)
     cheeks = bump(face.side - 0.29, face.v + 0.17 - 0.03 * smile, 0.14, 0.11)
@@ -101,7 +101,7 @@ def _brows(canvas: Canvas, face: Face) -> None:
 
 
 def _nose(canvas: Canvas, face: Face) -> None:
-    """Nostrils and the shadow below the tip; the shape of the nose itself is geometry."""
+    """Nostrils and the shadow below the tip; the nose itself belongs to the surface of the head."""
     scene = face.scene
     size, wide = scene("nose_size"), scene("nose_width")
     height = -0.165 - 0.032 * size
@@ -132,9 +132,7 @@ def _mouth(canvas: Canvas, face: Face) -> None:
     canvas.paint("mouth", colour, cover)
     inside = torch.maximum(v - top, bottom - v)
     hole = coverage(torch.maximum(inside, ends), soft) * face.front
-    canvas.paint(
-        "mouth", scene.skin.new_tensor((0.23, 0.06, 0.07)).view(1, 3, 1, 1), hole * step(gap, -0.001, 0.012)
-    )
+    canvas.paint("mouth", scene.skin.new_tensor((0.23, 0.06, 0.07)).view(1, 3, 1, 1), hole * step(gap, -0.001, 0.012))
     seam = coverage((v - curve).abs() - 0.009, soft) * step(1.1 - t.abs(), 0.0, 0.15) * face.front
     canvas.paint("mouth", scene.skin * 0.3, seam * (1 - step(gap, 0.005, 0.03)) * 0.8)
     teeth = torch.maximum(inside, top - 0.058 - v) + 0.006
@@ -153,9 +151,7 @@ def _wrinkles(canvas: Canvas, face: Face) -> None:
     forehead = step(waves, 0.15, 1.0) * bump(face.u, v - 0.36, 0.33, 0.10)
     feet = step(torch.sin((v - EYE_HEIGHT) * 75 / (0.6 + 1.5 * (side - face.eye_x)).clamp(min=0.5)), 0.0, 1.0)
     feet = feet * bump(side - face.eye_x - 0.215, v - EYE_HEIGHT, 0.055, 0.07)
-    bag = bump(
-        v - EYE_HEIGHT + 0.105 - 0.05 * ((side - face.eye_x) / 0.15) ** 2, side - face.eye_x, 0.016, 0.13
-    )
+    bag = bump(v - EYE_HEIGHT + 0.105 - 0.05 * ((side - face.eye_x) / 0.15) ** 2, side - face.eye_x, 0.016, 0.13)
     x = 0.105 + 0.42 * (-0.14 - v) - 0.35 * (-0.14 - v).clamp(min=0) ** 2
     fold = bump(side - x, v + 0.28, 0.018, 0.13)
     lines = (forehead * 0.75).maximum(feet * 0.8).maximum(bag * 0.75)
@@ -165,7 +161,7 @@ def _wrinkles(canvas: Canvas, face: Face) -> None:
 
 
 def _beard(canvas: Canvas, face: Face) -> None:
-    """From stubble (a faint shade) to a full beard with strands."""
+    """Beard, from stubble (a faint shade) to a full beard with strands."""
     scene, v, side = face.scene, face.v, face.side
     amount = scene("beard")
     # The line of the beard: below the nose in the middle, low on the cheeks, up to the ears at the sides.

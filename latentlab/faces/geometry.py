@@ -1,7 +1,7 @@
-"""Orthographic rays against ellipsoids, and anti-aliased coverage.
+"""Intersection of orthographic rays with ellipsoids, and anti-aliased coverage.
 
-Camera frame: x right, y up, z towards the viewer; the picture spans [-1, 1] in x and y. The head frame has
-the same axes for a face that looks into the camera. Maps are (N, 1, R, R), numbers per face (N, 1, 1, 1).
+Camera frame: x right, y up, z towards the viewer; the image spans [-1, 1] in x and y. The head frame has the same
+axes for a face that looks into the camera. Maps are (N, 1, R, R), numbers per face (N, 1, 1, 1).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Grid:
 
 
 def make_grid(resolution: int, device: torch.device) -> Grid:
-    """The grid of a square picture."""
+    """The grid of a square image."""
     axis = (torch.arange(resolution, device=device, dtype=torch.float32) + 0.5) * (2 / resolution) - 1
     return Grid(axis.view(1, 1, 1, -1), -axis.view(1, 1, -1, 1), resolution, 2 / resolution)
 
 
 def rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
-    """Head frame to camera frame, (N, 3, 3), from degrees (N,)."""
+    """Rotation from head frame to camera frame, (N, 3, 3), from angles in degrees (N,)."""
     (sy, cy), (sp, cp), (sr, cr) = (
         (torch.sin(a * (math.pi / 180)), torch.cos(a * (math.pi / 180))) for a in (yaw, pitch, roll)
     )
@@ -43,7 +43,7 @@ def rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Hit:
-    """Where the rays meet an ellipsoid.
+    """Intersection of the rays with a surface.
 
     ``distance``: signed distance to the silhouette, negative inside; ``front``, ``back``: depth z of the near
     and far side; ``normal``: three maps, outward, not normalised.
@@ -56,13 +56,13 @@ class Hit:
 
 
 def ellipsoid(grid: Grid, frame: Tensor, centre: Tensor, radii: Tensor) -> Hit:
-    """All rays against an ellipsoid with the axes ``frame`` (N, 3, 3), ``centre`` and ``radii`` (N, 3)."""
+    """Intersects all rays with an ellipsoid of axes ``frame`` (N, 3, 3), ``centre`` and ``radii`` (N, 3)."""
     a = ((frame / radii[:, None] ** 2) @ frame.transpose(1, 2)).view(-1, 3, 3, 1, 1, 1)
     a13, a23, a33 = a[:, 0, 2], a[:, 1, 2], a[:, 2, 2]
     # Schur complement: the silhouette is the ellipse p' M p = 1.
     m11, m12, m22 = a[:, 0, 0] - a13 * a13 / a33, a[:, 0, 1] - a13 * a23 / a33, a[:, 1, 1] - a23 * a23 / a33
     cx, cy, cz = centre.view(-1, 3, 1, 1, 1).unbind(1)
-    # Sums of a row and a column are one cheap broadcast operation per map.
+    # x is a row and y a column of pixels, so each sum of the two is one broadcast operation.
     x, y = grid.x - cx, grid.y - cy
     gx, gy = m11 * x + m12 * y, m12 * x + m22 * y
     middle = (cz - a13 / a33 * x) - a23 / a33 * y
@@ -70,7 +70,7 @@ def ellipsoid(grid: Grid, frame: Tensor, centre: Tensor, radii: Tensor) -> Hit:
     slope = (gx * gx).addcmul_(gy, gy).add_(1e-6)
     distance = (form - form.sqrt()).mul_(slope.rsqrt_())
     depth = (1 - form).mul_(1 / a33)
-    # Outside of the silhouette the surface goes on steeply backwards, so that blends of several have no seam.
+    # Outside of the silhouette the surface continues steeply backwards, so that blended surfaces have no seam.
     root = depth.abs().sqrt_().copysign_(depth)
     normal = (gx.addcmul_(a13, root), gy.addcmul_(a23, root), root * a33)
     return Hit(distance, middle + root, middle - root, normal)
@@ -97,7 +97,7 @@ def smooth_min(a: Tensor, b: Tensor, softness: float) -> Tensor:
 
 
 def normalised(normal: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Unit normals; those that point away from the viewer (outside of silhouettes) are laid flat."""
+    """Unit normals; for those that point away from the viewer (outside of silhouettes) z is set to 0."""
     nx, ny, nz = normal
     nz = nz.clamp(min=0)
     scale = (nx * nx).addcmul_(ny, ny).addcmul_(nz, nz).add_(1e-8).rsqrt_()
@@ -105,7 +105,7 @@ def normalised(normal: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, T
 
 
 def coverage(distance: Tensor, width: float | Tensor) -> Tensor:
-    """Signed distance (negative inside) to coverage in 0..1, a smooth step over ``2 * width``."""
+    """Coverage in [0, 1] from a signed distance (negative inside): a smooth step over ``2 * width``."""
     t = (distance * (-0.5 / width)).add_(0.5).clamp_(0, 1)
     return t * t * (3 - 2 * t)
 

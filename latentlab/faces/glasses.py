@@ -1,4 +1,4 @@
-"""Glasses: a frame in a plane before the eyes, a bridge, temples back to the ears, a glint on the lenses."""
+"""Glasses: a frame in a plane in front of the eyes, a bridge, temples to the ears, a glint on the lenses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HALF_WIDTH, _HALF_HEIGHT, _ROUND = 0.178, 0.140, 0.10
 
 
 def paint_frame(canvas: Canvas, scene: Scene, face: Face) -> None:
-    """Lenses, rims and bridge of the faces that wear glasses (the others have zero coverage)."""
+    """Paints lenses, rims and bridge; faces without glasses have zero coverage."""
     worn = scene("glasses")
     u, v = _lens_plane(scene)
     eye = face.eye_x + 0.006
@@ -31,20 +31,20 @@ def paint_frame(canvas: Canvas, scene: Scene, face: Face) -> None:
     stripe = step(torch.sin(9 * (u + 0.8 * y) + 0.7), 0.55, 0.95)
     white = torch.ones_like(scene.skin)
     canvas.tint(white, glass * (0.05 + 0.17 * stripe))
-    # The sky on the upper rim keeps the frame visible on dark skin.
+    # A highlight on the upper rim keeps the frame visible on dark skin.
     colour = _ink(scene) + 0.20 * step(y, -0.02, 0.16)
     canvas.paint("glasses", colour, coverage(torch.minimum(rim, bridge), soft) * worn)
 
 
 def paint_temples(canvas: Canvas, scene: Scene, head: Head, face: Face) -> None:
-    """The rods from the frame to the ears."""
+    """Paints the temples, the rods from the frame to the ears."""
     for sign in (-1.0, 1.0):
         cover = _temple(scene, head, face.eye_x + 0.006, sign)
         canvas.paint("glasses", _ink(scene), cover * scene("glasses"))
 
 
 def _ink(scene: Scene) -> Tensor:
-    """Nearly black frames, a little lighter on dark skin so that they stay visible."""
+    """Colour of the frame: nearly black, a little lighter on dark skin so that it stays visible."""
     return 0.05 + 0.05 * scene("skin_tone") + torch.zeros_like(scene.skin)
 
 

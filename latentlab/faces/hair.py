@@ -1,4 +1,4 @@
-"""Hair: a shell round the skull that is open in front, with strands, and what of it hangs behind the neck."""
+"""Hair: a shell around the skull, open in front, with strands, and its part behind the neck."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from latentlab.faces.scene import Scene
 
 @dataclass(frozen=True)
 class Hair:
-    """Colour (N, 3, R, R) and coverage (N, 1, R, R) of the hair before and behind the head, and the signed
-    distance to the edge in front.
+    """Colour (N, 3, R, R) and coverage (N, 1, R, R) of the hair in front of and behind the head.
+
+    ``distance`` is the signed distance to the edge of the front part.
     """
 
     front_colour: Tensor
@@ -26,7 +27,7 @@ class Hair:
 
 
 def build_hair(scene: Scene) -> Hair:
-    """Shape and shade the hair of all faces."""
+    """Shape and shading of the hair of all faces."""
     length, age = scene("hair_length"), scene("age")
     volume = 0.022 + 0.085 * step(length, 0.0, 0.45) - 0.012 * age
     top = scene.ellipsoid(
@@ -79,16 +80,16 @@ def _outline(scene: Scene, u: Tensor, v: Tensor, w: Tensor) -> Tensor:
 
 
 def _strands(u: Tensor, v: Tensor, w: Tensor) -> Tensor:
-    """Smooth stripes along the strands, about -1..1: meridians from a crown that lies off the middle."""
+    """Smooth stripes along the strands, about -1 to 1: meridians from an off-centre crown."""
     phi = torch.atan2(u - 0.08, w + 0.30)
     return 0.62 * torch.sin(13 * phi + 1.5 * v) + 0.38 * torch.sin(22 * phi - 2.5 * v + 1.0)
 
 
 def paint_back(canvas: Canvas, hair: Hair) -> None:
-    """The hair behind head and neck."""
+    """Paints the hair behind head and neck."""
     canvas.paint("hair", hair.back_colour, hair.back)
 
 
 def paint_front(canvas: Canvas, hair: Hair) -> None:
-    """The hair in front of the head."""
+    """Paints the hair in front of the head."""
     canvas.paint("hair", hair.front_colour, hair.front)

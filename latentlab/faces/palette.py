@@ -1,4 +1,4 @@
-"""Colour manifolds: skin, hair, irises and cloth as functions of one to three factors. All RGB in 0..1."""
+"""Colours of skin, hair, irises and cloth as functions of one to three factors; all RGB in [0, 1]."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GREY = (0.80, 0.79, 0.78)
 
 
 def ramp(t: Float[Tensor, " n"], stops: tuple[tuple[float, float, float], ...]) -> Float[Tensor, "n 3"]:
-    """Piecewise linear palette: t in 0..1 to colours, the stops evenly spaced."""
+    """Piecewise linear palette: colours of t in [0, 1], with evenly spaced stops."""
     table = t.new_tensor(stops)
     position = t.clamp(0, 1) * (len(stops) - 1)
     index = position.floor().clamp(max=len(stops) - 2).long()
@@ -41,12 +41,10 @@ def skin(tone: Float[Tensor, " n"], warmth: Float[Tensor, " n"]) -> Float[Tensor
     return (ramp(tone, _SKIN) * (1 + warmth[:, None] * tint)).clamp(0, 1)
 
 
-def hair(
-    tone: Float[Tensor, " n"], red: Float[Tensor, " n"], grey: Float[Tensor, " n"]
-) -> Float[Tensor, "n 3"]:
+def hair(tone: Float[Tensor, " n"], red: Float[Tensor, " n"], grey: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
     """Hair colour: black to blond, pulled towards ginger and then towards grey."""
     colour = torch.lerp(ramp(tone, _HAIR), tone.new_tensor(_GINGER), 0.85 * red[:, None])
-    # Dark hair greys to iron, light hair to white.
+    # Dark hair turns iron grey, light hair white.
     target = tone.new_tensor(_GREY) * (0.72 + 0.28 * tone[:, None])
     return torch.lerp(colour, target, 0.92 * grey[:, None])
 
@@ -66,6 +64,6 @@ def cloth(
     """Opponent colours to RGB: lightness within ``span``, a = green to magenta, b = blue to yellow."""
     grey = span[0] + (span[1] - span[0]) * light[:, None]
     axes = a.new_tensor(((0.75, -0.75, 0.45), (0.55, 0.30, -1.0)))
-    # Chroma is largest at middle lightness, as in every gamut, so that clamping hardly ever acts.
+    # Chroma is largest at medium lightness, as in every gamut, so that clamping is rarely needed.
     reach = chroma * (0.45 + 2.2 * grey * (1 - grey))
     return (grey + reach * (a[:, None] * axes[0] + b[:, None] * axes[1])).clamp(0.02, 0.98)

@@ -1,4 +1,4 @@
-"""Factors to pictures."""
+"""Rendering of faces from factors."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def render(
     supersample: int = 1,
     details: Details | None = None,
 ) -> Float[Tensor, "n 3 r r"] | tuple[Float[Tensor, "n 3 r r"], dict[str, Float[Tensor, "n 1 r r"]]]:
-    """Draw faces: (N, 3, R, R) float32 in [-1, 1], on the device of the factors.
+    """Renders faces: (N, 3, R, R) float32 in [-1, 1], on the device of the factors.
 
-    With ``masks=True`` also the share of every pixel, 0..1, that shows each of ``PARTS``, (N, 1, R, R). These
-    add up to 1; only a coloured light lies over the others, as the part "detail". ``supersample=2``
-    draws at twice the resolution and averages. ``details`` adds one out-of-domain detail per face.
+    masks: also return the fraction of each pixel that shows each of ``PARTS``, {part: (N, 1, R, R)} in [0, 1]. They
+    add up to 1, except that a coloured light hides nothing: its part "detail" comes on top of the others.
+    supersample: render at this many times the resolution and average. details: one out-of-domain detail per face.
     """
     _check(factors, resolution, supersample, details)
     size = resolution * supersample
@@ -55,13 +55,13 @@ def render(
 
 def _check(factors: Factors, resolution: int, supersample: int, details: Details | None) -> None:
     if resolution < 16:
-        raise ValueError(f"resolution must be at least 16, got {resolution}")
+        raise ValueError(f"resolution: expected at least 16, got {resolution}")
     if supersample < 1:
-        raise ValueError(f"supersample must be at least 1, got {supersample}")
+        raise ValueError(f"supersample: expected at least 1, got {supersample}")
     if len(factors) == 0:
-        raise ValueError("there are no faces to render: the factors have no rows")
+        raise ValueError("factors: expected at least one face, got none")
     if details is not None and len(details) != len(factors):
-        raise ValueError(f"need one detail per face, got {len(details)} details for {len(factors)} faces")
+        raise ValueError(f"details: expected one for each of {len(factors)} faces, got {len(details)}")
 
 
 def _shrink(maps: Tensor, factor: int) -> Tensor:
@@ -69,7 +69,7 @@ def _shrink(maps: Tensor, factor: int) -> Tensor:
 
 
 def _join(parts: list[dict[str, Tensor]], images: list[Tensor]) -> dict[str, Tensor]:
-    """All parts of all chunks; what no face of a chunk shows is 0 there."""
+    """Concatenates the masks of all chunks; a part that a chunk does not show is 0 there."""
     return {
         name: torch.cat(
             [p[name] if name in p else torch.zeros_like(i[:, :1]) for p, i in zip(parts, images, strict=True)]
@@ -79,7 +79,7 @@ def _join(parts: list[dict[str, Tensor]], images: list[Tensor]) -> dict[str, Ten
 
 
 def _draw(factors: Factors, grid: Grid, masks: bool, details: Details | None) -> Canvas:
-    """Paint one chunk of faces from back to front."""
+    """Paints one chunk of faces from back to front."""
     scene = Scene(factors, grid)
     head = build_head(scene)
     locks = hair.build_hair(scene)
@@ -94,10 +94,10 @@ def _draw(factors: Factors, grid: Grid, masks: bool, details: Details | None) ->
     paint_complexion(skin, face)
     paint_details("complexion", skin, scene, head, details)
     paint_face(skin, face)
-    # The hair shades the skin below its edge.
+    # The hair casts a shadow on the skin below its edge.
     shade = scene.shade(head.normal) * (1 - 0.3 * (1 - step(locks.distance, 0.0, 0.13)))
     skin.image.mul_(shade).add_(0.10 * scene.gloss(head.normal))
-    # Roll off the highlights; clipping red alone would turn light skin yellow.
+    # Roll off the highlights: clipping only the red channel would turn light skin yellow.
     skin.image.sub_((skin.image - 0.75).clamp_(0, 0.5).square_())
     canvas.paste(skin, head.cover)
     body.paint_ears(canvas, scene, head)

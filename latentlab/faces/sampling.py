@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentlab.faces.factors import COLUMN, IDENTITY, NAMES, TABLE, Factors
 
-BLOCK = 64  # faces drawn by one generator; part of what a seed means
+BLOCK = 64  # faces drawn from one random stream; what a seed draws depends on it
 
 # Correlations of the latent Gaussians, as in FFHQ. Those of the factors themselves are a little weaker.
 CORRELATIONS: dict[tuple[str, str], float] = {
@@ -52,39 +52,37 @@ def stream(seed: int, *names: object) -> torch.Generator:
 
 
 def sample_factors(n: int, seed: int, entanglement: float = 1.0, start: int = 0) -> Factors:
-    """Draw the faces ``start .. start + n - 1`` of a seed.
+    """Draws the faces ``start .. start + n - 1`` of a seed.
 
-    Face i of a seed is the same whatever ``n`` and ``start``. ``entanglement`` scales the correlations of the
-    factors (0 independent, 1 as in ``CORRELATIONS``, at most 1.2); the distribution of each alone stays.
+    Face i of a seed does not depend on ``n`` or ``start``. ``entanglement`` scales the correlations of the factors
+    (0 independent, 1 as in ``CORRELATIONS``, at most 1.2) without changing their marginal distributions.
     """
     if n < 1 or start < 0:
-        raise ValueError(f"need n >= 1 and start >= 0, got n={n}, start={start}")
+        raise ValueError(f"n, start: expected n >= 1 and start >= 0, got n={n}, start={start}")
     if not 0 <= entanglement <= 1.2:
-        raise ValueError(f"entanglement must be between 0 and 1.2, got {entanglement}")
+        raise ValueError(f"entanglement: expected 0 to 1.2, got {entanglement}")
     root = _correlation_root(entanglement)
     first, last = start // BLOCK, (start + n - 1) // BLOCK
-    blocks = [
-        torch.randn(BLOCK, len(TABLE), generator=stream(seed, "factors", b)) for b in range(first, last + 1)
-    ]
+    blocks = [torch.randn(BLOCK, len(TABLE), generator=stream(seed, "factors", b)) for b in range(first, last + 1)]
     offset = start - first * BLOCK
     gaussian = torch.cat(blocks)[offset : offset + n].double() @ root.T
     return Factors(_marginals(gaussian).float())
 
 
 def _correlation_root(entanglement: float) -> Tensor:
-    """A matrix with rows of unit length whose Gram matrix is the wanted correlation, (K, K) float64."""
+    """A matrix with rows of unit length whose Gram matrix is the correlation matrix, (K, K) float64."""
     corr = torch.eye(len(TABLE), dtype=torch.float64)
     for (a, b), value in CORRELATIONS.items():
         i, j = COLUMN[a], COLUMN[b]
         corr[i, j] = corr[j, i] = entanglement * value
-    # The listed pairs need not form a valid matrix: clip to one that is, and restore the unit diagonal.
+    # The pairs listed may not form a positive definite matrix: clip its eigenvalues, restore the unit diagonal.
     eigenvalues, vectors = torch.linalg.eigh(corr)
     root = vectors * eigenvalues.clamp(min=1e-3).sqrt() @ vectors.T
     return root / root.norm(dim=1, keepdim=True)
 
 
 def _marginals(gaussian: Tensor) -> Tensor:
-    """Turn standard normals (N, K) into factors, each with its own distribution."""
+    """Maps standard normals (N, K) to factors, each with its own distribution."""
     uniform = torch.special.ndtr(gaussian)
     columns = []
     for i, (name, factor) in enumerate(zip(NAMES, TABLE, strict=True)):

@@ -1,4 +1,4 @@
-"""What all parts of a face share: pose, proportions, colours, light, and the surface of the head."""
+"""Quantities shared by all parts of a face: pose, proportions, colours, light, and the surface of the head."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOUTH_HEIGHT = -0.385
 
 
 class Scene:
-    """Numbers per face, (N, 1, 1, 1) or (N, 3, 1, 1) for colours, that all parts are built from."""
+    """Quantities per face, (N, 1, 1, 1), or (N, 3, 1, 1) for colours, that all parts are built from."""
 
     def __init__(self, factors: Factors, grid: Grid) -> None:
         self.factors, self.grid = factors, grid
@@ -25,7 +25,7 @@ class Scene:
         self.frame = rotation(factors["yaw"], factors["pitch"], factors["roll"])
         self.width = 1 + 0.115 * self("face_width")
         self.height = 1 + 0.085 * self("face_height")
-        # As FFHQ, the picture is aligned on the face: half of its movement with the pose is undone.
+        # As in FFHQ, the image is aligned to the face: half of its movement with the pose is undone.
         pivot = factors.values.new_tensor((0.0, -0.15, 0.55))
         self.origin = 0.5 * (factors.values.new_tensor((0.0, -0.15, 0.0)) - self.frame @ pivot)
         self.origin[:, 2] = 0
@@ -55,27 +55,23 @@ class Scene:
         return torch.einsum("nij,nj->ni", self.frame, self._rows((x, y, z))) + self.origin
 
     def ellipsoid(self, centre: tuple, radii: tuple) -> Hit:
-        """Rays against an ellipsoid given in the head frame."""
+        """Intersects the rays with an ellipsoid given in the head frame."""
         return ellipsoid(self.grid, self.frame, self.place(*centre), self._rows(radii))
 
     def _rows(self, numbers: tuple) -> Tensor:
-        """Three numbers, each the same for all faces or (N, 1, 1, 1), as (N, 3)."""
+        """Three numbers, each one number for all faces or (N, 1, 1, 1), as (N, 3)."""
         n, like = len(self.factors), self.origin
-        return torch.stack(
-            [c.reshape(n) if torch.is_tensor(c) else like.new_full((n,), c) for c in numbers], 1
-        )
+        return torch.stack([c.reshape(n) if torch.is_tensor(c) else like.new_full((n,), c) for c in numbers], 1)
 
     def to_head(self, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Coordinates in the head frame of the points at a depth (N, 1, R, R) behind each pixel."""
+        """Coordinates in the head frame of the points at depth z, (N, 1, R, R), of each pixel."""
         r = self.frame.view(-1, 3, 3, 1, 1, 1)
         o = self.origin.view(-1, 3, 1, 1, 1)
         x, y = self.grid.x - o[:, 0], self.grid.y - o[:, 1]
         return tuple((r[:, 0, j] * x + r[:, 1, j] * y).addcmul_(r[:, 2, j], depth) for j in range(3))
 
-    def shade(
-        self, normal: tuple[Tensor, Tensor, Tensor], ambient: float = 0.49, direct: float = 0.70
-    ) -> Tensor:
-        """Lambert shading with a soft terminator and a sky that is brighter above; about 0.4 to 1.15."""
+    def shade(self, normal: tuple[Tensor, Tensor, Tensor], ambient: float = 0.49, direct: float = 0.70) -> Tensor:
+        """Lambert shading with a soft terminator and ambient light that is brighter from above; about 0.4 to 1.15."""
         nx, ny, nz = normal
         lx, ly, lz = self.light.view(3, -1, 1, 1, 1)
         facing = (nx * lx).addcmul_(ny, ly).addcmul_(nz, lz)
@@ -83,13 +79,11 @@ class Scene:
         return facing.mul_(direct).add_(ambient).add_(ny, alpha=0.07)
 
     def gloss(self, normal: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Blinn highlight of the light, 0..1: cosine to the 16th."""
+        """Blinn-Phong highlight in [0, 1]: the cosine of the half angle to the power of 16."""
         nx, ny, nz = normal
         half = self.light + self.light.new_tensor((0.0, 0.0, 1.0)).view(3, 1)
         hx, hy, hz = (half / half.norm(dim=0)).view(3, -1, 1, 1, 1)
-        return (
-            (nx * hx).addcmul_(ny, hy).addcmul_(nz, hz).clamp_(min=0).square_().square_().square_().square_()
-        )
+        return (nx * hx).addcmul_(ny, hy).addcmul_(nz, hz).clamp_(min=0).square_().square_().square_().square_()
 
 
 def _colour(rgb: Tensor) -> Tensor:
@@ -104,7 +98,7 @@ def _light(azimuth: Tensor, elevation: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Head:
-    """Skull, jaw and nose: silhouette, depth, unit normals and head-frame coordinates of what is seen."""
+    """Skull, jaw and nose: silhouette, depth, unit normals and head-frame coordinates of the visible surface."""
 
     hit: Hit
     normal: tuple[Tensor, Tensor, Tensor]
@@ -115,7 +109,7 @@ class Head:
 
 
 def build_head(scene: Scene) -> Head:
-    """Skull, jaw and nose as a smooth union of ellipsoids."""
+    """The head: a smooth union of ellipsoids for skull, jaw and nose."""
     width, height = scene.width, scene.height
     beard, mouth = scene("beard"), scene("mouth_open")
     skull = scene.ellipsoid((0.0, 0.17, -0.08), (0.545 * width, 0.60 * height, 0.64))

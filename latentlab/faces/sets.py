@@ -22,9 +22,9 @@ _MAX_TRAIN_SEED = 2**62
 
 @dataclass(frozen=True, eq=False)
 class FaceSet:
-    """Faces with everything that is known about them.
+    """Rendered faces with their ground truth.
 
-    ``images`` (N, 3, R, R) in [-1, 1], the ``factors`` they were drawn from, their out-of-domain ``wear``.
+    images: (N, 3, R, R) in [-1, 1]. factors: that they were rendered from. wear: their out-of-domain details.
     """
 
     images: Float[Tensor, "n 3 r r"]
@@ -35,18 +35,18 @@ class FaceSet:
         return len(self.factors)
 
     def __getitem__(self, key: int | slice | Sequence | Tensor) -> FaceSet:
-        """Some of the faces, in the manner of a tensor; a single index gives a set of one."""
-        rows = torch.atleast_1d(torch.arange(len(self))[key])
-        return FaceSet(self.images[rows], self.factors[rows], self.wear[rows])
+        """Some of the faces, by any index that a tensor takes; a single index gives a set of one."""
+        chosen = torch.atleast_1d(torch.arange(len(self))[key])
+        return FaceSet(self.images[chosen], self.factors[chosen], self.wear[chosen])
 
     @property
     def details(self) -> tuple[str, ...]:
-        """The out-of-domain detail of each face, "none" for clean ones."""
+        """The name of each face's out-of-domain detail, "none" for clean faces."""
         return self.wear.names
 
     @property
     def resolution(self) -> int:
-        """Pixels along a side."""
+        """Side of the images in pixels."""
         return self.images.shape[-1]
 
     @property
@@ -59,30 +59,28 @@ class FaceSet:
         """The faces with a detail."""
         return self[[i for i, name in enumerate(self.details) if name != NONE]]
 
-    def render(
-        self, factors: Factors | None = None, resolution: int | None = None
-    ) -> Float[Tensor, "n 3 r r"]:
-        """The same faces with the same details, drawn with other factors or at another resolution."""
+    def render(self, factors: Factors | None = None, resolution: int | None = None) -> Float[Tensor, "n 3 r r"]:
+        """Renders the same faces with the same details, with other factors or at another resolution."""
         return render(factors or self.factors, resolution or self.resolution, details=self.wear)
 
     def masks(self) -> dict[str, Float[Tensor, "n 1 r r"]]:
-        """Share of each pixel, 0..1, that every part of the picture takes."""
+        """Fraction of each pixel, in [0, 1], that shows each part of the image."""
         return render(self.factors, self.resolution, masks=True, details=self.wear)[1]
 
     def truth(self, **steps: float | int | Tensor) -> FaceSet:
-        """What a perfect edit gives: ``real.truth(smile=0.5)`` adds 0.5 to each smile, detail and all.
+        """The ground truth of an edit: ``real.truth(smile=0.5)`` renders the faces with 0.5 added to each smile.
 
-        Sums stop at the ends of a factor's range; ``.factors`` of the result says how far each face went.
+        Details are kept. Sums are clamped to the factor's range: ``.factors`` of the result holds the values reached.
         """
         changes = {}
         for name, by in steps.items():
             factor = TABLE[column(name)]
-            # NaN passes through a clamp and is refused by Factors.
+            # A clamp keeps NaN, which Factors then refuses.
             changes[name] = (self.factors[name] + by).clamp(factor.low, factor.high)
         return self.with_factors(**changes)
 
     def with_factors(self, **values: float | int | Tensor) -> FaceSet:
-        """The same faces with some factors set: ``real.with_factors(glasses=1)``."""
+        """Renders the same faces with some factors set: ``real.with_factors(glasses=1)``."""
         factors = self.factors.replace(**values)
         return FaceSet(self.render(factors), factors, self.wear)
 
@@ -90,8 +88,9 @@ class FaceSet:
 def real_set(resolution: int = 64, strangeness: float = 1.0, entanglement: float = 1.0) -> FaceSet:
     """The 120 fixed test faces, held out of all training: 40 clean ones, 80 with an out-of-domain detail.
 
-    Every third face is clean and the details take turns, so that any stretch of the set has some of all.
-    Dials: ``strangeness`` of the details (0 none, 1 default, 2), ``entanglement`` (0: independent factors).
+    Every third face is clean and the details alternate, so that any slice of the set has some of each.
+    strangeness: amount of the details, from 0 (none) over 1 (default) to 2. entanglement: scale of the correlations
+    between factors (0: independent), see ``sample_factors``.
     """
     factors = sample_factors(REAL_SIZE, _REAL_SEED, entanglement)
     names = [NONE if i % 3 == 0 else DETAILS[(i - i // 3 - 1) % len(DETAILS)] for i in range(REAL_SIZE)]

@@ -1,4 +1,4 @@
-"""A second look of the face world: the same faces, drawn in pencil."""
+"""A second style of the face world: pencil drawings of the same faces."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 PAPER, INK = (0.97, 0.94, 0.87), (0.13, 0.12, 0.20)
-SOFTNESS = 2.5 / 64  # standard deviation of the blur, of the width of the picture
-HARDNESS, TONE = 3.0, 0.35  # of the pencil; how much of the grey of the picture stays on the paper
+SOFTNESS = 2.5 / 64  # standard deviation of the blur, relative to the image width
+HARDNESS, TONE = 3.0, 0.35  # exponent that sharpens the lines; weight of the image's own grey values
 
 
 def sketch(images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n 3 r r"]:
-    """Pictures in [-1, 1] as pencil drawings of them, (N, 3, R, R) in [-1, 1], differentiable.
+    """Pencil drawings of images in [-1, 1], (N, 3, R, R) in [-1, 1]; differentiable.
 
-    A photographer's "dodge": the picture divided by its blurred self is 1 wherever it is no darker than what
-    lies around it, so that only edges and small dark things leave ink.
+    The colour dodge of photo editing: the image divided by its blurred version, at most 1, is below 1 only where
+    the image is darker than its surroundings, so that only edges and small dark regions get ink.
     """
     grey = (images.clamp(-1, 1) / 2 + 0.5).mul(images.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
     ratio = (grey + 0.02) / (_blur(grey, SOFTNESS * images.shape[-1]) + 0.02)
@@ -27,7 +27,7 @@ def sketch(images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n 3 r r"]:
 
 
 def _blur(grey: Float[Tensor, "n 1 r r"], sigma: float) -> Float[Tensor, "n 1 r r"]:
-    """Gaussian blur, edges repeated outwards."""
+    """Gaussian blur with replicated edges."""
     reach = min(round(3 * sigma), grey.shape[-1] - 1)
     taps = torch.exp(-torch.arange(-reach, reach + 1).to(grey).square() / (2 * sigma**2))
     taps = taps / taps.sum()

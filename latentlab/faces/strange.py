@@ -1,7 +1,7 @@
-"""How the details of ``details.py`` are drawn, each at its own depth of the picture.
+"""Painting of the out-of-domain details of ``details.py``, each at its own stage of the image.
 
-Every function gets the amount ``a`` (N, 1, 1, 1), 0 for faces without the detail, and random ``choices``
-(N, 6) in 0..1. The share of the pixel that a detail takes is recorded as the part "detail".
+Every function takes the amount ``a`` (N, 1, 1, 1), 0 for faces without the detail, and random ``choices`` (N, 6) in
+[0, 1]. The fraction of each pixel that a detail covers is recorded as the part "detail".
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from latentlab.faces.scene import EYE_HEIGHT, Head, Scene
 
 
 def vivid(hue: Tensor, value: float = 0.9) -> Tensor:
-    """Saturated colours (N, 3, 1, 1) from hues (N,) in 0..1."""
+    """Saturated colours (N, 3, 1, 1) from hues (N,) in [0, 1]."""
     phase = hue[:, None] + hue.new_tensor((0.0, 1 / 3, 2 / 3))
     wheel = (0.5 + 0.62 * torch.cos(2 * math.pi * phase)).clamp(0.04, 1)
     return (value * wheel).view(-1, 3, 1, 1)
 
 
 def _opacity(a: Tensor) -> Tensor:
-    """Faint below half of the default strangeness, opaque from there on."""
+    """Opacity of a detail: it grows up to half of the default strangeness and is 1 from there on."""
     return (2 * a).clamp(max=1)
 
 
@@ -35,7 +35,7 @@ def _column(choices: Tensor, i: int) -> Tensor:
 
 
 def _pattern(u: Tensor, v: Tensor, choices: Tensor, scale: float, soft: float) -> Tensor:
-    """Stripes, checks or dots (by choice 2) in the plane (u, v), 0..1."""
+    """Stripes, checks or dots (by choice 2) in the plane (u, v), in [0, 1]."""
     angle = math.pi * _column(choices, 3)
     p = scale * (u * torch.cos(angle) + v * torch.sin(angle))
     q = scale * (v * torch.cos(angle) - u * torch.sin(angle))
@@ -50,9 +50,7 @@ def _patterned_background(canvas: Canvas, scene: Scene, head: Head, a: Tensor, c
     first, second = vivid(choices[:, 0]), vivid(choices[:, 0] + 0.3 + 0.4 * choices[:, 1], 0.75)
     ink = _pattern(scene.grid.x, scene.grid.y, choices, 13.0, scene.pixel)
     strength = (0.6 * a).clamp(max=1)
-    canvas.paint(
-        "detail", torch.lerp(canvas.image, torch.lerp(first, second, ink), strength), _presence(a, ink)
-    )
+    canvas.paint("detail", torch.lerp(canvas.image, torch.lerp(first, second, ink), strength), _presence(a, ink))
 
 
 def _patterned_shirt(canvas: Canvas, scene: Scene, head: Head, a: Tensor, choices: Tensor) -> None:
@@ -63,12 +61,12 @@ def _patterned_shirt(canvas: Canvas, scene: Scene, head: Head, a: Tensor, choice
 
 
 def _presence(a: Tensor, like: Tensor) -> Tensor:
-    """Full coverage of the faces that have the detail at all."""
+    """A map of ones for faces that have the detail, of zeros for the others."""
     return (a > 0).to(like.dtype).expand(len(a), 1, *like.shape[2:])
 
 
 def _face_paint(canvas: Canvas, scene: Scene, head: Head, a: Tensor, choices: Tensor) -> None:
-    """Two bands over cheeks and nose, a stripe down the forehead; wider when stranger."""
+    """Two bands over cheeks and nose and a stripe down the forehead; wider for larger amounts."""
     soft, wide = scene.pixel, 0.045 + 0.02 * a
     front = step(head.w, 0.05, 0.15)
     slant = 0.35 * (_column(choices, 2) - 0.5) * head.u.abs()
@@ -78,31 +76,27 @@ def _face_paint(canvas: Canvas, scene: Scene, head: Head, a: Tensor, choices: Te
     stripe = torch.maximum(head.u.abs() - 0.8 * wide, EYE_HEIGHT + 0.05 - head.v)
     cover = coverage(torch.minimum(band, torch.minimum(lower, stripe)), soft) * front * _opacity(a)
     other = step(head.v, -0.20, -0.19)
-    canvas.paint(
-        "detail", torch.lerp(vivid(choices[:, 1], 0.95), vivid(choices[:, 0], 0.95), other), cover * 0.92
-    )
+    canvas.paint("detail", torch.lerp(vivid(choices[:, 1], 0.95), vivid(choices[:, 0], 0.95), other), cover * 0.92)
 
 
 def _ear_rings(canvas: Canvas, scene: Scene, head: Head, a: Tensor, choices: Tensor) -> None:
     """Large discs below the ears, in front of the hair, hidden only behind the head."""
     for sign in (-1.0, 1.0):
         radius = 0.09 + 0.06 * a
-        ball = scene.ellipsoid(
-            (sign * 0.60 * scene.width, -0.21 - radius, 0.05), (radius, radius, 0.6 * radius)
-        )
+        ball = scene.ellipsoid((sign * 0.60 * scene.width, -0.21 - radius, 0.05), (radius, radius, 0.6 * radius))
         normal = normalised(ball.normal)
         ring = step((ball.distance + 0.5 * radius).abs(), 0.14 * radius, 0.26 * radius)
         gold = scene.skin.new_tensor((0.98, 0.80, 0.28)).view(1, 3, 1, 1)
         colour = torch.lerp(gold, vivid(choices[:, 0]), ring) * scene.shade(normal, 0.6, 0.6)
         colour = colour + 0.6 * scene.gloss(normal)
-        # Far round the head the ring on the other side disappears behind the cheek.
+        # When the head is turned, the ring on the far side disappears behind the cheek.
         hidden = step(head.hit.front - ball.front, 0.0, 0.06) * head.cover
         cover = coverage(ball.distance, 0.75 * scene.pixel) * (1 - hidden) * _opacity(a)
         canvas.paint("detail", colour, cover)
 
 
 def _hat(canvas: Canvas, scene: Scene, head: Head, a: Tensor, choices: Tensor) -> None:
-    """A crown with a band, and a brim round it."""
+    """A crown with a band, and a brim around it."""
     grown = 0.85 + 0.15 * a
     line = 0.42
     crown = scene.ellipsoid((0.0, 0.36, -0.09), (0.66 * scene.width, 0.60 * scene.height * grown, 0.74))
@@ -118,14 +112,14 @@ def _hat(canvas: Canvas, scene: Scene, head: Head, a: Tensor, choices: Tensor) -
 
 
 def _capsule(x: Tensor, y: Tensor, start: tuple, stop: tuple, radius: float) -> Tensor:
-    """Signed distance to a rod with round ends in the plane."""
+    """Signed distance to a capsule, a line segment with round ends, in the plane."""
     dx, dy = stop[0] - start[0], stop[1] - start[1]
     px, py = x - start[0], y - start[1]
     t = ((px * dx + py * dy) / (dx * dx + dy * dy)).clamp(0, 1)
     return ((px - t * dx) ** 2 + (py - t * dy) ** 2).sqrt() - radius
 
 
-# Four fingers and a thumb: start, end and radius, around the middle of the palm.
+# Four fingers and a thumb: start, end and radius, relative to the centre of the palm.
 _FINGERS = (
     ((-0.14, 0.10), (-0.21, 0.44), 0.058), ((-0.045, 0.14), (-0.065, 0.54), 0.060),
     ((0.05, 0.14), (0.075, 0.51), 0.058), ((0.14, 0.09), (0.20, 0.38), 0.050),
@@ -134,7 +128,7 @@ _FINGERS = (
 
 
 def _hand(canvas: Canvas, scene: Scene, head: Head, a: Tensor, choices: Tensor) -> None:
-    """A raised hand with spread fingers before one cheek, larger when stranger."""
+    """A raised hand with spread fingers in front of one cheek; larger for larger amounts."""
     side = torch.where(_column(choices, 0) < 0.5, -1.0, 1.0)
     size = 0.78 + 0.22 * a
     angle = 0.5 * (_column(choices, 1) - 0.5)
@@ -159,11 +153,9 @@ def _hand(canvas: Canvas, scene: Scene, head: Head, a: Tensor, choices: Tensor) 
 
 
 def _coloured_light(canvas: Canvas, scene: Scene, head: Head, a: Tensor, choices: Tensor) -> None:
-    """Stage light from one side. It hides nothing, so "detail" lies over the other parts here."""
+    """Coloured light from one side. It hides nothing, so its part "detail" is added to the others."""
     side = torch.where(_column(choices, 1) < 0.5, -1.0, 1.0)
-    reach = step(side * scene.grid.x + 0.25 * scene.grid.y, -0.55, 0.65).expand(
-        -1, 1, scene.grid.resolution, -1
-    )
+    reach = step(side * scene.grid.x + 0.25 * scene.grid.y, -0.55, 0.65).expand(-1, 1, scene.grid.resolution, -1)
     lit = canvas.image * (0.25 + 1.15 * vivid(choices[:, 0])) + 0.10 * vivid(choices[:, 0])
     amount = reach * (0.8 * a).clamp(max=1)
     canvas.tint(lit, amount)
@@ -171,7 +163,7 @@ def _coloured_light(canvas: Canvas, scene: Scene, head: Head, a: Tensor, choices
         canvas.parts["detail"] = canvas.parts.get("detail", 0) + reach * (a > 0)
 
 
-# Name -> (when it is drawn, how). The stages are named after what has just been painted.
+# Name -> (stage after which it is painted, function). A stage is named after what was painted last.
 DRAWN: dict[str, tuple[str, Callable[[Canvas, Scene, Head, Tensor, Tensor], None]]] = {
     "patterned background": ("background", _patterned_background),
     "patterned shirt": ("shirt", _patterned_shirt),
@@ -184,7 +176,7 @@ DRAWN: dict[str, tuple[str, Callable[[Canvas, Scene, Head, Tensor, Tensor], None
 
 
 def paint_details(stage: str, canvas: Canvas, scene: Scene, head: Head, details: Details | None) -> None:
-    """Draw the details that belong right after ``stage``; nothing happens without any."""
+    """Paints the details that follow ``stage``; ``None`` stands for faces without details."""
     if details is None:
         return
     for name, (when, draw) in DRAWN.items():

@@ -1,1 +1,1 @@
-"""Inversion by optimisation: what it returns, the shared descent, one file a method."""
+"""Inversion by optimisation: the result, the shared descent, and one file per method."""

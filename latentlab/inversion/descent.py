@@ -1,4 +1,4 @@
-"""The one loop in which every optimizer descends, what it tells on the way, and how it is continued."""
+"""The descent loop that all optimisers share, with callbacks, early stopping and continuation."""
 
 import math
 import time
@@ -18,10 +18,11 @@ Terms = dict[str, Tensor]
 
 @dataclass
 class Step:
-    """One step of a descent, as a callback sees it.
+    """One step of a descent, as passed to a callback.
 
-    number: from 0. total: steps asked for. terms: the loss terms of ``codes``, detached, (N,) each, NaN for an
-    image that has stopped. The codes move on when the callback returns.
+    number: of the step, from 0. total: number of steps requested. terms: the loss terms of ``codes``, detached, (N,)
+    each, NaN for an image that has stopped. Read ``codes`` and ``image`` before the callback returns: afterwards they
+    are those of later steps.
     """
 
     number: int
@@ -32,24 +33,24 @@ class Step:
 
     @property
     def codes(self) -> Float[Tensor, "n layers dim"]:
-        """A copy of the codes in W+ that the terms belong to, (N, L, D)."""
+        """A copy of the codes in W+, (N, L, D), to which the terms belong."""
         with torch.no_grad():
             return self._look.codes().clone()
 
     @property
     def image(self) -> Float[Tensor, "n 3 r r"]:
-        """The pictures of these codes, (N, 3, R, R), drawn when asked for."""
+        """The images of these codes, (N, 3, R, R), computed on access."""
         with torch.no_grad():
             return self._look.draw(self._look.codes())
 
     def stop(self) -> None:
-        """Ends the descent after this step; what was found so far is returned and can be continued."""
+        """Ends the descent after this step. Its result is returned as usual and can be continued."""
         self.stopped = True
 
 
 @dataclass(frozen=True)
 class Look:
-    """How to see a descent from outside: ``codes()`` gives W+, ``draw(codes)`` their pictures."""
+    """Access to a descent for callbacks: ``codes()`` returns codes in W+, ``draw(codes)`` their images."""
 
     codes: Callable[[], Tensor]
     draw: Callable[[Tensor], Tensor]
@@ -60,26 +61,27 @@ Callback = Callable[[Step], object]
 
 @dataclass(frozen=True)
 class DescentState:
-    """Where a descent stands: all that is needed to continue it as if it had never stopped.
+    """State of a descent, from which it continues with the same result as without a pause.
 
-    tensors: (N, ...) each, by name: the parameters, Adam's moments, and for each image the best parameters so
-    far, their loss and step. rates: the learning rate of every step that was made.
+    tensors: (N, ...) each, by name: the parameters, Adam's moments, and for each image its best parameters so far,
+    their loss and step. rates: the learning rates of the steps done.
     """
 
     tensors: dict[str, Tensor]
     rates: list[float]
 
-    def __getitem__(self, rows: object) -> "DescentState":
-        return DescentState({k: v[rows] for k, v in self.tensors.items()}, self.rates)
+    def __getitem__(self, index: object) -> "DescentState":
+        """The state of some of the images."""
+        return DescentState({k: v[index] for k, v in self.tensors.items()}, self.rates)
 
 
 @dataclass
 class Descent:
-    """How a descent went.
+    """Result of a descent.
 
-    trace: (steps, N) for each term, "loss" is what was minimised, NaN after an image has stopped. seconds: wall
-    time. steps: how many were made, fewer than asked for where Ctrl-C or a callback ended it (``interrupted`` for
-    Ctrl-C) or every image stopped. state: to continue it.
+    trace: (steps, N) for each term; "loss" is the minimised one, NaN after an image has stopped. seconds: wall time.
+    steps: number of steps done, fewer than requested if Ctrl-C (then ``interrupted``) or a callback ended the descent
+    or all images stopped. state: to continue it.
     """
 
     trace: Terms = field(default_factory=dict)
@@ -103,15 +105,19 @@ def descend(
     resume: Descent | None = None,
     description: str = "descent",
 ) -> Descent:
-    """Adam on ``terms(step)["loss"]``, summed over images so that each descends as if alone.
+    """Minimises ``terms(step)["loss"]`` with Adam, summed over images, so that each is optimised independently.
 
-    terms: gives named terms of shape (N,) for a step; "loss" is minimised, all are traced. parameters:
-    (N, ...) each, left where they end. learning_rate: constant, or a schedule of the step.
-    patience: an image stops once its loss has not improved for that many steps, and returns to its best
-    parameters; None: never. keep_best: all images return to their best parameters in the end. An image whose
-    loss or codes are no longer finite stops with a warning and returns, too. after_step: projections, e.g. of
-    noise maps. callback: called with every ``Step``; ``look`` tells it how to see codes and pictures.
-    resume: a descent on the same terms to continue; ``steps`` counts from its beginning. Ctrl-C keeps what there is.
+    terms: maps a step to named terms of shape (N,); "loss" is minimised and all are traced.
+    parameters: (N, ...) each, modified in place.
+    learning_rate: constant, or a schedule of the step.
+    patience: stop an image when its loss has not improved for this many steps, and reset it to its best parameters;
+        None: never. An image whose loss or parameters become infinite or NaN stops likewise, with a warning.
+    keep_best: reset all images to their best parameters at the end.
+    after_step: called after each step of the optimiser, for projections, e.g. of noise maps.
+    callback: called with a ``Step`` at each step; look: gives it access to codes and images.
+    resume: a descent on the same terms to continue; ``steps`` counts from its first step.
+
+    Ctrl-C ends the descent after the current step and keeps its result.
     """
     for name, value in {"steps": steps, "patience": patience}.items():
         if value is not None and value < 1:
@@ -126,13 +132,13 @@ def descend(
             optimizer.zero_grad(set_to_none=True)
             now = terms(step)
             now["loss"].sum().backward()
-            images.look(step, now)
+            images.record(step, now)
             seen = Step(step, steps, images.history[-1], look)
             if callback is not None:
                 callback(seen)
             optimizer.step()
             after_step()
-            images.hold(step, patience)
+            images.stop(step, patience)
             bar.update()
             if step % 25 == 0:
                 bar.set_postfix(loss=f"{float(images.history[-1]['loss'].nanmean()):.4f}")
@@ -140,7 +146,7 @@ def descend(
                 break
     done = len(images.history)
     state = DescentState(_tensors(optimizer, images), [rate(i) for i in range(done)])
-    images.put_back(~images.active | keep_best)
+    images.reset_to_best(~images.active | keep_best)
     if stopped := interrupted.is_set() and done < steps:
         warnings.warn(f"{description} was interrupted after {done} of {steps} steps", stacklevel=4)
     trace = {name: torch.stack([now[name] for now in images.history]) for name in images.history[-1]}
@@ -149,7 +155,7 @@ def descend(
 
 
 class _Images:
-    """Image by image: its terms so far, its parameters at its lowest loss, and whether it still descends."""
+    """Bookkeeping per image: history of its terms, parameters at its lowest loss, and whether it is still active."""
 
     def __init__(self, parameters: list[Tensor], description: str) -> None:
         self.parameters, self.description, self.history = parameters, description, []
@@ -158,40 +164,41 @@ class _Images:
         self.lowest, self.at = torch.full_like(first, torch.inf), torch.zeros_like(first, dtype=torch.long)
         self.active = torch.ones_like(first, dtype=torch.bool)
 
-    def look(self, step: int, now: Terms) -> None:
-        """Keeps the images that have never been as low; comes before the optimizer's step."""
+    def record(self, step: int, now: Terms) -> None:
+        """Records terms, and the parameters of images at a new lowest loss; called before the optimiser's step."""
         self.history.append({name: v.detach().where(self.active, torch.nan) for name, v in now.items()})
         loss = self.history[-1]["loss"]
         better = loss < self.lowest
         self.lowest, self.at = loss.where(better, self.lowest), self.at.masked_fill(better, step)
         for kept, p in zip(self.kept, self.parameters, strict=True):
             kept[better] = p.detach()[better]
-        self._drop(step, loss.isfinite())
+        self._stop_diverged(step, loss.isfinite())
 
-    def hold(self, step: int, patience: int | None) -> None:
-        """Stops what has diverged or run out of patience, and holds it in place; comes after the step."""
-        self._drop(step, torch.stack([p.detach().flatten(1).isfinite().all(1) for p in self.parameters]).all(0))
+    def stop(self, step: int, patience: int | None) -> None:
+        """Stops images that have diverged or exceeded the patience, and resets stopped ones; called after the step."""
+        finite = torch.stack([p.detach().flatten(1).isfinite().all(1) for p in self.parameters]).all(0)
+        self._stop_diverged(step, finite)
         if patience is not None:
             self.active &= step - self.at < patience
         if not self.active.all():
-            self.put_back(~self.active)
+            self.reset_to_best(~self.active)
 
     @torch.no_grad()
-    def put_back(self, rows: Tensor) -> None:
-        """Returns images to where their loss was lowest."""
+    def reset_to_best(self, which: Tensor) -> None:
+        """Resets images, given by a mask (N,), to the parameters at their lowest loss."""
         for kept, p in zip(self.kept, self.parameters, strict=True):
-            p[rows] = kept[rows]
+            p[which] = kept[which]
 
-    def _drop(self, step: int, sound: Tensor) -> None:
-        if broken := torch.nonzero(self.active & ~sound)[:, 0].tolist():
-            which = ", ".join(map(str, broken))
-            says = f"{self.description} diverged at step {step} in image {which}: keeping its best earlier iterate"
-            warnings.warn(f"{says}; a smaller learning_rate may help", stacklevel=6)
-            self.active &= sound
+    def _stop_diverged(self, step: int, finite: Tensor) -> None:
+        if diverged := torch.nonzero(self.active & ~finite)[:, 0].tolist():
+            indices = ", ".join(map(str, diverged))
+            text = f"{self.description} diverged at step {step} in image {indices}: keeping its best earlier iterate"
+            warnings.warn(f"{text}; a smaller learning_rate may help", stacklevel=6)
+            self.active &= finite
 
 
 def _tensors(optimizer: torch.optim.Adam, images: _Images) -> dict[str, Tensor]:
-    """The state of a descent as tensors with one row an image."""
+    """The state of a descent as tensors (N, ...)."""
     found = {"lowest": images.lowest, "at": images.at, "active": images.active}
     for i, (p, kept) in enumerate(zip(images.parameters, images.kept, strict=True)):
         moments = {k: v for k, v in optimizer.state[p].items() if k != "step"}
@@ -204,21 +211,21 @@ def _tensors(optimizer: torch.optim.Adam, images: _Images) -> dict[str, Tensor]:
 def _restore(
     resume: Descent, optimizer: torch.optim.Adam, images: _Images, rate: Callable[[int], float], steps: int
 ) -> int:
-    """Puts everything where ``resume`` left it and returns the number of steps that it has made."""
+    """Restores optimiser and images from ``resume`` and returns the number of its steps."""
     tensors, done = resume.state.tensors, resume.steps
     if steps <= done:
-        raise ValueError(f"steps: expected more than the {done} that were made already, got {steps}")
+        raise ValueError(f"steps: expected more than the {done} steps already done, got {steps}")
     if [rate(i) for i in range(done)] != resume.state.rates:
         raise ValueError(
-            f"resume: expected the learning rates of its first {done} steps, got others; a schedule depends on the "
-            "number of steps: ask for as many as the first time"
+            f"resume: expected the same learning rates in the first {done} steps, got different ones; "
+            "a schedule depends on the number of steps, so pass the same number as in the first call"
         )
     images.lowest, images.at, images.active = (tensors[k].clone() for k in ("lowest", "at", "active"))
     for i, p in enumerate(images.parameters):
-        if tensors[f"parameter.{i}"].shape != p.shape:
-            raise ValueError(f"resume: expected parameters of shape {tuple(p.shape)}, "
-                             f"got {tuple(tensors[f'parameter.{i}'].shape)}")  # fmt: skip
-        p.copy_(tensors[f"parameter.{i}"])
+        saved = tensors[f"parameter.{i}"]
+        if saved.shape != p.shape:
+            raise ValueError(f"resume: expected parameters of shape {tuple(p.shape)}, got {tuple(saved.shape)}")
+        p.copy_(saved)
         images.kept[i].copy_(tensors[f"kept.{i}"])
         moments = {name: tensors[f"{name}.{i}"].to(p, copy=True) for name in ("exp_avg", "exp_avg_sq")}
         optimizer.state[p] = {"step": torch.tensor(float(done))} | moments
@@ -227,7 +234,7 @@ def _restore(
 
 
 def ramped(learning_rate: float, steps: int, *, up: float = 0.05, down: float = 0.25) -> Callable[[int], float]:
-    """The StyleGAN2 projector's schedule: linear up over the first 5 %, cosine down over the last 25 %."""
+    """Learning rate of the StyleGAN2 projector: linear rise over the first 5 %, cosine fall over the last 25 %."""
 
     def rate(step: int) -> float:
         t = step / steps

@@ -1,4 +1,4 @@
-"""Improved I2S (Zhu et al. 2020, arXiv 2012.09036): inversion in W+ held near the mean of PN+; its baseline and Z+."""
+"""Improved I2S, II2S (Zhu et al. 2020, arXiv 2012.09036): inversion in W+ regularised in PN+, with I2S and Z+."""
 
 from typing import Any
 
@@ -24,11 +24,15 @@ def invert_ii2s(
 ) -> Inversion:
     """Inverts images into W+ with the Mahalanobis regulariser of PN+ (II2S, Eq. 8).
 
-    images: (N, 3, R, R) in [-1, 1]; each is inverted as if alone. ``lambda_`` weighs the squared PN+ norm:
-    its mean over layers and dimensions (``variant="code"``, 0.001 there; the paper recommends 0.005) or, as
-    Eq. 8 writes it, the sum ("paper": L x D times stronger). 0 is I2S. The public code draws noise anew at
-    every step; here it is constant. ``space="Z+"`` searches one z a layer instead, from a single z drawn
-    from ``seed``, which nothing else needs. common: condition, initial, ... of ``Objective``.
+    images: (N, 3, R, R) in [-1, 1], inverted independently of one another.
+    lambda_: weight of the squared PN+ norm; 0 is I2S. The paper recommends 0.005, the public code has 0.001.
+    variant: "code" takes the mean of the squared norm over layers and dimensions (pn_norm), "paper" the sum, as in
+        Eq. 8, which is L x D times as strong.
+    space: "W+", or "Z+" to search one z per layer.
+    seed: of the initial z for "Z+"; nothing else is random.
+    common: condition, initial, ... of ``Objective``.
+
+    Noise maps are constant; the public code draws new ones at every step.
     Trace: "mse", "perceptual", "pn_norm" (the mean, in both variants), "loss".
     """
     for name, value, known in (("variant", variant, ("code", "paper")), ("space", space, ("W+", "Z+"))):
@@ -57,21 +61,20 @@ def invert_ii2s(
 
 def _draw_z(objective: Objective, seed: int) -> Float[Tensor, "n layers dim"]:
     if objective.initial is not None:
-        raise ValueError("initial: expected None for a search in Z+, got codes of W+, which have no z")
+        raise ValueError("initial: expected None in Z+, got codes of W+, which do not determine a z")
     (z,) = objective.draw(seed, "z_plus start", (1, objective.G.z_dim))
     return z.repeat(1, objective.G.num_ws, 1)
 
 
 def invert_i2s(images: Float[Tensor, "n 3 r r"], G: nn.Module, **knobs: Any) -> Inversion:
-    """Inverts images into W+ unregularised: I2S as II2S' paper compares with; knobs: ``invert_ii2s``'s but
-    ``lambda_``, which is 0.
+    """Inverts images into W+ without regularisation: I2S, as the paper of II2S runs it for comparison.
 
-    The original (Abdal et al. 2019, arXiv 1904.03189) ran 5000 steps of Adam at 0.01 from the mean of W in
-    StyleGAN, with four layers of VGG16 at 256 px where II2S has LPIPS.
+    knobs: those of ``invert_ii2s`` except ``lambda_``, which is 0. The original (Abdal et al. 2019, arXiv 1904.03189)
+    uses StyleGAN, 5000 steps of Adam at 0.01 from the mean of W, and four layers of VGG16 at 256 px instead of LPIPS.
     """
     return invert_ii2s(images, G, lambda_=0.0, **knobs)
 
 
 def invert_z_plus(images: Float[Tensor, "n 3 r r"], G: nn.Module, **knobs: Any) -> Inversion:
-    """II2S with one z a layer, w_l = mapping(z_l) (its Table 7), codes returned in W+; knobs: ``invert_ii2s``'s."""
+    """II2S with one z per layer, w_l = mapping(z_l) (Table 7); codes are returned in W+. knobs: of ``invert_ii2s``."""
     return invert_ii2s(images, G, space="Z+", **knobs)

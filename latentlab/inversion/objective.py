@@ -1,4 +1,4 @@
-"""The common part of all optimizers: checks, starting codes, image terms, and the resulting inversion."""
+"""The common part of all optimisers: checks, initial codes, image terms, and the resulting inversion."""
 
 import math
 from collections.abc import Callable
@@ -21,14 +21,18 @@ SIZE = 256  # px, the resolution of the papers' perceptual losses
 
 
 class Objective:
-    """Images to be found in a generator, and the keywords that every optimizer takes.
+    """The images to invert, and the keywords that every optimiser takes.
 
-    statistics, perceptual: the generator's and the shipped ones unless given. condition: a differentiable
-    image function f, see ``conditions``; f(G(w)) is compared with f(image), as in II2S' conditional
-    embedding. initial: codes of W+ (N, L, D) or an inversion to start from. record: interval in steps at which
-    the codes are kept, in ``Inversion.path``. patience, callback: see ``descend``. resume: an inversion of the same
-    images by the same method with the same keywords, to be continued; ``steps`` counts from its beginning. Raises
-    ``ValueError`` where one of them does not fit.
+    statistics: of the generator's codes, by default the stored ones. perceptual: distance, by default the shipped one.
+    condition: differentiable function f of images, see ``conditions``; f(G(w)) is compared with f(image), as in the
+        conditional embedding of II2S.
+    initial: codes of W+ (N, L, D), or an inversion, to start from.
+    record: interval in steps at which codes are recorded in ``Inversion.path``.
+    patience, callback: see ``descend``.
+    resume: an inversion of the same images, by the same method and keywords, to continue; ``steps`` counts from its
+        first step.
+
+    Raises ``ValueError`` for arguments that do not fit.
     """
 
     def __init__(
@@ -58,11 +62,11 @@ class Objective:
             got = tuple(self.target.shape) if isinstance(self.target, Tensor) else type(self.target).__name__
             raise ValueError(f"condition: expected it to return images (N, 3, height, width), got {got}")
         if not bool(torch.isfinite(self.target).all()):
-            raise ValueError("condition: expected finite values, got NaN or infinite ones")
+            raise ValueError("condition: expected it to return finite values, got NaN or infinity")
         self.features = self.perceptual.features(shrink(self.target, "lanczos"))
 
     def start(self) -> Float[Tensor, "n layers dim"]:
-        """Codes of W+ to start from: the mean of W, or a copy of ``initial``."""
+        """Initial codes of W+: the mean of W, or a copy of ``initial``."""
         if self.initial is None:
             return self.G.broadcast(self.statistics.w_mean.to(self.images).repeat(len(self.images), 1)).clone()
         codes = self.initial
@@ -70,31 +74,33 @@ class Objective:
             if (mark := fingerprint(codes.generator)) != fingerprint(self.G):
                 raise ValueError(f"initial: expected codes of the mapping network {fingerprint(self.G)}, got {mark}")
             codes = codes.latent
-        wanted = (len(self.images), self.G.num_ws, self.G.w_dim)
-        if codes.shape != wanted or not bool(torch.isfinite(codes).all()):
-            raise ValueError(f"initial: expected finite codes of shape {wanted}, got shape {tuple(codes.shape)}")
+        shape = (len(self.images), self.G.num_ws, self.G.w_dim)
+        if codes.shape != shape:
+            raise ValueError(f"initial: expected codes of shape {shape}, got {tuple(codes.shape)}")
+        if not bool(torch.isfinite(codes).all()):
+            raise ValueError("initial: expected finite values, got NaN or infinity")
         return codes.detach().to(self.images, copy=True)
 
     def draw(self, seed: int, name: str, *shapes: tuple[int, ...]) -> list[Tensor]:
-        """N(0, 1), one image's repeated for all, so that a batch equals its images one by one: (N, *shape) each."""
+        """Samples of N(0, 1), (N, *shape) each, the same for all images, so that results do not depend on the batch."""
         draw, device = stream(seed, name, device=self.images.device), self.images.device
         drawn = [torch.randn(shape, generator=draw, device=device).to(self.images) for shape in shapes]
         return [x.repeat(len(self.images), *[1] * x.ndim) for x in drawn]
 
     def see(self, image: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n 3 h w"]:
-        """A generated image through the condition."""
+        """Generated images after the condition."""
         if self.condition is None:
             return image
         seen = self.condition(image)
         if seen.shape != self.target.shape or not seen.requires_grad:
             raise ValueError(
-                f"condition: expected gradients to pass and shape {tuple(self.target.shape)}, as for the images, got "
-                f"{tuple(seen.shape)}{'' if seen.requires_grad else ' without a gradient'}"
+                f"condition: expected a differentiable function with values of shape {tuple(self.target.shape)}, "
+                f"as for the images, got {tuple(seen.shape)}{'' if seen.requires_grad else ' without a gradient'}"
             )
         return seen
 
     def compare(self, image: Float[Tensor, "n 3 r r"]) -> Terms:
-        """ "mse", the mean over pixels at full resolution, and "perceptual", at ``SIZE`` px or less."""
+        """Terms of the loss: "mse" at full resolution, and "perceptual" at ``SIZE`` px or less, (N,) each."""
         seen = self.see(image)
         distance = self.perceptual.between(self.perceptual.features(shrink(seen)), self.features)
         return {"mse": (seen - self.target).square().mean((1, 2, 3)), "perceptual": distance}
@@ -110,8 +116,11 @@ class Objective:
         knobs: dict[str, Any],
         **loop: Any,
     ) -> Inversion:
-        """Descends on ``terms`` (``loop``: keywords of ``descend``) and gathers what was found. codes: gives
-        W+ for the parameters as they stand. noise: maps to draw with, the generator's constant ones if None."""
+        """Runs ``descend`` on ``terms`` and returns the inversion.
+
+        codes: returns the codes in W+ of the current parameters. noise: noise maps, or None for the generator's
+        constant ones. knobs: stored with the inversion. loop: keywords of ``descend``.
+        """
         rate = knobs["learning_rate"]
         if not (rate > 0 and math.isfinite(rate)):
             raise ValueError(f"learning_rate: expected a finite number above 0, got {rate}")
@@ -119,7 +128,7 @@ class Objective:
         before = self._before(method, knobs)
         path = self._recorded(before)
 
-        def watched(step: int) -> Terms:
+        def recorded_terms(step: int) -> Terms:
             if self.record is not None and step % self.record == 0:
                 with torch.no_grad():
                     path.append(codes().clone())
@@ -129,25 +138,34 @@ class Objective:
             return self.G.synthesis(w_plus, noise="const" if noise is None else noise)
 
         loop |= {"patience": self.patience, "callback": self.callback, "look": Look(codes, draw)}
-        descent = descend(watched, parameters, description=method, resume=before, **loop)
+        descent = descend(recorded_terms, parameters, description=method, resume=before, **loop)
         with torch.no_grad():
             state = State(codes().clone(), None if noise is None else [m.detach() for m in noise])
             image = state.draw(self.G)
-        given = DescentState(descent.state.tensors | {"images": _summary(self.images)}, descent.state.rates)
+        end = DescentState(descent.state.tensors | {"images": _summary(self.images)}, descent.state.rates)
         return Inversion(
-            state, image, self.G, method, descent.trace, descent.seconds, knobs | {"steps": descent.steps},
-            descent.interrupted, torch.stack([*path, state.w_plus]) if path else None,
-            [*range(0, descent.steps, self.record), descent.steps] if path else [], given,
-        )  # fmt: skip
+            state,
+            image,
+            self.G,
+            method,
+            trace=descent.trace,
+            seconds=descent.seconds,
+            knobs=knobs | {"steps": descent.steps},
+            interrupted=descent.interrupted,
+            path=torch.stack([*path, state.w_plus]) if path else None,
+            path_steps=[*range(0, descent.steps, self.record), descent.steps] if path else [],
+            descent=end,
+        )
 
     def _before(self, method: str, knobs: dict[str, Any]) -> Descent | None:
-        """The descent to continue, after a check that it is one on the same images by the same means."""
+        """The descent to continue, after a check that images, generator, method and knobs are the same."""
         found = self.resume
         if found is None:
             return None
         if found.descent is None:
-            raise ValueError("resume: expected an inversion by an optimizer, as it was returned or loaded, got one "
-                             "that cannot be continued")  # fmt: skip
+            raise ValueError(
+                "resume: expected an inversion as an optimiser returned it, got one without the state of a descent"
+            )
         then = {"method": found.method} | found.knobs
         differing = [k for k, v in ({"method": method} | knobs).items() if then.get(k) != v]
         if fingerprint(found.generator, "generator") != fingerprint(self.G, "generator"):
@@ -155,14 +173,13 @@ class Objective:
         if not torch.equal(found.descent.tensors["images"].to(self.images), _summary(self.images)):
             differing.append("images")
         if differing:
-            raise ValueError(f"resume: expected the same {', '.join(differing)} as in the inversion to continue, "
-                             "got others")  # fmt: skip
+            raise ValueError(f"resume: expected an inversion with the same {', '.join(differing)}, got different ones")
         tensors = {k: v.to(self.images.device) for k, v in found.descent.tensors.items()}
         state = DescentState(tensors, found.descent.rates)
         return Descent(found.trace, found.seconds, len(state.rates), state=state)
 
     def _recorded(self, before: Descent | None) -> list[Tensor]:
-        """The codes on the way that were kept before the pause."""
+        """The codes that were recorded before the pause."""
         if before is None or self.record is None:
             return []
         steps = range(0, before.steps, self.record)
@@ -172,27 +189,30 @@ class Objective:
 
 
 def _summary(images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n 3"]:
-    """What tells one image from another: its mean in each channel."""
+    """Means of the channels of each image, by which ``resume`` recognises the images."""
     return images.mean((2, 3))
 
 
 def check_images(images: Tensor, G: nn.Module) -> None:
-    """Raises ``ValueError`` unless images are finite (N, 3, R, R) of the generator's resolution, about [-1, 1]."""
+    """Raises ``ValueError`` unless images are (N, 3, R, R) of the generator's resolution, finite, and about [-1, 1]."""
     r = G.resolution
     if images.ndim != 4 or tuple(images.shape[1:]) != (3, r, r) or len(images) == 0:
         raise ValueError(f"images: expected shape (N, 3, {r}, {r}) with N >= 1, got {tuple(images.shape)}")
     if not images.is_floating_point():
         raise ValueError(f"images: expected floats in [-1, 1], got {images.dtype}; convert with pixels / 127.5 - 1")
     if not bool(torch.isfinite(images).all()):
-        raise ValueError("images: expected finite values, got NaN or infinite ones")
+        raise ValueError("images: expected finite values, got NaN or infinity")
     if float(images.abs().max()) > 1.5:
         span = f"[{float(images.min()):.3g}, {float(images.max()):.3g}]"
         raise ValueError(f"images: expected values in [-1, 1], got {span}; convert with pixels / 127.5 - 1")
 
 
 def shrink(images: Float[Tensor, "n 3 h w"], kernel: str = "bicubic", size: int = SIZE) -> Float[Tensor, "n 3 s s"]:
-    """Images no larger than ``size`` px, antialiased: "bicubic" for what is generated, "lanczos", which has
-    no gradient here, for the reference (II2S, section 4.1; a minor effect, Table 8)."""
+    """Images resized to at most ``size`` px with antialiasing.
+
+    kernel: "bicubic" for generated images; "lanczos", not differentiable here, for the target (II2S, section 4.1; the
+    effect is small, Table 8).
+    """
     if images.shape[-1] <= size:
         return images
     if kernel == "bicubic":

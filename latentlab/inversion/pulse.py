@@ -1,4 +1,4 @@
-"""PULSE (Menon et al. 2020, arXiv 2003.03808): a search on spheres, for images that look right when small."""
+"""PULSE (Menon et al. 2020, arXiv 2003.03808): a search on spheres for images that match a low-resolution target."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,14 +27,16 @@ def invert_pulse(
     seed: int = 0,
     **common: Any,
 ) -> Inversion:
-    """Searches images on the spheres of one code a layer: PULSE, on StyleGAN2 as II2S' paper runs it.
+    """Inverts images by a search for one code per layer on spheres: PULSE on StyleGAN2, as the paper of II2S runs it.
 
-    images: (N, 3, R, R) in [-1, 1]; each is inverted as if alone, all from one start drawn from ``seed``.
-    w = LeakyReLU_0.2(std v + mean), the normal of independent coordinates fitted to P. Codes v ~ N(0, I)
-    and the first five noise maps keep the norms of their start; the other maps stay, the last is zero.
-    The loss, 100 max(MSE, ``mse_floor``) + ``cross_weight`` GEOCROSS, sees ``size`` px; the paper takes
-    GEOCROSS on v, the public code on w. The step of the lowest loss counts. common: condition, initial, ...
-    of ``Objective``. Trace: "mse" (of images in [0, 1]), "cross", "loss".
+    images: (N, 3, R, R) in [-1, 1], inverted independently, all from one initial point drawn from ``seed``.
+    size: side in px at which generated image and target are compared.
+    common: condition, initial, ... of ``Objective``.
+
+    w = LeakyReLU_0.2(std v + mean), with mean and standard deviation of each coordinate of P. The codes v, drawn from
+    N(0, I), and the first five noise maps keep their initial norms; the other maps are constant, the last one is zero.
+    The loss is 100 max(MSE, ``mse_floor``) + ``cross_weight`` GEOCROSS, with GEOCROSS of v as in the paper (the public
+    code takes w). The iterate of the lowest loss is returned. Trace: "mse" (of images in [0, 1]), "cross", "loss".
     """
     objective = Objective(images, G, **common)
     v, *noise = objective.draw(seed, "pulse", (G.num_ws, G.w_dim), *((1, *shape) for shape in G.noise_shapes))
@@ -65,17 +67,18 @@ def invert_pulse(
 
 
 def _independent_normal(statistics: Statistics) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every coordinate of P, the latter from the diagonal of U Lambda U^T."""
+    """Mean and standard deviation of each coordinate of P, the latter from the diagonal of U Lambda U^T."""
     return statistics.mean, (statistics.eigenvectors.square() @ statistics.eigenvalues).sqrt()
 
 
 def _norm(p: Tensor) -> Tensor:
-    """Of every code (N, L, D), or of every map (N, 1, r, r)."""
+    """Norms of the codes (N, L, D) of each layer, or of noise maps (N, 1, r, r)."""
     return p.detach().norm(dim=-1 if p.ndim == 3 else (-2, -1), keepdim=True)
 
 
 def _cycled(learning_rate: float, steps: int) -> Callable[[int], float]:
-    """PULSE's schedule: from a tenth up to all at 45 % and back at 90 % of the steps, then down to a thousandth."""
+    """Learning rate of PULSE, piecewise linear: 0.1 of it at the start, 1 at 45 % of the steps, 0.1 at 90 %, 0.001 at
+    the end."""
 
     def rate(step: int) -> float:
         t = step / steps

@@ -1,4 +1,4 @@
-"""What an inversion returns: the state that was found, its picture, and the way there."""
+"""The result of an inversion: state, images, and the trace of the search."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -17,15 +17,18 @@ from latentlab.weights import read_tensors, write_tensors
 
 @dataclass
 class Inversion:
-    """What was found for a batch of images, and the way there.
+    """The result of inverting a batch of images.
 
-    state: everything the pictures are drawn from, see ``State``. image: (N, 3, R, R) as ``generator`` draws it,
-    not clamped. trace: term -> (steps, N), one value a step and image. seconds: wall time of the whole batch.
-    interrupted: whether Ctrl-C or a callback ended the search; knobs then hold the steps that were done.
-    path: (K, N, L, D), the codes after each number of steps in ``path_steps``, the last of them ``latent``,
-    where ``record`` asked for them, else None. Row t of the trace belongs to the codes after t steps.
-    descent: where an optimizer's descent ended, so that ``resume=`` can continue it, else None.
-    editor: how this method edits, by default ``apply_edit``.
+    state: all that the images are generated from, see ``State``.
+    image: (N, 3, R, R) as generated from the state, not clamped.
+    generator, method, knobs: what it was computed with; knobs["steps"] is the number of steps done.
+    trace: term -> (steps, N). ``trace[term][t]`` belongs to the codes after t steps.
+    seconds: wall time of the whole batch.
+    interrupted: whether Ctrl-C ended the search.
+    path: (K, N, L, D), the codes after the numbers of steps in ``path_steps``, the last of which is ``latent``; None
+        unless they were recorded (``record=``).
+    descent: final state of an optimiser, with which ``resume=`` continues; else None.
+    editor: function that applies edits for this method, by default ``apply_edit``.
     """
 
     state: State
@@ -48,60 +51,60 @@ class Inversion:
 
     @property
     def noise(self) -> list[Tensor] | None:
-        """One map a convolution where the method found its own, else None (the generator's constant noise)."""
+        """One noise map per convolution if the method optimised them, else None (the generator's constant noise)."""
         return self.state.noise
 
     @property
     def features(self) -> dict[int, Tensor] | None:
-        """Feature maps that are held, by resolution (F space), else None."""
+        """Feature maps by resolution if the state has some (F space), else None."""
         return self.state.features
 
     def __len__(self) -> int:
         return len(self.state)
 
     def __getitem__(self, index: Index) -> "Inversion":
-        """Some of the images, as an inversion of its own."""
-        rows = slice(index, index + 1 or None) if isinstance(index, int) else index
+        """The inversion of some of the images; a single index gives an inversion of one."""
+        chosen = slice(index, index + 1 or None) if isinstance(index, int) else index
         return replace(
             self,
-            state=self.state[rows],
-            image=self.image[rows],
-            trace={k: v[:, rows] for k, v in self.trace.items()},
-            path=None if self.path is None else self.path[:, rows],
-            descent=None if self.descent is None else self.descent[rows],
+            state=self.state[chosen],
+            image=self.image[chosen],
+            trace={k: v[:, chosen] for k, v in self.trace.items()},
+            path=None if self.path is None else self.path[:, chosen],
+            descent=None if self.descent is None else self.descent[chosen],
         )
 
     @torch.no_grad()
     def synthesize(self, w_plus: Float[Tensor, "n layers dim"]) -> Float[Tensor, "n 3 r r"]:
-        """The pictures of other codes under this inversion's noise, held features and tuned generator."""
+        """Images of other codes with the noise, styles, feature maps and tuned weights of this inversion."""
         return carry(self.state, replace(self.state, w_plus=w_plus), self.generator).draw(self.generator)
 
     def edit(self, edit: Edit, strength: float | Float[Tensor, " n"] = 1.0) -> Float[Tensor, "n 3 r r"]:
-        """The images after an edit of this strength, one number or one for each image; 0 changes nothing."""
+        """The images after an edit. strength: one number, or one per image; 0 changes nothing."""
         return self.edited(edit, strength).image
 
     @torch.no_grad()
     def edited(self, edit: Edit, strength: float | Float[Tensor, " n"] = 1.0) -> "Inversion":
-        """The same as an inversion, to be edited again, measured or saved; it has no trace of a search."""
+        """The inversion after an edit, to be edited again, measured or saved; it has no trace and no path."""
         if not isinstance(edit, Edit):
             raise ValueError(
-                f"edit: expected an Edit, got {type(edit).__name__}; a vector of W or W+ becomes one as "
+                f"edit: expected an Edit, got {type(edit).__name__}; make one of a vector of W or W+ with "
                 "Direction(name, vector)"
             )
         strengths = torch.as_tensor(strength, dtype=torch.float32).to(self.latent)
         if strengths.ndim > 1 or strengths.numel() not in (1, len(self)) or not bool(strengths.isfinite().all()):
-            raise ValueError(f"strength: expected a finite number, or one for each of {len(self)} images, "
-                             f"got {strengths.tolist()}")  # fmt: skip
+            raise ValueError(
+                f"strength: expected a finite number, or one for each of {len(self)} images, got {strengths.tolist()}"
+            )
         state = self.editor(edit, self.state, strengths.reshape(-1).expand(len(self)), self.generator)
         layers = None if edit.layers is None else list(edit.layers)
-        made = {"edit": edit.name, "strength": strengths.tolist(), "layers": layers}
-        return replace(
-            self, state=state, image=state.draw(self.generator), trace={}, path=None, path_steps=[], descent=None,
-            knobs=self.knobs | {"edits": [*self.knobs.get("edits", []), made]},
-        )  # fmt: skip
+        entry = {"edit": edit.name, "strength": strengths.tolist(), "layers": layers}
+        knobs = self.knobs | {"edits": [*self.knobs.get("edits", []), entry]}
+        without_search = {"trace": {}, "path": None, "path_steps": [], "descent": None}
+        return replace(self, state=state, image=state.draw(self.generator), knobs=knobs, **without_search)
 
     def save(self, path: str | Path) -> None:
-        """Writes all of it as safetensors, with the method, its knobs and the generator's fingerprints."""
+        """Writes the inversion as safetensors, with its method, knobs and the fingerprints of the generator."""
         state, descent = self.state, self.descent
         tensors = {"w_plus": state.w_plus, "image": self.image}
         tensors |= {f"noise.{i}": n for i, n in enumerate(state.noise or [])}
@@ -114,15 +117,15 @@ class Inversion:
         metadata = {"method": self.method, "knobs": json.loads(json.dumps(self.knobs, default=str))}
         metadata |= {"interrupted": self.interrupted, "path_steps": self.path_steps, "seconds": self.seconds}
         metadata |= {"replace_rgb": state.replace_rgb, "rates": None if descent is None else descent.rates}
-        marks = {"mapping": fingerprint(self.generator), "generator": fingerprint(self.generator, "generator")}
-        write_tensors(path, tensors, metadata | marks)
+        fingerprints = {"mapping": fingerprint(self.generator), "generator": fingerprint(self.generator, "generator")}
+        write_tensors(path, tensors, metadata | fingerprints)
 
     @classmethod
     def load(cls, path: str | Path, G: nn.Module, *, codes_only: bool = False) -> "Inversion":
-        """Reads what ``save`` wrote. Raises ``ValueError`` if it belongs to another generator than ``G``.
+        """Reads an inversion written by ``save``. Raises ``ValueError`` if it belongs to a generator other than ``G``.
 
-        codes_only: ``G`` need only share the mapping network, and so W; then the codes alone are taken over and
-        ``G`` draws them anew, without the noise, feature maps or weights that were found for the other one.
+        codes_only: read only the codes, without noise, styles, feature maps or tuned weights, and generate their
+        images with ``G``, which then need only have the same mapping network.
         """
         tensors, metadata = read_tensors(path)
         _check_generator(path, metadata, G, codes_only)
@@ -140,10 +143,18 @@ class Inversion:
         with torch.no_grad():
             image = state.draw(G)
         return cls(
-            state, image, G, metadata["method"], group("trace"), metadata["seconds"], metadata["knobs"],
-            metadata["interrupted"], tensors.get("path"), metadata["path_steps"],
-            None if rates is None or codes_only else DescentState(group("descent"), rates),
-        )  # fmt: skip
+            state,
+            image,
+            G,
+            metadata["method"],
+            trace=group("trace"),
+            seconds=metadata["seconds"],
+            knobs=metadata["knobs"],
+            interrupted=metadata["interrupted"],
+            path=tensors.get("path"),
+            path_steps=metadata["path_steps"],
+            descent=None if rates is None or codes_only else DescentState(group("descent"), rates),
+        )
 
 
 def _in_order(numbered: dict[str, Tensor]) -> list[Tensor]:
@@ -154,11 +165,12 @@ def _check_generator(path: str | Path, metadata: dict[str, Any], G: nn.Module, c
     own = {"mapping": fingerprint(G), "generator": fingerprint(G, "generator")}
     found = {name: metadata.get(name) for name in own}
     if found["generator"] is None or found["mapping"] is None:
-        raise ValueError(f"{path}: expected a saved inversion, got a file without a generator's fingerprint")
-    wanted = "mapping" if codes_only else "generator"
-    if found[wanted] == own[wanted]:
+        raise ValueError(f"{path}: expected a saved inversion, got a file without a generator's fingerprints")
+    kind = "mapping" if codes_only else "generator"
+    if found[kind] == own[kind]:
         return
     advice = "load it with the generator that it was made with"
     if found["mapping"] == own["mapping"]:
         advice += ", or with codes_only=True, since the mapping network is the same"
-    raise ValueError(f"{path}: expected an inversion of {wanted} {own[wanted]}, got one of {found[wanted]}; {advice}")
+    name = "mapping network" if codes_only else "generator"
+    raise ValueError(f"{path}: expected an inversion of the {name} {own[kind]}, got one of {found[kind]}; {advice}")

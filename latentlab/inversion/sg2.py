@@ -1,4 +1,4 @@
-"""The StyleGAN2 projector (Karras et al. 2020, appendix D): one w, or one a layer, and the noise maps."""
+"""The StyleGAN2 projector (Karras et al. 2020, appendix D): optimises one w, or one per layer, and the noise maps."""
 
 from typing import Any
 
@@ -25,12 +25,16 @@ def invert_sg2_w(
     seed: int = 0,
     **common: Any,
 ) -> Inversion:
-    """Projects images into W, with noise maps of their own, as StyleGAN2's appendix D does.
+    """Projects images into W and optimises their noise maps (StyleGAN2, appendix D); defaults are the paper's.
 
-    images: (N, 3, R, R) in [-1, 1]; each is inverted as if alone. The loss is the perceptual distance alone,
-    at 256 px or less, plus ``noise_weight`` times the noise maps' autocorrelation. ``w_plus`` searches a code
-    for each layer; else an ``initial`` counts in the mean of its layers. Defaults are the paper's. common:
-    condition, initial, ... of ``Objective``. Trace: "perceptual", "noise", "loss".
+    images: (N, 3, R, R) in [-1, 1], inverted independently of one another.
+    w_plus: search one code per layer instead; without it, ``initial`` is averaged over its layers.
+    initial_noise_factor, noise_ramp: scale and duration, relative to the descent, of the noise added to w.
+    noise_weight: of the autocorrelation of the noise maps.
+    common: condition, initial, ... of ``Objective``.
+
+    The loss is the perceptual distance, at 256 px or less, plus ``noise_weight`` times the autocorrelation.
+    Trace: "perceptual", "noise", "loss".
     """
     objective = Objective(images, G, **common)
     start = objective.start()
@@ -39,9 +43,9 @@ def invert_sg2_w(
     noise = [m.requires_grad_(True) for m in maps]
 
     def terms(step: int) -> dict[str, Tensor]:
-        # Appendix D: sigma_t = 0.05 sigma_w max(0, 1 - t / 0.75)^2, Gaussian noise on w that fades out
+        # Appendix D: Gaussian noise on w, sigma_t = 0.05 sigma_w max(0, 1 - t / 0.75)^2
         sigma = initial_noise_factor * objective.statistics.w_std * max(0.0, 1 - step / steps / noise_ramp) ** 2
-        draw = stream(seed, "sg2_w jitter", step, device=images.device)  # by step, so that a descent can be continued
+        draw = stream(seed, "sg2_w jitter", step, device=images.device)  # one per step, so that resume= is possible
         eps = torch.randn(1, *w.shape[1:], generator=draw, device=images.device).to(w)
         distance = objective.compare(G.synthesis((w + sigma * eps).expand_as(start), noise=noise))["perceptual"]
         correlation = sum(noise_autocorrelation(m) for m in noise)
@@ -49,19 +53,29 @@ def invert_sg2_w(
 
     knobs = {"learning_rate": learning_rate, "noise_weight": noise_weight, "seed": seed}
     return objective.minimize(
-        "sg2_wplus" if w_plus else "sg2_w", terms, [w, *noise], lambda: w.detach().expand_as(start), noise=noise,
-        knobs=knobs, steps=steps, learning_rate=ramped(learning_rate, steps), after_step=lambda: _normalize(noise),
-    )  # fmt: skip
+        "sg2_wplus" if w_plus else "sg2_w",
+        terms,
+        [w, *noise],
+        lambda: w.detach().expand_as(start),
+        noise=noise,
+        knobs=knobs,
+        steps=steps,
+        learning_rate=ramped(learning_rate, steps),
+        after_step=lambda: _normalize(noise),
+    )
 
 
 def invert_sg2_wplus(images: Float[Tensor, "n 3 r r"], G: nn.Module, **knobs: Any) -> Inversion:
-    """Projects images into W+ with noise maps, as ports of the projector offer; knobs: ``invert_sg2_w``'s."""
+    """Projects images into W+ with noise maps, as ports of the projector do; knobs: those of ``invert_sg2_w``."""
     return invert_sg2_w(images, G, w_plus=True, **knobs)
 
 
 def noise_autocorrelation(noise: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:
-    """StyleGAN2, appendix D: squared autocorrelation at a shift of one pixel in x and y, summed over the
-    map and its halvings down to 8 px, so that noise maps cannot carry the picture."""
+    """Autocorrelation of noise maps, (N,), which keeps them from storing image content (StyleGAN2, appendix D).
+
+    It is the squared correlation at a shift of one pixel in x and y, summed over the map and its versions downsampled
+    by factors of 2 to 8 px.
+    """
     total = noise.new_zeros(len(noise))
     while True:
         for axis in (2, 3):

@@ -1,1 +1,1 @@
-"""Networks that only judge: never used in training or optimisation."""
+"""Networks for evaluation. They are never used for training or optimisation."""

@@ -1,6 +1,7 @@
-"""The attribute judge: reads factors for evaluation only, never for training or optimisation.
+"""The attribute judge, a network that predicts factors, for evaluation only.
 
-Another architecture than the losses' network, trained from another seed on other renders.
+It has a different architecture from the attribute network of the losses and was trained with another seed on other
+renders.
 """
 
 import torch
@@ -13,7 +14,7 @@ FILE = "judges.attributes.safetensors"
 
 
 def load_attribute_judge(*, device: torch.device | str = "cpu") -> ResidualAttributeNetwork:
-    """The shipped attribute judge, frozen."""
+    """Loads the shipped attribute judge, frozen."""
     tensors, metadata = read_weights(FILE)
     judge = ResidualAttributeNetwork(**{"binary": BINARY_NAMES} | metadata["config"])
     judge.load_state_dict(tensors)

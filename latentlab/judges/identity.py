@@ -1,6 +1,7 @@
-"""The identity judge: the judges' own embedding of whose face it is, for evaluation only.
+"""The identity judge, an embedding for evaluation only.
 
-The attribute judge's architecture, trained from another seed on other people than the losses' embedding.
+It has the architecture of the attribute judge and was trained with another seed on other people than the embedding of
+the losses.
 """
 
 from pathlib import Path
@@ -18,14 +19,14 @@ FILE = "judges.identity.safetensors"
 
 
 def build_identity_judge() -> nn.Module:
-    """A trunk to train: it starts from what the attribute judge has seen."""
+    """The network to train, initialised with the attribute judge."""
     return as_embedding(ResidualAttributeNetwork(AXES), load_attribute_judge())
 
 
 def load_identity_judge(
     backbone: str = "faces", path: str | Path | None = None, *, device: torch.device | str = "cpu"
 ) -> IdentityDistance:
-    """The shipped identity judge, frozen; other backbones as in ``load_identity``."""
+    """Loads the shipped identity judge, frozen; other backbones as in ``load_identity``."""
     if backbone != "faces":
         return IdentityDistance(load_official(backbone, path), None).to(device)
     judge = IdentityDistance(as_embedding(ResidualAttributeNetwork(AXES)))

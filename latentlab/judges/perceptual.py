@@ -1,4 +1,4 @@
-"""The perceptual judge: the LPIPS formula over the attribute judge's trunk, for evaluation only."""
+"""The perceptual judge, the formula of LPIPS with the trunk of the attribute judge, for evaluation only."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ FILE = "judges.perceptual.safetensors"
 def load_perceptual_judge(
     backbone: str = "faces", path: str | Path | None = None, *, device: torch.device | str = "cpu"
 ) -> PerceptualDistance:
-    """The shipped perceptual judge, frozen; its file holds the scales of the layers, its trunk is shared.
+    """Loads the shipped perceptual judge, frozen. Its trunk is that of the attribute judge; its file has the scales.
 
-    LPIPS with ``backbone`` "alex" or "vgg" from a file, as in ``load_perceptual``.
+    backbone: "alex" or "vgg" for LPIPS, as in ``load_perceptual``.
     """
     if backbone != "faces":
         return Lpips(load_official(backbone, path)).to(device)

@@ -1,1 +1,1 @@
-"""Networks that training and optimisation use; they never judge."""
+"""Networks for training and optimisation. They are never used for evaluation."""

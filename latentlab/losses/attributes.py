@@ -1,4 +1,4 @@
-"""The attribute network of the losses."""
+"""The attribute network for training and optimisation."""
 
 import torch
 
@@ -10,7 +10,7 @@ FILE = "losses.perceptual.safetensors"
 
 
 def load_attributes(*, device: torch.device | str = "cpu") -> AttributeNetwork:
-    """The shipped attribute network of the losses, frozen."""
+    """Loads the shipped attribute network of the losses, frozen."""
     tensors, metadata = read_weights(FILE)
     network = AttributeNetwork(**{"binary": BINARY_NAMES} | metadata["config"])
     network.load_state_dict({k.removeprefix("trunk."): v for k, v in tensors.items() if k.startswith("trunk.")})

@@ -1,7 +1,7 @@
-"""The identity embedding of the losses.
+"""The identity embedding for training and optimisation.
 
-It stands where the papers have ArcFace: the same margin loss taught it, over people of the face world
-who turn, smile, age, and put glasses on.
+It takes the role of ArcFace in the papers. It was trained with the same margin loss on people of the face world in
+different states: pose, expression, age, glasses.
 """
 
 from pathlib import Path
@@ -19,15 +19,17 @@ FILE = "losses.identity.safetensors"
 
 
 def build_identity() -> nn.Module:
-    """A trunk to train: it starts from what the losses' attribute network has seen."""
+    """The network to train, initialised with the attribute network of the losses."""
     return as_embedding(AttributeNetwork(AXES), load_attributes())
 
 
 def load_identity(
     backbone: str = "faces", path: str | Path | None = None, *, device: torch.device | str = "cpu"
 ) -> IdentityDistance:
-    """The shipped identity distance of the losses, frozen; or with ``backbone`` "arcface" or "moco"
-    that of the papers, from a file."""
+    """Loads the shipped identity distance of the losses, frozen.
+
+    backbone: "faces", or "arcface" or "moco" for those of the papers, whose weights are read from ``path``.
+    """
     if backbone != "faces":
         return IdentityDistance(load_official(backbone, path), None).to(device)
     distance = IdentityDistance(as_embedding(AttributeNetwork(AXES)))

@@ -1,4 +1,4 @@
-"""The perceptual distance of the losses."""
+"""The perceptual distance for training and optimisation."""
 
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from latentlab.weights import read_weights
 def load_perceptual(
     backbone: str = "faces", path: str | Path | None = None, *, device: torch.device | str = "cpu"
 ) -> PerceptualDistance:
-    """The shipped perceptual distance, frozen; or LPIPS with ``backbone`` "alex" or "vgg" from a file.
+    """Loads the shipped perceptual distance of the losses, frozen.
 
-    ``path`` is torchvision's weights of that backbone: see ``latentlab.networks.official``.
+    backbone: "faces", or "alex" or "vgg" for LPIPS with torchvision's weights of that network, read from ``path``; see
+    ``latentlab.networks.official``.
     """
     if backbone != "faces":
         return Lpips(load_official(backbone, path)).to(device)
@@ -24,4 +25,4 @@ def load_perceptual(
     distance = PerceptualDistance(AttributeNetwork(**metadata["config"]))
     distance.load_state_dict(tensors)
     distance = fold_normalization(distance.requires_grad_(False).eval())
-    return distance.to(device, memory_format=torch.channels_last)  # what a convolution reads fastest
+    return distance.to(device, memory_format=torch.channels_last)  # the fastest layout for convolutions

@@ -1,4 +1,4 @@
-"""Networks that read the factors of a face from an image: a plain one, and a residual one for the judges."""
+"""Networks that predict the factors of a face from an image: a plain one, and a residual one for the judges."""
 
 from collections.abc import Sequence
 
@@ -10,16 +10,19 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class AttributeNetwork(nn.Module):
-    """Images (N, 3, H, W) in [-1, 1] to standardised factors (N, K), through plain stages of convolutions.
+    """Plain convolutional network from images (N, 3, R, R) in [-1, 1] to standardised factors (N, K).
 
-    The first stage keeps the resolution, each later one halves it; the stages' outputs are what the
-    perceptual distance compares. ``mean`` and ``std`` (K,) undo the standardisation: see ``read_factors``.
+    The first stage keeps the resolution and each later one halves it. The perceptual distance compares the outputs of
+    the stages. The buffers ``mean`` and ``std`` (K,) undo the standardisation, see ``read_factors``.
     """
 
     def __init__(
-        self, names: Sequence[str], widths: Sequence[int] = (24, 48, 96, 128), resolution: int = 64,
+        self,
+        names: Sequence[str],
+        widths: Sequence[int] = (24, 48, 96, 128),
+        resolution: int = 64,
         binary: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.names, self.widths, self.resolution = list(names), tuple(widths), resolution
         stages = [nn.Sequential(_convolution(3, widths[0]))]
@@ -50,21 +53,22 @@ class AttributeNetwork(nn.Module):
         return {"names": self.names, "binary": self.binary_names} | own
 
     def features(self, images: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
-        """The output of every stage, (N, C, H, W) each, finest first."""
+        """The outputs of all stages, (N, C, H, W) each, highest resolution first."""
         maps = [images]
         for stage in self.stages:
             maps.append(stage(maps[-1]))
         return maps[1:]
 
     def forward(self, images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n k"]:
-        """Standardised factors; a binary factor is its logit."""
+        """Standardised factors; logits for binary factors."""
         return self.head(self.features(images)[-1])
 
 
 class ResidualAttributeNetwork(nn.Module):
-    """Images (N, 3, H, W) in [-1, 1] to standardised factors (N, K); a binary factor is its logit.
+    """Residual network from images (N, 3, H, W) in [-1, 1] to standardised factors (N, K), logits for binary ones.
 
-    Residual, group-normalised, pooled over all positions: the judges' architecture, unlike that of the losses.
+    It has group normalisation and pools over positions. Only the judges use it, so that their architecture differs from
+    that of the losses.
     """
 
     def __init__(
@@ -90,7 +94,7 @@ class ResidualAttributeNetwork(nn.Module):
         return {"names": self.names, "widths": list(self.widths), "binary": self.binary_names}
 
     def features(self, images: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
-        """The output of the stem and of every block, (N, C, H, W) each, finest first."""
+        """The outputs of the stem and all blocks, (N, C, H, W) each, highest resolution first."""
         maps = [self.stem(images)]
         for block in self.blocks:
             maps.append(block(maps[-1]))
@@ -102,17 +106,16 @@ class ResidualAttributeNetwork(nn.Module):
 
 @torch.no_grad()
 def read_factors(network: nn.Module, images: Float[Tensor, "n 3 r r"], batch_size: int = 250) -> Float[Tensor, "n k"]:
-    """What a network reads from images in [-1, 1]: factors in their own units, binary ones as probabilities.
+    """Predicts factors of images in [-1, 1], (N, K): in their own units, and probabilities for binary ones.
 
-    ``network`` gives standardised values and holds their ``mean``, ``std`` and which are ``binary``, (K,) each.
+    ``network`` returns standardised values and has the buffers ``mean``, ``std`` and ``binary``, (K,) each.
     """
     values = torch.cat([network(part) for part in images.split(batch_size)])
     return torch.where(network.binary, values.sigmoid(), values * network.std + network.mean)
 
 
 def fold_normalization(network: nn.Module) -> nn.Module:
-    """Multiplies batch normalisation into the convolutions before it: the same numbers of a network that will not
-    be trained any more, in fewer steps."""
+    """Folds batch normalisation into the preceding convolutions, for faster inference with the same outputs."""
     for block in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
         if len(block) > 1 and isinstance(block[1], nn.BatchNorm2d):
             block[0], block[1] = fuse_conv_bn_eval(block[0], block[1]), nn.Identity()

@@ -1,8 +1,8 @@
-"""The perceptual distance: the LPIPS formula over any trunk of convolutions.
+"""The perceptual distance: the formula of LPIPS with any convolutional trunk.
 
-The face world's own is not LPIPS: its trunk has seen nothing but rendered faces, and its layers are weighted
-so that two random faces score 0.6 on average (LPIPS' own scale for unrelated photographs), which keeps the
-papers' lambdas meaningful at 64 px.
+The distance of the face world is not LPIPS: its trunk was trained on rendered faces only, and its layers are scaled so
+that two random faces have a distance of 0.6 on average, as unrelated photographs have in LPIPS. The papers' values of
+lambda therefore keep their meaning at 64 px.
 """
 
 import torch
@@ -15,11 +15,11 @@ Features = list[Tensor]
 
 
 class PerceptualDistance(nn.Module):
-    """d(a, b) = sum_l scale_l mean_hw sum_c (f_l(a) - f_l(b))^2 over unit feature vectors f (LPIPS, Eq. 1).
+    """Perceptual distance d(a, b) = sum_l scale_l mean_hw sum_c (f_l(a) - f_l(b))^2 with unit feature vectors f.
 
-    Images (N, 3, H, W) in [-1, 1] of any size from 32 px; 0 for equal images, about 0.6 for two random
-    faces. ``trunk`` has ``features``, finest first, and their ``widths``. ``features`` of a fixed image can
-    be computed once and compared with ``between``.
+    LPIPS, Eq. 1. It is 0 for equal images and about 0.6 for two random faces. Images are (N, 3, H, W) in [-1, 1], of at
+    least 32 px. ``trunk`` has a method ``features``, which returns feature maps, and their ``widths``. ``features`` of
+    a fixed image can be computed once and compared by ``between``.
     """
 
     def __init__(self, trunk: nn.Module) -> None:
@@ -28,11 +28,11 @@ class PerceptualDistance(nn.Module):
         self.register_buffer("scales", torch.ones(len(trunk.widths)))
 
     def features(self, images: Float[Tensor, "n 3 h w"]) -> Features:
-        """Feature maps with unit length in every pixel, one (N, C, H, W) a layer."""
+        """Feature maps of unit length at every pixel, (N, C, H, W) per layer."""
         return [f * (f.square().sum(1, keepdim=True) + 1e-8).rsqrt() for f in self.trunk.features(images)]
 
     def between(self, a: Features, b: Features) -> Float[Tensor, " n"]:
-        """The distance of two sets of features, (N,)."""
+        """Distances between features, (N,)."""
         layers = [(fa - fb).square().sum(1).mean((1, 2)) for fa, fb in zip(a, b, strict=True)]
         return torch.stack(layers, 1) @ self.scales.to(layers[0])
 
@@ -41,7 +41,7 @@ class PerceptualDistance(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, faces: Float[Tensor, "n 3 h w"]) -> None:
-        """Scales the layers alike, so that on average two of these faces score 0.6 in total."""
+        """Sets the scales so that two of these faces have a mean distance of 0.6, with equal parts from all layers."""
         self.scales.fill_(1)
         features = self.features(faces)
         layers = [(f - f.roll(1, 0)).square().sum(1).mean() for f in features]
@@ -49,7 +49,7 @@ class PerceptualDistance(nn.Module):
 
 
 class Lpips(PerceptualDistance):
-    """LPIPS itself: its authors' weight for every channel, learned from people's judgements."""
+    """LPIPS with its published weight for every channel, learned from human judgements."""
 
     def features(self, images: Float[Tensor, "n 3 h w"]) -> Features:
         return [f * w.sqrt() for f, w in zip(super().features(images), self.trunk.channel_weights, strict=True)]

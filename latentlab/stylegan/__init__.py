@@ -1,4 +1,4 @@
-"""StyleGAN2: layers, generator, discriminator and the training of them. Imports nothing else of latentlab."""
+"""StyleGAN2: layers, generator and discriminator. Imports nothing else from latentlab."""
 
 from .discriminator import Discriminator, DiscriminatorConfig
 from .generator import Generator, GeneratorConfig, StyleLayer

@@ -15,7 +15,7 @@ from .generator import check_resolution
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """Shape of a discriminator; `channels` holds one width per 4, 8, .., resolution, as in the generator."""
+    """Architecture of a discriminator; `channels`: one width for each of 4, 8, .., resolution."""
 
     resolution: int = 64
     channels: tuple[int, ...] = (128, 128, 128, 64, 32)
@@ -24,23 +24,25 @@ class DiscriminatorConfig:
     def __post_init__(self) -> None:
         blocks = check_resolution(self.resolution)
         if len(self.channels) != blocks:
-            raise ValueError(f"channels: got {len(self.channels)} widths, want {blocks}, one for each of "
-                             f"4, 8, .., {self.resolution}")
+            raise ValueError(
+                f"channels: expected {blocks} widths, one for each of 4, 8, .., {self.resolution}, "
+                f"got {len(self.channels)}"
+            )
 
     def to_dict(self) -> dict:
-        """Plain json types."""
+        """The fields as plain JSON types."""
         return asdict(self) | {"channels": list(self.channels)}
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "DiscriminatorConfig":
         """Inverse of `to_dict`."""
-        return cls(**{**values, "channels": tuple(values["channels"])})  # json knows lists only
+        return cls(**{**values, "channels": tuple(values["channels"])})  # JSON has lists only
 
 
 class EqualConv(nn.Module):
-    """Convolution with equalised learning rate: weight / sqrt(fan_in) at run time (arXiv 1710.10196).
+    """Convolution with equalised learning rate, weight / sqrt(fan_in) at run time (arXiv 1710.10196), and activation.
 
-    Bias and sqrt(2) lrelu follow; `down` halves the resolution (FIR filter and stride 2).
+    It is followed by a bias and sqrt(2) lrelu; `down` halves the resolution (FIR filter and stride 2).
     """
 
     def __init__(self, fan_in: int, fan_out: int, size: int, generator: torch.Generator, down: bool = False):
@@ -51,7 +53,7 @@ class EqualConv(nn.Module):
         self.down = down
 
     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
-        """scale * sqrt(2) lrelu(conv(x) + bias); a positive factor costs nothing before the activation."""
+        """scale * sqrt(2) lrelu(conv(x) + bias), with the positive factors folded into weight and bias."""
         weight, bias = self.weight * (self.gain * ops.GAIN * scale), self.bias * (ops.GAIN * scale)
         if self.down:
             x = ops.conv_down(x, weight, bias)
@@ -61,7 +63,7 @@ class EqualConv(nn.Module):
 
 
 class Skip(nn.Module):
-    """Halve the resolution, then a linear 1x1 convolution without bias."""
+    """Skip connection: halves the resolution, then a linear 1x1 convolution without bias."""
 
     def __init__(self, fan_in: int, fan_out: int, generator: torch.Generator):
         super().__init__()
@@ -87,7 +89,7 @@ class ResidualBlock(nn.Module):
 
 
 class Epilogue(nn.Module):
-    """4x4: minibatch standard deviation, convolution, two fully connected layers to one logit."""
+    """Final layers at 4x4: minibatch standard deviation, convolution, two fully connected layers to one logit."""
 
     def __init__(self, channels: int, group: int, generator: torch.Generator):
         super().__init__()
@@ -97,8 +99,8 @@ class Epilogue(nn.Module):
         self.out = ops.EqualLinear(channels, 1, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        # The deviation is a constant image, the last input channel of `conv`: it is convolved apart, which
-        # saves a concatenation to an odd number of channels.
+        # The deviation is a constant map and the last input channel of `conv`. It is convolved separately, which
+        # avoids a concatenation to an odd number of channels.
         weight, bias = self.conv.weight * (self.conv.gain * ops.GAIN), self.conv.bias * ops.GAIN
         deviation = ops.minibatch_stddev(x.to(weight.dtype), self.group)[:, None, None, None]
         response = F.conv2d(weight.new_ones(1, 1, 4, 4), weight[:, -1:], padding=1)
@@ -109,8 +111,11 @@ class Epilogue(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Image (N, 3, R, R) in [-1, 1] -> logit (N, 1), positive for real; N a multiple of the stddev group
-    or smaller than it. `seed` draws the initial weights and leaves the global random state alone."""
+    """Residual discriminator: images (N, 3, R, R) in [-1, 1] to logits (N, 1), positive for real images.
+
+    N is at most the stddev group or a multiple of it. The initial weights are drawn from `seed`, without changing
+    the global random state.
+    """
 
     def __init__(self, config: DiscriminatorConfig = DiscriminatorConfig(), seed: int = 0):
         super().__init__()
@@ -118,18 +123,23 @@ class Discriminator(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         widths = config.channels[::-1]
         self.fromrgb = EqualConv(3, widths[0], 1, generator)
-        self.blocks = nn.ModuleDict({
-            str(config.resolution >> k): ResidualBlock(a, b, generator)
-            for k, (a, b) in enumerate(zip(widths, widths[1:], strict=False))})
+        self.blocks = nn.ModuleDict(
+            {
+                str(config.resolution >> k): ResidualBlock(a, b, generator)
+                for k, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
+            }
+        )
         self.epilogue = Epilogue(widths[-1], config.stddev_group, generator)
 
     def forward(self, images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n 1"]:
         """Logits of images."""
         r, group = self.config.resolution, self.config.stddev_group
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, r, r):
-            raise ValueError(f"images: got shape {tuple(images.shape)}, want (N, 3, {r}, {r})")
+            raise ValueError(f"images: expected shape (N, 3, {r}, {r}), got {tuple(images.shape)}")
         if len(images) > group and len(images) % group:
-            raise ValueError(f"images: got a batch of {len(images)}, want a multiple of the group of {group}")
+            raise ValueError(
+                f"images: expected a batch of at most {group} or a multiple of it (the stddev group), got {len(images)}"
+            )
         x = images.to(ops.compute_dtype(self.fromrgb.weight))
         with ops.no_autocast(self.fromrgb.weight):
             x = self.fromrgb(x)

@@ -2,9 +2,8 @@
 
     z (N, z_dim) -mapping-> w (N, w_dim) -broadcast-> w_plus (N, L, w_dim) -styles-> S -synthesis-> image
 
-Each verb returns one thing. L = 2 log2(R) - 2. The block of resolution r = 2^k reads these layers of w_plus:
-conv0 (doubles the resolution; absent at 4x4) 2k - 5, conv1 2k - 4, toRGB 2k - 3, which is the index of
-conv0 of the next block as well.
+Each method returns one thing. L = 2 log2(R) - 2. The block of resolution r = 2^k reads these layers of w_plus: conv0
+(doubles the resolution; absent at 4x4) 2k - 5, conv1 2k - 4, and toRGB 2k - 3, which conv0 of the next block reads too.
 """
 
 import math
@@ -24,20 +23,22 @@ Noise = Literal["const", "random", "none"] | Sequence[Tensor]
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Shape of a generator, by default `faces-64`; `channels` holds one width per 4, 8, .., resolution."""
+    """Architecture of a generator, by default `faces-64`; `channels`: one width for each of 4, 8, .., resolution."""
 
     resolution: int = 64
     z_dim: int = 128
     w_dim: int = 128
     mapping_layers: int = 8
     channels: tuple[int, ...] = (128, 128, 128, 64, 32)
-    conv_clamp: float | int | None = None  # 256 in what StyleGAN2-ADA trained in half precision
+    conv_clamp: float | int | None = None  # 256 in generators that StyleGAN2-ADA trained in half precision
 
     def __post_init__(self) -> None:
         blocks = check_resolution(self.resolution)
         if len(self.channels) != blocks:
-            raise ValueError(f"channels: got {len(self.channels)} widths, want {blocks}, one for each of "
-                             f"4, 8, .., {self.resolution}")
+            raise ValueError(
+                f"channels: expected {blocks} widths, one for each of 4, 8, .., {self.resolution}, "
+                f"got {len(self.channels)}"
+            )
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -45,25 +46,25 @@ class GeneratorConfig:
         return tuple(4 << k for k in range(len(self.channels)))
 
     def to_dict(self) -> dict:
-        """Plain json types."""
+        """The fields as plain JSON types."""
         return asdict(self) | {"channels": list(self.channels)}
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "GeneratorConfig":
         """Inverse of `to_dict`."""
-        return cls(**{**values, "channels": tuple(values["channels"])})  # json knows lists only
+        return cls(**{**values, "channels": tuple(values["channels"])})  # JSON has lists only
 
 
 def check_resolution(resolution: int) -> int:
-    """Number of blocks, log2(resolution) - 1; refuses what is not a power of two from 8 on."""
+    """Number of blocks, log2(resolution) - 1. Raises ``ValueError`` unless it is a power of two of at least 8."""
     if resolution < 8 or resolution & (resolution - 1):
-        raise ValueError(f"resolution: got {resolution}, want a power of two, at least 8")
+        raise ValueError(f"resolution: expected a power of two of at least 8, got {resolution}")
     return resolution.bit_length() - 2
 
 
 @dataclass(frozen=True)
 class StyleLayer:
-    """One modulated layer: where its style stands in S and which layer of w_plus it reads."""
+    """A modulated layer: its name, kind, resolution and width, and the layer of w_plus that it reads."""
 
     name: str  # prefix of its parameters in the state dict, "blocks.8.conv0"
     kind: Literal["conv", "torgb"]
@@ -73,7 +74,7 @@ class StyleLayer:
 
 
 def describe_styles(config: GeneratorConfig) -> tuple[StyleLayer, ...]:
-    """The order of S: for each resolution conv0 (absent at 4x4), conv1, torgb."""
+    """The modulated layers in the order of S: conv0 (absent at 4x4), conv1 and torgb of each resolution."""
     layers, fan_in = [], config.channels[0]
     for k, (r, channels) in enumerate(zip(config.resolutions, config.channels, strict=True), start=2):
         if k > 2:
@@ -85,22 +86,23 @@ def describe_styles(config: GeneratorConfig) -> tuple[StyleLayer, ...]:
 
 
 class MappingNetwork(nn.Module):
-    """f: z -> w, fully connected layers with leaky ReLU after every one, the last included."""
+    """Mapping network f: z -> w, fully connected layers, each (the last included) followed by a leaky ReLU."""
 
     def __init__(self, config: GeneratorConfig, generator: torch.Generator):
         super().__init__()
         widths = [config.z_dim] + [config.w_dim] * config.mapping_layers
         self.layers = nn.ModuleList(
             ops.EqualLinear(a, b, generator=generator, lr_multiplier=0.01)
-            for a, b in zip(widths, widths[1:], strict=False))
+            for a, b in zip(widths, widths[1:], strict=False)
+        )
 
     def forward(self, z: Float[Tensor, "n z_dim"]) -> Float[Tensor, "n w_dim"]:
         """z ~ N(0, I) (N, z_dim) -> w (N, w_dim), no truncation."""
-        want = self.layers[0].weight.shape[1]
-        if z.ndim != 2 or z.shape[1] != want:
-            raise ValueError(f"z: got shape {tuple(z.shape)}, want (N, {want})")
+        expected = self.layers[0].weight.shape[1]
+        if z.ndim != 2 or z.shape[1] != expected:
+            raise ValueError(f"z: expected shape (N, {expected}), got {tuple(z.shape)}")
         _refuse_nonfinite("z", z)
-        with ops.no_autocast(z):  # tiny, and every later layer hangs on it: never in half precision
+        with ops.no_autocast(z):  # small, and everything depends on it: always in full precision
             x = ops.normalize_second_moment(z.to(self.layers[0].weight.dtype))
             for layer in self.layers:
                 x = ops.lrelu(layer(x))
@@ -110,8 +112,15 @@ class MappingNetwork(nn.Module):
 class StyledConv(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU; doubles the resolution first if `up`."""
 
-    def __init__(self, fan_in: int, fan_out: int, resolution: int, config: GeneratorConfig,
-                 generator: torch.Generator, up: bool = False):
+    def __init__(
+        self,
+        fan_in: int,
+        fan_out: int,
+        resolution: int,
+        config: GeneratorConfig,
+        generator: torch.Generator,
+        up: bool = False,
+    ):
         super().__init__()
         self.up = up
         self.clamp = config.conv_clamp
@@ -123,7 +132,7 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
         x = ops.modulated_conv(x, self.weight, style, up=self.up)
-        # sqrt(2) lrelu(d x + strength noise + bias) = lrelu of the sqrt(2)-fold: the gain costs nothing there
+        # sqrt(2) lrelu(x) = lrelu(sqrt(2) x): the gain is folded into the factors of d x + strength noise + bias
         scale = (ops.demodulation(self.weight, style) * ops.GAIN).to(x.dtype)
         x = torch.addcmul((self.bias * ops.GAIN).to(x.dtype)[:, None, None], x, scale[:, :, None, None])
         if noise is not None:
@@ -133,7 +142,7 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Modulated 1x1 convolution to three channels, without demodulation, noise or activation."""
+    """Modulated 1x1 convolution to RGB, without demodulation, noise or activation."""
 
     def __init__(self, fan_in: int, config: GeneratorConfig, generator: torch.Generator):
         super().__init__()
@@ -155,8 +164,7 @@ class ToRGB(nn.Module):
 class Block(nn.Module):
     """All layers of one resolution: conv0 (absent at 4x4), conv1, torgb."""
 
-    def __init__(self, fan_in: int, fan_out: int, resolution: int, config: GeneratorConfig,
-                 generator: torch.Generator):
+    def __init__(self, fan_in: int, fan_out: int, resolution: int, config: GeneratorConfig, generator: torch.Generator):
         super().__init__()
         if resolution == 4:
             self.const = nn.Parameter(torch.randn(fan_out, 4, 4, generator=generator))
@@ -172,7 +180,7 @@ class Block(nn.Module):
 
 
 class Generator(nn.Module):
-    """StyleGAN2 generator; `seed` draws the initial weights and leaves the global random state alone."""
+    """The StyleGAN2 generator. Initial weights are drawn from `seed`, without changing the global random state."""
 
     def __init__(self, config: GeneratorConfig = GeneratorConfig(), seed: int = 0):
         super().__init__()
@@ -183,9 +191,12 @@ class Generator(nn.Module):
         self.register_buffer("w_avg", torch.zeros(config.w_dim))
         self.mapping = MappingNetwork(config, generator)
         widths = (config.channels[0], *config.channels)
-        self.blocks = nn.ModuleDict({
-            str(r): Block(a, b, r, config, generator)
-            for r, a, b in zip(config.resolutions, widths, widths[1:], strict=False)})
+        self.blocks = nn.ModuleDict(
+            {
+                str(r): Block(a, b, r, config, generator)
+                for r, a, b in zip(config.resolutions, widths, widths[1:], strict=False)
+            }
+        )
         self.style_layers = describe_styles(config)
         self.noise_shapes = [tuple(conv.noise_const.shape) for conv in self._convs()]
 
@@ -197,35 +208,38 @@ class Generator(nn.Module):
     def broadcast(self, w: Float[Tensor, "n dim"]) -> Float[Tensor, "n layers dim"]:
         """The same w for every layer: (N, w_dim) -> (N, L, w_dim)."""
         if w.ndim != 2 or w.shape[1] != self.w_dim:
-            raise ValueError(f"w: got shape {tuple(w.shape)}, want (N, {self.w_dim})")
+            raise ValueError(f"w: expected shape (N, {self.w_dim}), got {tuple(w.shape)}")
         return w[:, None].expand(-1, self.num_ws, -1)
 
-    def truncate(self, w: Float[Tensor, "n *layers dim"], psi: float | int = 1.0,
-                 cutoff: int | None = None) -> Float[Tensor, "n *layers dim"]:
-        """w_avg + psi (w - w_avg), of w (N, w_dim) or of the first `cutoff` layers of w_plus (None: all)."""
+    def truncate(
+        self, w: Float[Tensor, "n *layers dim"], psi: float | int = 1.0, cutoff: int | None = None
+    ) -> Float[Tensor, "n *layers dim"]:
+        """Truncation w_avg + psi (w - w_avg) of w (N, w_dim), or of the first `cutoff` layers of w_plus (None: all)."""
         if w.shape[-1] != self.w_dim or w.ndim not in (2, 3):
-            raise ValueError(f"w: got shape {tuple(w.shape)}, want (N, {self.w_dim}) or (N, L, {self.w_dim})")
+            raise ValueError(f"w: expected shape (N, {self.w_dim}) or (N, L, {self.w_dim}), got {tuple(w.shape)}")
         if cutoff is None:
             return self.w_avg + psi * (w - self.w_avg)
         if w.ndim != 3 or not 0 <= cutoff <= w.shape[1]:
-            raise ValueError(f"cutoff: got {cutoff} for w of shape {tuple(w.shape)}, "
-                             f"want a number of layers of w_plus, 0..{self.num_ws}")
+            raise ValueError(
+                f"cutoff: expected 0 to {self.num_ws} layers of w_plus (N, L, D), "
+                f"got {cutoff} for shape {tuple(w.shape)}"
+            )
         return torch.cat([self.truncate(w[:, :cutoff], psi), w[:, cutoff:]], 1)
 
     def styles(self, w_plus: Float[Tensor, "n layers dim"]) -> list[Float[Tensor, "n _"]]:
-        """S space: the affine outputs s = A w + b of every modulated layer, in the order of `style_layers`.
+        """S codes: the affine outputs s = A w + b of every modulated layer, in the order of `style_layers`.
 
-        These are the raw numbers; toRGB divides them by sqrt(channels) when it applies them.
+        toRGB scales its style by 1 / sqrt(channels) when it applies it; here it is not scaled.
         """
         self._check_w_plus(w_plus)
         codes = w_plus.to(self.w_avg.dtype).unbind(1)
         with ops.no_autocast(self.w_avg):
             return [self.get_submodule(layer.name).affine(codes[layer.w_index]) for layer in self.style_layers]
 
-    # --- pictures --------------------------------------------------------------------------------------
+    # --- images ----------------------------------------------------------------------------------------
 
     def forward(self, z: Float[Tensor, "n z_dim"], psi: float | int = 1.0) -> Float[Tensor, "n 3 r r"]:
-        """Image of z with constant noise: mapping, broadcast, truncate, synthesis."""
+        """Images of z with constant noise: mapping, broadcast, truncate, synthesis."""
         return self.synthesis(self.truncate(self.broadcast(self.mapping(z)), psi))
 
     def synthesis(
@@ -238,16 +252,16 @@ class Generator(nn.Module):
         replace: Mapping[int, Tensor] | None = None,
         replace_rgb: bool = True,
     ) -> Float[Tensor, "n 3 r r"]:
-        """Image (N, 3, R, R), trained to [-1, 1] and not clamped.
+        """Images (N, 3, R, R), trained to lie in [-1, 1] and not clamped.
 
-        w_plus: (N, L, w_dim); not read, and may be None, where `styles` is given.
+        w_plus: (N, L, w_dim); ignored, and may be None, if `styles` is given.
         noise: "const" (the buffers), "random" (drawn from `generator`), "none", or one tensor for each
             convolution, (r, r) or (N, 1, r, r), r as in `noise_shapes`.
-        styles: S codes as `styles()` returns them, instead of the affine layers' outputs.
-        replace: {resolution: feature map (N, C, r, r)} stands in for the output of that block.
-            The blocks below still paint their share of the picture (skip architecture).
-        replace_rgb: whether toRGB of that block sees the replacement as well, or (False, as in CLCAE) what
-            the block made of the codes, and only the next block sees the replacement.
+        styles: S codes as `styles()` returns them, used instead of the outputs of the affine layers.
+        replace: {resolution: feature map (N, C, r, r)}, used instead of the output of that block. The lower
+            blocks still add their RGB to the image (skip architecture).
+        replace_rgb: whether toRGB of that block also reads the replacement. If False (as in CLCAE) it reads the
+            block's own output, and only the next block reads the replacement.
         """
         image, _ = self._run(w_plus, noise, generator, styles, replace, replace_rgb)
         return image
@@ -266,12 +280,18 @@ class Generator(nn.Module):
         _, features = self._run(w_plus, noise, generator, styles, replace, replace_rgb)
         return features
 
-    def _run(self, w_plus: Tensor | None, noise: Noise, generator: torch.Generator | None,
-             styles: Sequence[Tensor] | None, replace: Mapping[int, Tensor] | None,
-             replace_rgb: bool) -> tuple[Tensor, dict[int, Tensor]]:
+    def _run(
+        self,
+        w_plus: Tensor | None,
+        noise: Noise,
+        generator: torch.Generator | None,
+        styles: Sequence[Tensor] | None,
+        replace: Mapping[int, Tensor] | None,
+        replace_rgb: bool,
+    ) -> tuple[Tensor, dict[int, Tensor]]:
         if styles is None:
             if w_plus is None:
-                raise ValueError("w_plus: got None without styles, want one of the two")
+                raise ValueError("w_plus: expected codes, or styles instead, got None for both")
             styles = self.styles(w_plus)
         n = self._check_styles(styles)
         replace = self._check_replace(replace or {}, n)
@@ -301,38 +321,43 @@ class Generator(nn.Module):
             if noise == "none":
                 return [None] * len(convs)
             if noise == "random":
-                return [torch.randn(n, 1, *shape, generator=generator, device=like.device, dtype=like.dtype)
-                        for shape in self.noise_shapes]
+                return [
+                    torch.randn(n, 1, *shape, generator=generator, device=like.device, dtype=like.dtype)
+                    for shape in self.noise_shapes
+                ]
         elif len(noise) == len(convs) and all(
-                tuple(eps.shape) in (shape, (1, 1, *shape), (n, 1, *shape))
-                for eps, shape in zip(noise, self.noise_shapes, strict=True)):
+            tuple(eps.shape) in (shape, (1, 1, *shape), (n, 1, *shape))
+            for eps, shape in zip(noise, self.noise_shapes, strict=True)
+        ):
             return list(noise)
         got = repr(noise) if isinstance(noise, str) else [tuple(eps.shape) for eps in noise]
-        raise ValueError(f"noise: got {got}, want 'const', 'random', 'none' or tensors of shapes "
-                         f"{self.noise_shapes}, or the same with (N, 1) in front")
+        raise ValueError(
+            "noise: expected 'const', 'random', 'none', or tensors of shapes "
+            f"{self.noise_shapes}, each optionally with (N, 1) in front; got {got}"
+        )
 
     def _check_w_plus(self, w_plus: Tensor) -> None:
-        want = (self.num_ws, self.w_dim)
-        if w_plus.ndim != 3 or tuple(w_plus.shape[1:]) != want:
-            raise ValueError(f"w_plus: got shape {tuple(w_plus.shape)}, want (N, {want[0]}, {want[1]})")
+        expected = (self.num_ws, self.w_dim)
+        if w_plus.ndim != 3 or tuple(w_plus.shape[1:]) != expected:
+            raise ValueError(f"w_plus: expected shape (N, {expected[0]}, {expected[1]}), got {tuple(w_plus.shape)}")
         _refuse_nonfinite("w_plus", w_plus)
 
     def _check_styles(self, styles: Sequence[Tensor]) -> int:
-        got, want = [tuple(s.shape) for s in styles], [layer.channels for layer in self.style_layers]
+        got, widths = [tuple(s.shape) for s in styles], [layer.channels for layer in self.style_layers]
         n = got[0][0] if got else 0
-        if got != [(n, channels) for channels in want]:
-            raise ValueError(f"styles: got shapes {got}, want (N, c) with c = {want}")
+        if got != [(n, channels) for channels in widths]:
+            raise ValueError(f"styles: expected shapes (N, C) with C = {widths}, got {got}")
         return n
 
     def _check_replace(self, replace: Mapping[int, Tensor], n: int) -> Mapping[int, Tensor]:
         channels = dict(zip(self.config.resolutions, self.config.channels, strict=True))
         for r, x in replace.items():
             if r not in channels or tuple(x.shape) != (n, channels[r], r, r):
-                raise ValueError(f"replace: got {r}: {tuple(x.shape)}, want a resolution and its shape, of "
-                                 f"{ {r: (n, c, r, r) for r, c in channels.items()} }")
+                shapes = {r: (n, c, r, r) for r, c in channels.items()}
+                raise ValueError(f"replace: expected resolutions and shapes of {shapes}, got {r}: {tuple(x.shape)}")
         return replace
 
 
 def _refuse_nonfinite(name: str, x: Tensor) -> None:
     if not torch.compiler.is_compiling() and not x.isfinite().all():
-        raise ValueError(f"{name}: got NaN or infinite numbers, want finite ones")
+        raise ValueError(f"{name}: expected finite values, got NaN or infinity")

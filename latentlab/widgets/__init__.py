@@ -1,7 +1,7 @@
-"""Widgets for JupyterLab: walk through a generator's faces or its latent spaces, edit an inversion, watch it.
+"""Widgets for JupyterLab: explore a generator's faces or its latent spaces, edit an inversion, replay its descent.
 
-The only room that imports ipywidgets and anywidget. What a widget computes lies apart from how it looks:
-``models`` maps a frozen state to codes, an image and the lines of code that make it again.
+This is the only package that imports ipywidgets and anywidget. What a widget computes is separate from how it looks:
+``selections`` maps the state of the controls to codes, an image and the code that reproduces it.
 """
 
 from latentlab.widgets.editor import Editor, edit

@@ -1,4 +1,4 @@
-"""Edit the faces of an inversion: a slider for each factor, and the layers of the code that it moves."""
+"""Widget that edits the faces of an inversion: one slider per factor, and the layers that the edits change."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -11,22 +11,19 @@ from latentlab.inversion.result import Inversion
 from latentlab.widgets.parts import LABEL, Names, Panel, Picture, face_choice, grid, layers_slider, row, slider
 from latentlab.widgets.selections import EditSelection, pick_factors
 
-STRONGEST = 3.0  # standard deviations
+STRONGEST = 3.0  # end of the sliders, in standard deviations
 
 
 class Editor(Panel):
-    """The widget that ``edit`` returns. controls: face, layers, and one for each factor by its name."""
+    """The widget that ``edit`` returns. controls: face, layers, and one slider per factor, by its name."""
 
     def __init__(self, inv: Inversion, edits: Mapping[str, Edit], factors: list[str], shipped: bool) -> None:
         self.inv, self.edits, self.factors, self._shipped = inv, edits, factors, shipped
         face = face_choice(len(inv))
         L = inv.latent.shape[1]
-        layers = layers_slider("layers", (0, L), L, "the layers of the code that move: start to end - 1")
-        sliders = {
-            name: slider(name.replace("_", " "), 0.0, -STRONGEST, STRONGEST, 0.1,
-                         f"in {edits[name].unit}, each {edits[name].std:.2g} of the attribute's own unit")
-            for name in factors
-        }  # fmt: skip
+        layers = layers_slider("layers", (0, L), L, "layers that the edits change: start to end - 1")
+        tips = {k: f"in {edits[k].unit}; 1 is {edits[k].std:.2g} in the attribute's own unit" for k in factors}
+        sliders = {k: slider(k.replace("_", " "), 0.0, -STRONGEST, STRONGEST, 0.1, tips[k]) for k in factors}
         super().__init__({"face": face, "layers": layers} | sliders, [Picture("Inversion"), Picture("Edited")], "edit")
         self.stem = ipywidgets.Text(
             "edited-face", description="file name", style=LABEL, layout=ipywidgets.Layout(width="20em")
@@ -50,7 +47,7 @@ class Editor(Panel):
 
     @property
     def state(self) -> EditSelection:
-        """What the controls say."""
+        """The state of the controls."""
         strengths = [(name, round(self.controls[name].value, 3)) for name in self.factors]
         moved = tuple((name, strength) for name, strength in strengths if strength)
         return EditSelection(self.controls["face"].value, tuple(self.controls["layers"].value), moved)
@@ -68,17 +65,15 @@ class Editor(Panel):
 
     def _save(self) -> None:
         picture, latent = self.state.save(self.inv, self.edits, self.stem.value.strip())
-        self.say(f"wrote {picture} and {latent.name} beside it")
+        self.say(f"wrote {picture} and {latent.name} in the same folder")
 
 
-def edit(
-    inv: Inversion, edits: Mapping[str, Edit] | None = None, *, factors: Sequence[str] | None = None
-) -> Editor:
-    """An inversion's faces, live: before and after, one slider for each factor, -3 to 3 in the unit of its edit.
+def edit(inv: Inversion, edits: Mapping[str, Edit] | None = None, *, factors: Sequence[str] | None = None) -> Editor:
+    """Widget that shows a face of an inversion before and after edits, with a slider from -3 to 3 for each factor.
 
-    edits: name -> ``Edit``, by default those shipped with the generator. factors: names that get a slider, by
-    default the main ones (smile, age, yaw, ..); an unknown one raises ``ValueError``. Only the chosen layers of the
-    code move: an edit of coarse layers, such as yaw, changes the colours as well if the fine ones move too.
+    edits: name -> ``Edit``, by default those shipped with the generator. factors: names that get a slider, by default
+    the main ones (smile, age, yaw, ..); an unknown one raises ``ValueError``. Edits change only the chosen layers: an
+    edit of coarse properties, such as yaw, also changes colours if it is applied to the fine layers.
     """
     shipped = edits is None
     known = directions_for(inv.generator) if shipped else edits

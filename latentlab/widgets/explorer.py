@@ -1,4 +1,4 @@
-"""Walk through a generator's faces: seeds, truncation, mixing by layers of the code, noise."""
+"""Widget that explores a generator's faces: seeds, truncation, style mixing by layers, noise."""
 
 import secrets
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from latentlab.widgets.parts import LABEL, Names, Panel, Picture, grid, layers_s
 from latentlab.widgets.selections import MixSelection
 
 SEEDS = 2**31 - 1
-NEW_SEEDS = 10_000  # a drawn seed stays short enough to be told to somebody
+NEW_SEEDS = 10_000  # seeds drawn at random are below this, short enough to be noted
 
 
 class Explorer(Panel):
@@ -21,9 +21,9 @@ class Explorer(Panel):
         controls = {
             "seed": _seed_box("seed A", start.seed),
             "seed_b": _seed_box("seed B", start.seed_b),
-            "psi": slider("psi", start.psi, -1, 1.5, 0.05, "truncation: 0 is the average face, 1 is none"),
+            "psi": slider("psi", start.psi, -1, 1.5, 0.05, "truncation: 0 is the average face, 1 no truncation"),
             "layers": layers_slider(
-                "B's layers", start.layers, G.num_ws, "these layers of the code come from face B: start to end - 1"
+                "B's layers", start.layers, G.num_ws, "layers taken from the code of face B: start to end - 1"
             ),
             "noise": ipywidgets.Checkbox(
                 start.noise, description="constant noise", indent=False, layout=ipywidgets.Layout(width="12em")
@@ -41,9 +41,9 @@ class Explorer(Panel):
 
     @property
     def state(self) -> MixSelection:
-        """What the controls say."""
+        """The state of the controls."""
         values = {key: control.value for key, control in self.controls.items()}
-        return MixSelection(**values | {"psi": round(values["psi"], 3)})  # a slider may say 0.7000000000000001
+        return MixSelection(**values | {"psi": round(values["psi"], 3)})  # a slider can give 0.7000000000000001
 
     def _jobs(self) -> list[tuple[MixSelection, Callable[[], Tensor], str]]:
         states = [self.state.unmixed, self.state.other, self.state]
@@ -69,9 +69,9 @@ def _random_button(box: ipywidgets.BoundedIntText) -> ipywidgets.Button:
 
 
 def explore(G: nn.Module, *, seed: int = 0, seed_b: int = 1, psi: float = 0.7) -> Explorer:
-    """Faces of a generator, live: face A, face B and their mix, with the code that makes the picture.
+    """Widget that shows two faces A and B of a generator and their style mix, with the code that reproduces it.
 
-    seed, seed_b: the two faces, 0 to 2^31 - 1. psi: truncation, -1 to 1.5. At the start the finer part
-    of the L layers, the last three fifths, comes from face B.
+    seed, seed_b: of the faces, 0 to 2^31 - 1. psi: truncation, -1 to 1.5. Initially the last three fifths of the
+    layers, the finer ones, are taken from face B.
     """
     return Explorer(G, MixSelection(seed, seed_b, psi, (G.num_ws * 2 // 5, G.num_ws)))

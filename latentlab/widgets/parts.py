@@ -1,4 +1,4 @@
-"""Parts that the widgets are made of: a picture with alt text, a code box, and the panel around them."""
+"""Parts of the widgets: an image with alt text, a code box, and the panel that contains them."""
 
 import html
 import io
@@ -18,27 +18,27 @@ from torch import Tensor
 
 from latentlab.images import tile, to_uint8
 
-SHOWN = 256  # CSS pixels of a picture's side
-SIDES = (256, 512)  # real pixels of what is sent: small pictures are enlarged smoothly, large ones reduced
-LABEL = {"description_width": "8.5em"}  # "background light" is not clipped
+SHOWN = 256  # side of an image in CSS pixels
+SIDES = (256, 512)  # least and largest side of the file that is sent, in pixels; other images are resampled
+LABEL = {"description_width": "8.5em"}  # wide enough for "background light"
 
 
 def enlarge(image: Float[Tensor, "1 3 r r"]) -> Image.Image:
-    """One image in [-1, 1] at a size fit for the screen, by Lanczos resampling."""
+    """One image in [-1, 1], resampled to a side within ``SIDES`` by a Lanczos filter."""
     picture = Image.fromarray(to_uint8(image)[0])
     side = min(max(picture.width, SIDES[0]), SIDES[1])
     return picture.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def encode(picture: Image.Image, format: str = "JPEG", **knobs: Any) -> bytes:
-    """The file of a picture. In Lab JPEG gave 12.5 frames a second at 512 px, PNG 7.2, a figure 3.2."""
+    """Encodes an image. In JupyterLab at 512 px JPEG gave 12.5 frames per second, PNG 7.2, a matplotlib figure 3.2."""
     file = io.BytesIO()
     picture.save(file, format, **knobs)
     return file.getvalue()
 
 
 class Picture(anywidget.AnyWidget):
-    """One image with a caption and with alt text, which ipywidgets.Image does not have."""
+    """An image with a caption and alt text, which ipywidgets.Image does not have."""
 
     _esm = """
     function render({ model, el }) {
@@ -82,18 +82,18 @@ class Picture(anywidget.AnyWidget):
         super().__init__(layout=layout)
         self.name = name
         self.image: Tensor | None = None
-        self.state: Any = None  # what the picture shows now
+        self.state: Any = None  # the state that the image shows
         self.add_class("ll-picture")
 
     def show(self, state: Any, image: Float[Tensor, "1 3 r r"], words: str) -> None:
-        """Sends another image; ``words`` say what it shows."""
+        """Shows an image; ``words`` describe it."""
         self.value = encode(enlarge(image), quality=88, subsampling=0)
         self.alt, self.caption = f"{self.name}: {words}", f"{self.name}: {words}"
         self.image, self.state = image, state
 
 
 class CodeBox(anywidget.AnyWidget):
-    """Lines of Python with a button that copies them."""
+    """Python code with a button that copies it."""
 
     _esm = """
     function render({ model, el }) {
@@ -116,7 +116,7 @@ class CodeBox(anywidget.AnyWidget):
         try {
           await navigator.clipboard.writeText(model.get("value"));
           button.textContent = "Copied";
-        } catch {  // browsers allow this on https and localhost only: leave the text selected for Ctrl+C
+        } catch {  // browsers allow this on https and localhost only: select the text for Ctrl+C
           getSelection().selectAllChildren(pre);
           button.textContent = "Selected: press Ctrl+C";
         }
@@ -140,11 +140,10 @@ class CodeBox(anywidget.AnyWidget):
 
 
 class Names(anywidget.AnyWidget):
-    """Gives every slider handle of its panel the slider's label as its accessible name, and its readout as its
-    value; names the buttons of a play control.
+    """Accessible names for the controls of its panel: sliders by label, their values by readout, and play buttons.
 
-    ipywidgets 8 gives a handle role=slider and its value, but no name: a screen reader says "0.7, slider". Of a
-    choice it says the number in the list, and its play control has icons alone.
+    ipywidgets 8 gives a slider handle a role and a value but no name, so that a screen reader reads "0.7, slider". For
+    a selection it reads the index in the list, and the buttons of a play control have icons only.
     """
 
     _esm = """
@@ -178,32 +177,37 @@ class Names(anywidget.AnyWidget):
 
 
 def slider(label: str, value: float, low: float, high: float, step: float, tip: str) -> ipywidgets.FloatSlider:
-    """A slider that speaks its label and reacts while it is dragged."""
-    form = ".2f" if step < 0.1 else ".1f"
+    """A slider that updates its panel while it is dragged."""
     return ipywidgets.FloatSlider(
-        value, min=low, max=high, step=step, readout_format=form, description=label, tooltip=tip, style=LABEL,
+        value,
+        min=low,
+        max=high,
+        step=step,
+        readout_format=".2f" if step < 0.1 else ".1f",
+        description=label,
+        tooltip=tip,
+        style=LABEL,
         layout=ipywidgets.Layout(width="auto"),
-    )  # fmt: skip
+    )
 
 
 def layers_slider(label: str, value: tuple[int, int], num_ws: int, tip: str) -> ipywidgets.IntRangeSlider:
-    """A range of layers of the code, half open: 0 - 10 is all of ten, 4 - 4 is none."""
+    """A slider for a half-open range of layers: of ten layers, 0 - 10 selects all and 4 - 4 none."""
+    layout = ipywidgets.Layout(width="auto")
     return ipywidgets.IntRangeSlider(
-        value=value, min=0, max=num_ws, description=label, tooltip=tip, style=LABEL,
-        layout=ipywidgets.Layout(width="auto"),
-    )  # fmt: skip
+        value=value, min=0, max=num_ws, description=label, tooltip=tip, style=LABEL, layout=layout
+    )
 
 
 def face_choice(n: int) -> ipywidgets.Dropdown:
-    """Which of ``n`` faces; hidden where there is but one."""
-    return ipywidgets.Dropdown(
-        options=[(f"face {i}", i) for i in range(n)], value=0, description="face",
-        style=LABEL, layout=ipywidgets.Layout(width="auto", display=None if n > 1 else "none"),
-    )  # fmt: skip
+    """A choice among ``n`` faces, hidden if there is only one."""
+    options = [(f"face {i}", i) for i in range(n)]
+    layout = ipywidgets.Layout(width="auto", display=None if n > 1 else "none")
+    return ipywidgets.Dropdown(options=options, value=0, description="face", style=LABEL, layout=layout)
 
 
 def grid(children: list[ipywidgets.Widget]) -> ipywidgets.GridBox:
-    """Controls side by side where there is room for it, else one below the other."""
+    """Controls in as many columns as fit into the width."""
     columns = "repeat(auto-fit, minmax(min(300px, 100%), 1fr))"
     return ipywidgets.GridBox(
         children, layout=ipywidgets.Layout(grid_template_columns=columns, grid_gap="0 16px", width="100%")
@@ -211,14 +215,16 @@ def grid(children: list[ipywidgets.Widget]) -> ipywidgets.GridBox:
 
 
 def row(children: list[ipywidgets.Widget], wrap: bool = True) -> ipywidgets.Box:
-    """A row that wraps where it is too narrow, or else squeezes what can shrink."""
+    """Widgets in a row that wraps if it is too narrow or, with ``wrap=False``, shrinks them."""
     flow = "row wrap" if wrap else "row nowrap"
     return ipywidgets.Box(children, layout=ipywidgets.Layout(flex_flow=flow, align_items="flex-start"))
 
 
 class Panel(ipywidgets.VBox):
-    """Pictures, controls, code and status. A subclass has ``controls`` (name -> widget), ``pictures``, a
-    ``code`` box, and says in ``_jobs`` what each picture should show."""
+    """Base class of the widgets: images, controls (name -> widget), a code box, and lines for status and errors.
+
+    A subclass defines in ``_jobs`` what each image shows and in ``_code`` the code that reproduces it.
+    """
 
     def __init__(self, controls: dict[str, ipywidgets.Widget], pictures: list[Picture], name: str) -> None:
         super().__init__(layout=ipywidgets.Layout(width="100%"))
@@ -226,7 +232,7 @@ class Panel(ipywidgets.VBox):
         self.defaults = {key: control.value for key, control in controls.items()}
         self.code = CodeBox()
         self.status, self.error = ipywidgets.HTML(), ipywidgets.HTML()
-        self.reset_button = ipywidgets.Button(description="Reset", tooltip="Set everything back to where it was")
+        self.reset_button = ipywidgets.Button(description="Reset", tooltip="Set all controls to their initial values")
         self.reset_button.on_click(lambda _: self.reset())
         self._held = False
         for key, control in controls.items():
@@ -239,14 +245,14 @@ class Panel(ipywidgets.VBox):
         self.add_class(f"ll-{name}")
 
     def _jobs(self) -> list[tuple[Any, Callable[[], Tensor], str]]:
-        """For each picture a state, how to make it, and its words."""
+        """For each image: its state, a function that makes it, and its description."""
         raise NotImplementedError
 
     def _code(self) -> str:
         raise NotImplementedError
 
     def set(self, **values: Any) -> None:
-        """Moves several controls, by name, and draws once."""
+        """Sets several controls, by name, and redraws once."""
         self._held = True
         try:
             for key, value in values.items():
@@ -256,20 +262,20 @@ class Panel(ipywidgets.VBox):
         self.refresh()
 
     def reset(self) -> None:
-        """Every control back to where it was, and every picture drawn anew."""
+        """Sets all controls to their initial values and redraws all images."""
         for picture in self.pictures:
             picture.state = None
         self.set(**self.defaults)
 
     def refresh(self) -> None:
-        """Draws the pictures whose state has changed, and tells how long a frame took."""
+        """Redraws the images whose state has changed, and shows the time per frame."""
         self.attempt(self._draw)
 
     def attempt(self, action: Callable[[], object]) -> None:
-        """Runs what a control asks for and shows its failure in the panel."""
+        """Runs an action and shows its error, if it raises one, in the panel."""
         try:
             action()
-        except Exception as error:  # raised in a callback it would only reach Lab's log: the reader saw nothing
+        except Exception as error:  # raised in a callback, it would appear only in JupyterLab's log
             self._say_error(f"{type(error).__name__}: {error}")
         else:
             self._say_error("")
@@ -280,7 +286,7 @@ class Panel(ipywidgets.VBox):
         self.error.layout.display = None if words else "none"
 
     def say(self, words: str) -> None:
-        """One line about what was done."""
+        """Shows a line of status."""
         style = "color: var(--jp-ui-font-color1); line-height: 1.4; overflow-wrap: anywhere"
         self.status.value = f'<div role="status" style="{style}">{html.escape(words)}</div>'
 
@@ -290,13 +296,13 @@ class Panel(ipywidgets.VBox):
         for picture, state, make, words in stale:
             picture.show(state, make(), words)
         if stale:
-            self.say(f"{1000 * (time.perf_counter() - start) / len(stale):.0f} ms a frame")
+            self.say(f"{1000 * (time.perf_counter() - start) / len(stale):.0f} ms per frame")
         self.code.value = self._code()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """With a still picture for readers that know no widgets, such as Markdown.
+        """Adds a still image for viewers that do not support widgets, such as Markdown.
 
-        HTML of nbconvert prefers the widget, which is dead without a kernel, unless its
+        HTML by nbconvert prefers the widget, which does not work without a kernel, unless its
         ``NbConvertBase.display_data_priority`` puts image/png first.
         """
         bundle = super()._repr_mimebundle_(**kwargs)

@@ -1,4 +1,4 @@
-"""Watch an inversion descend: the face at every recorded step, its target, and what it cost."""
+"""Widget that replays the descent of an inversion: the face at every recorded step, its target, and the loss."""
 
 from collections.abc import Callable
 
@@ -16,11 +16,11 @@ from latentlab.spaces import statistics_for
 from latentlab.widgets.parts import SHOWN, Names, Panel, Picture, face_choice, row
 from latentlab.widgets.selections import StepSelection
 
-RECONSTRUCTION = ("mse", "perceptual")  # terms of a trace that compare pictures
+RECONSTRUCTION = ("mse", "perceptual")  # terms of a trace that compare images
 ORANGE = torch.tensor([1.0, 0.0, -0.9])[:, None, None]
-LASTS = 10_000  # ms that a descent plays, unless a frame would be shorter or longer than these:
+DURATION = 10_000  # ms that a replay takes, within these limits of a frame in ms:
 SHORTEST, LONGEST = 100, 500
-NARROWEST = 150  # CSS pixels of a picture's side
+NARROWEST = 150  # least side of an image in CSS pixels
 
 
 class Scrubber(Panel):
@@ -28,22 +28,24 @@ class Scrubber(Panel):
 
     def __init__(self, inv: Inversion, truth: Float[Tensor, "n 3 r r"] | None) -> None:
         if inv.path is None:
-            raise ValueError("this inversion has no path: pass record=10 to it, and every 10th step's codes are kept")
+            raise ValueError(
+                "inversion: expected one with a path, got none; invert with record=10 to keep every 10th step"
+            )
         if truth is not None:
             check_images(truth, inv.generator)
             if len(truth) != len(inv):
                 raise ValueError(f"truth: expected one image for each of {len(inv)} faces, got {len(truth)}")
         self.inv, self.truth, self._curves = inv, truth, {}
-        # Row k, n: face n after path_steps[k]. The trace's "pn_norm" may be by other statistics.
+        # norms[k, n] is that of face n after path_steps[k]. The trace's "pn_norm" may use other statistics.
         norms = pn_norm(inv.path.flatten(0, 1), statistics_for(inv.generator))
         self.norms = norms.unflatten(0, inv.path.shape[:2]).cpu()
-        self._plot(0)  # before the first frame, whose time would be that of loading matplotlib
+        self._plot(0)  # so that the time of the first frame does not include the import of matplotlib
         self.play, steps, self.link = _player(inv.path_steps)
         face = face_choice(len(inv))
         face.style.description_width = "3em"
         target = [] if truth is None else [Picture("Target")]
         super().__init__({"step": steps, "face": face}, [*target, Picture("Found"), Picture("Descent")], "scrub")
-        for picture in self.pictures:  # too narrow, the plot could not be read: rather one below the other
+        for picture in self.pictures:  # below this width the plot is not readable, so the row wraps instead
             picture.layout.flex, picture.layout.max_width = f"1 1 {NARROWEST}px", f"{SHOWN}px"
         self.reset_button.layout.width = "6em"
         self.children = [
@@ -55,7 +57,7 @@ class Scrubber(Panel):
 
     @property
     def state(self) -> StepSelection:
-        """What the controls say."""
+        """The state of the controls."""
         return StepSelection(self.controls["step"].value, self.controls["face"].value)
 
     def _jobs(self) -> list[tuple[StepSelection | int, Callable[[], Tensor], str]]:
@@ -67,11 +69,11 @@ class Scrubber(Panel):
             jobs = [(face, lambda: target, f"face {face}")]
             words += f", PSNR {float(psnr(image, target)):.1f} dB"
         norm = float(self.norms[moment.row(self.inv), face])
-        there = f"after {moment.step} steps, squared PN+ norm {norm:.2f} (1 is typical)"
-        return [*jobs, (moment, lambda: image, words), (moment, lambda: self._descent(moment), there)]
+        at_step = f"after {moment.step} steps, pn_norm {norm:.2f} (1 is typical)"
+        return [*jobs, (moment, lambda: image, words), (moment, lambda: self._descent(moment), at_step)]
 
     def _descent(self, moment: StepSelection) -> Float[Tensor, "1 3 h w"]:
-        """The curves with a mark at the step."""
+        """The curves with a vertical mark at the step."""
         image = self._plot(moment.face).clone()
         side = image.shape[-1]
         x = round(side * (ACROSS[0] + ACROSS[1] * moment.step / self.inv.path_steps[-1]))
@@ -80,7 +82,7 @@ class Scrubber(Panel):
         return image
 
     def _plot(self, face: int) -> Float[Tensor, "1 3 h w"]:
-        """The curves of a face, drawn once."""
+        """The curves of a face, drawn once and cached."""
         if face not in self._curves:
             trace = self.inv.trace
             shown = [name for name in RECONSTRUCTION if name in trace] or ["loss"] * ("loss" in trace)
@@ -93,27 +95,33 @@ class Scrubber(Panel):
 
 
 def _player(path_steps: list[int]) -> tuple[ipywidgets.Play, ipywidgets.SelectionSlider, ipywidgets.Widget]:
-    """A play control, a slider over the recorded steps, and what links them in the browser."""
+    """A play control, a slider over the recorded steps, and the link between them in the browser."""
     last = len(path_steps) - 1
-    interval = min(max(LASTS // (last + 1), SHORTEST), LONGEST)
+    interval = min(max(DURATION // (last + 1), SHORTEST), LONGEST)
     play = ipywidgets.Play(
         last, min=0, max=last, interval=interval, show_repeat=False, layout=ipywidgets.Layout(width="6em")
     )
     play.add_class("ll-play")
     steps = ipywidgets.SelectionSlider(
-        options=path_steps, value=path_steps[-1], description="step", style={"description_width": "3em"},
-        tooltip="steps of the descent that were recorded", layout=ipywidgets.Layout(flex="1 1 200px"),
-    )  # fmt: skip
+        options=path_steps,
+        value=path_steps[-1],
+        description="step",
+        style={"description_width": "3em"},
+        tooltip="recorded steps of the descent",
+        layout=ipywidgets.Layout(flex="1 1 200px"),
+    )
     return play, steps, ipywidgets.jslink((play, "value"), (steps, "index"))
 
 
 def scrub(inversion: Inversion, truth: Float[Tensor, "n 3 r r"] | None = None) -> Scrubber:
-    """The way of an inversion, live: each face at every recorded step, and what its loss and its squared PN+ norm
-    did meanwhile. Play it, drag the slider, or move it by the arrow keys.
+    """Widget that replays an inversion: each face at every recorded step, with curves of its loss and its pn_norm.
 
-    inversion: with a path, as ``ll.invert(..., record=10)`` makes it; without one this raises ``ValueError``.
-    truth: the images sought, (N, 3, R, R) in [-1, 1], are shown beside it, and PSNR is told. Pictures on the way
-    are painted with the noise maps that the inversion ended with; its last step is what it returned, which for a
-    method that keeps its best step is not the last one done.
+    It has a play button and a slider, which also responds to the arrow keys.
+
+    inversion: with a path, as from ``ll.invert(..., record=10)``; without one this raises ``ValueError``.
+    truth: the target images, (N, 3, R, R) in [-1, 1], shown beside it together with the PSNR.
+
+    All steps are drawn with the final noise maps. The last step shows the result of the inversion, which for a method
+    that keeps its best iterate is not the last one computed.
     """
     return Scrubber(inversion, truth)

@@ -1,6 +1,6 @@
-"""What the controls of a widget select, and what follows from it: codes, an image, and the lines of code for it.
+"""Selections made by the controls of a widget, with the codes, the image and the Python code that belong to them.
 
-Layers are those of W+, 0 (coarse) to L - 1 (fine); a range of them is half open, as in a slice.
+Layers are those of W+, 0 (coarse) to L - 1 (fine); ranges of layers are half-open, like slices.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ MAIN_FACTORS = ("smile", "age", "yaw", "glasses", "beard", "hair_length", "mouth
 
 
 def describe_layers(G: nn.Module, layers: tuple[int, int]) -> str:
-    """A range of layers in words, with the resolutions that they steer: "layers 4 to 9 (16 to 64 px)"."""
+    """A range of layers in words, with the resolutions that read them: "layers 4 to 9 (16 to 64 px)"."""
     start, stop = layers
     if start >= stop:
         return "no layers"
@@ -28,23 +28,23 @@ def describe_layers(G: nn.Module, layers: tuple[int, int]) -> str:
         return "all layers"
     # Layer i is first read by a convolution of 4 * 2^ceil(i / 2) px; the last one only by the last toRGB.
     first, last = (min(4 << (i + 1) // 2, G.resolution) for i in (start, stop - 1))
-    steered = f"{first} px" if first == last else f"{first} to {last} px"
-    return f"layer {start} ({steered})" if stop - start == 1 else f"layers {start} to {stop - 1} ({steered})"
+    sizes = f"{first} px" if first == last else f"{first} to {last} px"
+    return f"layer {start} ({sizes})" if stop - start == 1 else f"layers {start} to {stop - 1} ({sizes})"
 
 
 def check_layers(layers: tuple[int, int], num_ws: int) -> None:
-    """Refuses a range that is not 0 <= start <= stop <= num_ws."""
+    """Raises ``ValueError`` unless 0 <= start <= stop <= num_ws."""
     start, stop = layers
     if not 0 <= start <= stop <= num_ws:
-        raise ValueError(f"layers: got {layers}, want (start, stop) with 0 <= start <= stop <= {num_ws}")
+        raise ValueError(f"layers: expected (start, stop) with 0 <= start <= stop <= {num_ws}, got {layers}")
 
 
 @dataclass(frozen=True)
 class MixSelection:
-    """Two seeds and how they are mixed: ``layers`` (start, stop) take the code of ``seed_b``.
+    """A style mix of two seeds: ``layers`` (start, stop) are taken from the code of ``seed_b``.
 
-    psi: truncation, 0 (the average face) to 1 (none), outside of that it extrapolates. noise: whether the
-    generator's constant noise maps are added.
+    psi: truncation from 0 (average face) to 1 (none); other values extrapolate. noise: whether the generator's
+    constant noise maps are added.
     """
 
     seed: int = 0
@@ -55,7 +55,7 @@ class MixSelection:
 
     @property
     def unmixed(self) -> "MixSelection":
-        """The first face alone; ``seed_b`` is dropped, as it has no say in the picture."""
+        """The first face alone; ``seed_b`` is set to ``seed``, so that equal images have equal states."""
         return replace(self, seed_b=self.seed, layers=(0, 0))
 
     @property
@@ -64,12 +64,12 @@ class MixSelection:
         return replace(self, seed=self.seed_b).unmixed
 
     def describe(self, G: nn.Module) -> str:
-        """What the picture shows, in words."""
+        """A description of the image."""
         mixed = f", {describe_layers(G, self.layers)} from seed {self.seed_b}" if self.seed != self.seed_b else ""
         return f"seed {self.seed}{mixed}, psi {self.psi:.2f}, {'constant' if self.noise else 'no'} noise"
 
     def code(self) -> str:
-        """Lines that make the picture as ``image`` of shape (1, 3, R, R), given a generator ``G``."""
+        """Code that computes the image as ``image``, (1, 3, R, R), given a generator ``G``."""
         start, stop = self.layers
         return f"""\
 import torch
@@ -98,7 +98,7 @@ with torch.no_grad():
 
     @torch.no_grad()
     def image(self, G: nn.Module) -> Float[Tensor, "1 3 r r"]:
-        """The picture in [-1, 1], not clamped."""
+        """The image in [-1, 1], not clamped."""
         return G.synthesis(self.latent(G), noise=self._noise)
 
 
@@ -108,9 +108,10 @@ def _draw(G: nn.Module, seed: int) -> Float[Tensor, "1 z_dim"]:
 
 @dataclass(frozen=True)
 class EditSelection:
-    """Edits of one face of an inversion. strengths: (name, strength in the edit's unit), zeros left out.
+    """Edits of one face of an inversion.
 
-    face: its index in the inversion. layers: (start, stop), the layers of the code that move.
+    face: its index in the inversion. layers: (start, stop), the layers that the edits change. strengths: pairs of a
+    name and a strength in the unit of that edit, without zeros.
     """
 
     face: int
@@ -118,7 +119,7 @@ class EditSelection:
     strengths: tuple[tuple[str, float], ...] = ()
 
     def describe(self, G: nn.Module) -> str:
-        """The edits in words."""
+        """A description of the edits."""
         if not self.strengths:
             return "no edit"
         edits = ", ".join(f"{name} {strength:+.1f}" for name, strength in self.strengths)
@@ -135,11 +136,11 @@ class EditSelection:
         return one
 
     def image(self, inv: Inversion, edits: Mapping[str, Edit]) -> Float[Tensor, "1 3 r r"]:
-        """The edited face, by the inversion's own way of editing."""
+        """The image of the edited face, edited as the method of the inversion does."""
         return self.inversion(inv, edits).image
 
     def save(self, inv: Inversion, edits: Mapping[str, Edit], stem: str | Path) -> tuple[Path, Path]:
-        """Writes picture and latent as ``stem``.png and .safetensors; a taken stem gets a number, "face-2"."""
+        """Writes image and inversion as ``stem``.png and .safetensors; if they exist, as "stem-2" and so on."""
         picture, latent = _free_paths(Path(stem).expanduser().absolute())
         edited = self.inversion(inv, edits)
         edited.save(latent)
@@ -147,8 +148,10 @@ class EditSelection:
         return picture, latent
 
     def code(self, inv: Inversion, shipped: bool) -> str:
-        """Lines that make the picture as ``image``, given the inversion ``inv`` and, unless they are the
-        ``shipped`` ones, the mapping ``edits``."""
+        """Code that computes the image as ``image``, given the inversion ``inv``.
+
+        It also needs the mapping ``edits``, unless these are the ``shipped`` ones.
+        """
         some = self.layers != (0, inv.latent.shape[1]) and self.strengths
         lines = ["import latentlab as ll", ""] if some or (shipped and self.strengths) else []
         lines += ["edits = ll.directions_for(inv.generator)"] if shipped and self.strengths else []
@@ -162,29 +165,29 @@ class EditSelection:
 
 @dataclass(frozen=True)
 class StepSelection:
-    """One face of an inversion after so many steps. step: one of its ``path_steps``. face: its index in it."""
+    """One face of an inversion after ``step`` steps, one of its ``path_steps``. face: its index."""
 
     step: int
     face: int = 0
 
     def describe(self, inv: Inversion) -> str:
-        """Which face it is and how far the descent has come, in words."""
+        """A description of the image."""
         return f"face {self.face} after {self.step} of {inv.path_steps[-1]} steps"
 
     def row(self, inv: Inversion) -> int:
-        """Where in ``inv.path`` its codes are."""
+        """Index of its codes in ``inv.path``."""
         if self.step not in inv.path_steps:
-            recorded = ", ".join(map(str, inv.path_steps)) or "none (pass record= to the inversion)"
-            raise ValueError(f"no codes were recorded after {self.step} steps; recorded steps are: {recorded}")
+            recorded = ", ".join(map(str, inv.path_steps)) or "none, since the inversion was made without record="
+            raise ValueError(f"step: expected a recorded one ({recorded}), got {self.step}")
         return inv.path_steps.index(self.step)
 
     def image(self, inv: Inversion) -> Float[Tensor, "1 3 r r"]:
-        """The picture of its codes, painted with the noise maps and features that the inversion ended with."""
+        """The image of its codes, drawn with the final noise maps and features of the inversion."""
         one = inv[self.face]
         return one.synthesize(one.path[self.row(inv)])
 
     def code(self, inv: Inversion) -> str:
-        """Lines that make the picture as ``image``, given the inversion ``inv``."""
+        """Code that computes the image as ``image``, given the inversion ``inv``."""
         return f"""\
 one = inv[{self.face}]
 image = one.synthesize(one.path[{self.row(inv)}])  # after {self.step} steps
@@ -192,9 +195,9 @@ image = one.synthesize(one.path[{self.row(inv)}])  # after {self.step} steps
 
 
 def _free_paths(stem: Path) -> tuple[Path, Path]:
-    """Files that do not exist yet, so that no earlier picture is lost."""
+    """Paths of files that do not exist yet, so that no earlier image is overwritten."""
     if not stem.name:
-        raise ValueError("a file name is wanted, without its ending, such as 'edited-face'")
+        raise ValueError(f"stem: expected a file name without its suffix, such as 'edited-face', got '{stem}'")
     number = 1
     while True:
         name = stem.name if number == 1 else f"{stem.name}-{number}"
@@ -205,14 +208,14 @@ def _free_paths(stem: Path) -> tuple[Path, Path]:
 
 
 def pick_factors(edits: Mapping[str, Edit], factors: Sequence[str] | None) -> list[str]:
-    """Names that get a slider: those asked for, or the main ones, or all if none of these is known.
+    """Names that get a slider: ``factors``, or if None the main ones among ``edits`` (all, if it has none of them).
 
-    Raises ``ValueError`` for an unknown name, with the known ones.
+    An unknown name raises ``ValueError`` that lists the known ones.
     """
     if not edits:
         raise ValueError("edits: expected at least one name -> Edit, got an empty mapping")
     if unknown := [name for name in factors or () if name not in edits]:
-        raise ValueError(f"unknown factors {', '.join(unknown)}; the known ones are: {', '.join(edits)}")
+        raise ValueError(f"factors: expected names among {', '.join(edits)}; got {', '.join(unknown)}")
     if factors is not None:
         return list(factors)
     return [name for name in MAIN_FACTORS if name in edits] or list(edits)

@@ -1,4 +1,4 @@
-"""See two dimensions of W, P or PN: where the generator's codes are dense, and which faces lie where one clicks."""
+"""Widget for two dimensions of W, P or PN: the density of the generator's codes, and the faces at a clicked point."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,34 +12,36 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentlab.plots import FRAME, density
+from latentlab.priors import pn_norm
 from latentlab.seeds import stream
 from latentlab.spaces import Statistics, p_to_w, statistics_for, w_to_p
 from latentlab.widgets.parts import Names, Panel, Picture, grid, row, slider
 
 CODES = 10_000
-REACH = 5.0  # standard deviations from the mean to the edges of the map
+REACH = 5.0  # distance from the mean to the edges of the map, in standard deviations
 ORANGE = torch.tensor([1.0, 0.0, -0.9])[:, None, None]
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point in two dimensions of W, P or PN, ``at`` in standard deviations from the mean."""
+    """A point in two dimensions of W, P or PN; ``at`` is its distance from the mean in standard deviations."""
 
     space: str = "PN"
     dims: tuple[int, int] = (0, 1)
     at: tuple[float, float] = (0.0, 0.0)
 
     def code(self, s: Statistics) -> Float[Tensor, "1 dim"]:
-        """The code of W there; all its other dimensions are the mean's."""
+        """The point as a code of W; in all other dimensions of the space it is the mean."""
         if self.space not in SPACES or len({*self.dims} & {*range(len(s.mean))}) < 2:
-            raise ValueError(f"two dimensions of {', '.join(SPACES)} are wanted, not {self.dims} of {self.space}")
-        mean, std, _, leave = SPACES[self.space](s)
+            expected = f"two different dimensions below {len(s.mean)} of {' or '.join(SPACES)}"
+            raise ValueError(f"dims, space: expected {expected}, got {self.dims} of {self.space}")
+        mean, std, _, to_w = SPACES[self.space](s)
         code, dims = mean.clone(), list(self.dims)
         code[dims] += torch.tensor(self.at).to(std) * std[dims]
-        return leave(code)[None].float()
+        return to_w(code)[None].float()
 
 
-SPACES = {  # mean, standard deviations, and the maps from W and back
+SPACES = {  # name -> mean, standard deviations, and the maps from W and to W
     "W": lambda s: (s.w_mean, s.w_covariance.diagonal().sqrt(), lambda w: w, lambda w: w),
     "P": lambda s: (s.mean, (s.eigenvectors.square() @ s.eigenvalues).sqrt(), w_to_p, p_to_w),
     "PN": lambda s: (torch.zeros_like(s.mean), torch.ones_like(s.mean), s.w_to_pn, s.pn_to_w),
@@ -47,7 +49,7 @@ SPACES = {  # mean, standard deviations, and the maps from W and back
 
 
 class Pointer(anywidget.AnyWidget):
-    """Tells where in the panel's first picture one clicks, in shares of its width and height from the top left."""
+    """Reports clicks on the panel's first image, in fractions of its width and height from the top left."""
 
     _esm = """
     export default { render({ model, el }) {
@@ -64,9 +66,9 @@ class Pointer(anywidget.AnyWidget):
     } };
     """
 
-    def __init__(self, told: Callable[[float, float], Any]) -> None:
+    def __init__(self, on_click: Callable[[float, float], Any]) -> None:
         super().__init__(layout=ipywidgets.Layout(height="0", margin="0", overflow="hidden"))
-        self.on_msg(lambda _, content, buffers: told(*content["at"]))
+        self.on_msg(lambda _, content, buffers: on_click(*content["at"]))
 
 
 class Spaces(Panel):
@@ -74,12 +76,12 @@ class Spaces(Panel):
 
     def __init__(self, G: nn.Module, start: Point) -> None:
         self.G, self.statistics, self._maps = G, statistics_for(G), {}
-        start.code(self.statistics)  # a point that there is not is refused before anything is drawn
+        start.code(self.statistics)  # raises for a bad point before anything is drawn
         z = torch.randn(CODES, G.z_dim, generator=stream(0, "latents")).to(G.w_avg)
         self.w, self.codes = G.mapping(z).detach().cpu(), {}
         for name, space in SPACES.items():
-            mean, std, enter, _ = space(self.statistics)
-            self.codes[name] = (enter(self.w) - mean.float()) / std.float()
+            mean, std, from_w, _ = space(self.statistics)
+            self.codes[name] = (from_w(self.w) - mean.float()) / std.float()
         form = {"style": {"description_width": "6.5em"}, "layout": ipywidgets.Layout(width="12.5em")}
         controls = {"space": ipywidgets.Dropdown(options=[*SPACES], value=start.space, description="space", **form)}
         for key, label, i in zip(("first", "second"), ("across", "up"), start.dims, strict=True):
@@ -95,33 +97,33 @@ class Spaces(Panel):
 
     @property
     def state(self) -> Point:
-        """What the controls say."""
+        """The state of the controls."""
         space, *dims, x, y = (control.value for control in self.controls.values())
         return Point(space, tuple(dims), (round(x, 3), round(y, 3)))
 
     def click(self, across: float, down: float) -> None:
-        """Moves the point to where the map was clicked."""
-        shares = [(share - FRAME[0]) / FRAME[1] for share in (across, 1 - down)]
-        x, y = (round(REACH * (2 * min(max(share, 0.0), 1.0) - 1), 1) for share in shares)
+        """Moves the point to a clicked position of the map, in fractions of the image from the top left."""
+        fractions = [(position - FRAME[0]) / FRAME[1] for position in (across, 1 - down)]
+        x, y = (round(REACH * (2 * min(max(fraction, 0.0), 1.0) - 1), 1) for fraction in fractions)
         self.set(x=x, y=y)
 
     def _jobs(self) -> list[tuple[Point, Callable[[], Tensor], str]]:
         point, w = self.state, self.state.code(self.statistics)
         labels = [f"{point.space}[{i}]" for i in point.dims]
-        places = self.codes[point.space][:, list(point.dims)]
-        near = (places - torch.tensor(point.at)).norm(dim=1).topk(4, largest=False)
-        there = ", ".join(f"{label} {a:+.1f}" for label, a in zip(labels, point.at, strict=True))
-        far, gap = float(self.statistics.w_to_pn(w).square().mean()), float(near.values[-1])
+        codes = self.codes[point.space][:, list(point.dims)]
+        near = (codes - torch.tensor(point.at)).norm(dim=1).topk(4, largest=False)
+        position = ", ".join(f"{label} {a:+.1f}" for label, a in zip(labels, point.at, strict=True))
+        norm, gap = float(pn_norm(w[:, None], self.statistics)), float(near.values[-1])
         return [
-            (point, lambda: self._map(point, places, labels), f"{there} standard deviations"),
-            (point, lambda: self._faces(w), f"the rest is the mean's; |v|\u00b2 / D = {far:.2f}"),
-            (point, lambda: self._faces(self.w[near.indices]), f"up to {gap:.2f} away; the rest is their own"),
+            (point, lambda: self._map(point, codes, labels), f"{position} standard deviations"),
+            (point, lambda: self._faces(w), f"the mean in all other dimensions; pn_norm {norm:.2f} (1 is typical)"),
+            (point, lambda: self._faces(self.w[near.indices]), f"up to {gap:.2f} away in these two dimensions"),
         ]
 
-    def _map(self, point: Point, places: Float[Tensor, "n 2"], labels: list[str]) -> Float[Tensor, "1 3 h w"]:
-        """The density, drawn once for two dimensions, with the point as a cross."""
+    def _map(self, point: Point, codes: Float[Tensor, "n 2"], labels: list[str]) -> Float[Tensor, "1 3 h w"]:
+        """The density, drawn once for each pair of dimensions, with a cross at the point."""
         if (axes := (point.space, point.dims)) not in self._maps:
-            self._maps = {axes: density(places, labels, reach=REACH)}
+            self._maps = {axes: density(codes, labels, reach=REACH)}
         image, side = self._maps[axes].clone(), self._maps[axes].shape[-1]
         x, y = (round(side * (FRAME[0] + FRAME[1] * (a / REACH + 1) / 2)) for a in point.at)
         low, high = round(side * FRAME[0]), round(side * sum(FRAME))
@@ -131,9 +133,9 @@ class Spaces(Panel):
 
     @torch.no_grad()
     def _faces(self, w: Float[Tensor, "n dim"]) -> Float[Tensor, "1 3 512 512"]:
-        """One face, or four as two by two, at the size of the map."""
+        """One face, or four in two rows, at the size of the map."""
         images = self.G.synthesis(self.G.broadcast(w.to(self.G.w_avg))).cpu()
-        sheet = torch.cat([torch.cat(list(line), 2) for line in images.split(2)], 1)
+        sheet = torch.cat([torch.cat(list(pair), 2) for pair in images.split(2)], 1)
         return F.interpolate(sheet[None], 512, mode="bicubic", antialias=True)
 
     def _code(self) -> str:
@@ -143,9 +145,9 @@ class Spaces(Panel):
 
 
 def spaces(G: nn.Module, *, space: str = "PN", dims: tuple[int, int] = (0, 1)) -> Spaces:
-    """Two dimensions of a latent space, live: the density of the generator's codes, the face at a point that one
-    clicks (or moves by two sliders), and the four codes nearest to it.
+    """Widget for two dimensions of a latent space: the density of the generator's codes, the face at a point of the
+    map, and the faces of the four codes nearest to it in these dimensions. Click on the map or move the sliders.
 
-    space: "W", "P" or "PN", whose dimensions are sorted: number 0 has the largest variance in P.
+    space: "W", "P" or "PN"; those of PN are sorted, dimension 0 has the largest variance in P. dims: two dimensions.
     """
     return Spaces(G, Point(space, dims))

@@ -1,4 +1,4 @@
-"""States draw what they hold, edits move what is drawn, and nothing that is held hides an edit."""
+"""States and edits: every part of a state is drawn, edited, saved and loaded."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def G() -> Generator:
 
 @pytest.fixture(scope="module")
 def state(G) -> State:
-    """Everything that a state can hold at once, for two pictures, each of it different from the generator's own."""
+    """Two images with every part that a state can have, each different from the generator's own."""
     draw = torch.Generator().manual_seed(0)
     w_plus = torch.randn(2, G.num_ws, G.w_dim, generator=draw)
     noise = [torch.randn(2, 1, *shape, generator=draw) for shape in G.noise_shapes]
@@ -60,7 +60,7 @@ def having(state: State, parts: str) -> State:
     return State(state.w_plus, **{name: getattr(state, name) for name in PARTS[parts]})
 
 
-def test_draws_what_it_holds(G, state):
+def test_every_part_changes_the_image(G, state):
     plain = G.synthesis(state.w_plus)
     assert torch.equal(having(state, "codes").draw(G), plain)
     for parts in PARTS:
@@ -70,8 +70,8 @@ def test_draws_what_it_holds(G, state):
     assert not torch.allclose(replace(state, replace_rgb=True).draw(G), state.draw(G))
 
 
-def test_tuned_weights_are_a_generator_of_its_own(G, state):
-    """Picture by picture the same as a copy of the generator with these weights; the generator stays as it is."""
+def test_tuned_weights_equal_a_generator_with_these_weights(G, state):
+    """Each image equals that of a copy of the generator with its weights; the generator itself is not changed."""
     before = {k: v.clone() for k, v in G.state_dict().items()}
     pictures = having(state, "tuned").draw(G)
     for i, picture in enumerate(pictures):
@@ -84,27 +84,27 @@ def test_tuned_weights_are_a_generator_of_its_own(G, state):
 
 
 @pytest.mark.parametrize("parts", PARTS)
-def test_nothing_held_hides_an_edit(G, state, direction, parts):
-    """An edit moves the pictures about as much as it moves those of the codes alone; strength 0 moves nothing."""
+def test_no_part_hides_an_edit(G, state, direction, parts):
+    """An edit changes the images about as much as those of the codes alone; strength 0 changes nothing."""
     held, plain = having(state, parts), having(state, "codes")
     strengths = torch.tensor([2.0, 0.0])
     moved = (apply_edit(direction, held, strengths, G).draw(G) - held.draw(G)).abs().mean((1, 2, 3))
     alone = (apply_edit(direction, plain, strengths, G).draw(G) - plain.draw(G)).abs().mean((1, 2, 3))
     assert moved[0] > 0.4 * alone[0] and moved[1] < 1e-5
-    # Left in place, what is held would hide all of it that is drawn by later layers.
-    stuck = replace(held, w_plus=direction(held, strengths, G).w_plus).draw(G) - held.draw(G)
+    # Without ``carry``, held styles and feature maps hide most of the edit.
+    not_carried = replace(held, w_plus=direction(held, strengths, G).w_plus).draw(G) - held.draw(G)
     if parts in ("features", "styles", "all"):
-        assert stuck.abs().mean((1, 2, 3))[0] < 0.7 * moved[0]
+        assert not_carried.abs().mean((1, 2, 3))[0] < 0.7 * moved[0]
 
 
-def test_a_held_feature_map_moves_as_the_generators_own(G, state, direction):
-    """CLCAE, Eq. 6, by hand."""
+def test_a_held_feature_map_changes_like_the_generators_own(G, state, direction):
+    """CLCAE, Eq. 6, computed by hand."""
     held, strengths = having(state, "features"), torch.tensor([1.0, -2.0])
     w = held.w_plus + strengths[:, None, None] * direction.vector
     expected = held.features[8] + G.features(w)[8] - G.features(held.w_plus)[8]
     after = apply_edit(direction, held, strengths, G)
     torch.testing.assert_close(after.features[8], expected)
-    own = replace(held, features={8: G.features(held.w_plus)[8]})  # holding what the codes make changes nothing
+    own = replace(held, features={8: G.features(held.w_plus)[8]})  # holding the codes' own map changes nothing
     torch.testing.assert_close(apply_edit(direction, own, strengths, G).draw(G), G.synthesis(w), rtol=1e-4, atol=1e-5)
     styled = State(held.w_plus, styles=G.styles(held.w_plus))
     picture = apply_edit(direction, styled, strengths, G).draw(G)
@@ -112,9 +112,9 @@ def test_a_held_feature_map_moves_as_the_generators_own(G, state, direction):
 
 
 class Recolour(Edit):
-    """An edit that is no vector: it scales the styles of the last layer, and brings its own feature map."""
+    """An edit without a vector: it scales the styles of the last layer and sets the feature maps itself."""
 
-    name, unit, std, space, layers, source = "colour", "shares", 1.0, "S", None, "a test"
+    name, unit, std, space, layers, source = "colour", "relative change", 1.0, "S", None, "a test"
 
     def __call__(self, state: State, strengths: torch.Tensor, G: nn.Module) -> State:
         styles = list(G.styles(state.w_plus) if state.styles is None else state.styles)
@@ -125,7 +125,7 @@ class Recolour(Edit):
 def test_an_edit_need_not_be_a_vector(G, state):
     held, strengths = having(state, "features"), torch.tensor([0.5, 0.0])
     after = apply_edit(Recolour(), held, strengths, G)
-    assert torch.equal(after.features[8], 2 * held.features[8])  # what an edit replaces by itself is left alone
+    assert torch.equal(after.features[8], 2 * held.features[8])  # a map that the edit has changed stays as it is
     assert torch.equal(after.w_plus, held.w_plus) and not torch.allclose(after.draw(G), held.draw(G))
     inv = Inversion(held, held.draw(G), G, "known")
     torch.testing.assert_close(inv.edit(Recolour(), strengths), after.draw(G))
@@ -147,17 +147,17 @@ def test_an_edit_can_be_restricted_to_layers(G, state, direction):
         restrict(direction, [5, 6])(plain, strengths, G)
 
 
-def test_a_method_can_bring_its_own_way_to_edit(G, state, direction):
-    def louder(edit: Edit, state: State, strengths: torch.Tensor, G: nn.Module) -> State:
+def test_a_method_can_have_its_own_editor(G, state, direction):
+    def edit_threefold(edit: Edit, state: State, strengths: torch.Tensor, G: nn.Module) -> State:
         return apply_edit(edit, state, 3 * strengths, G)
 
     plain = having(state, "codes")
-    inv = Inversion(plain, plain.draw(G), G, "louder", editor=louder)
+    inv = Inversion(plain, plain.draw(G), G, "threefold", editor=edit_threefold)
     torch.testing.assert_close(inv.edit(direction, 1.0), replace(inv, editor=apply_edit).edit(direction, 3.0))
 
 
 @pytest.mark.parametrize("parts", PARTS)
-def test_saved_and_loaded_whole(G, state, direction, parts, tmp_path):
+def test_saving_and_loading_restores_every_part(G, state, direction, parts, tmp_path):
     held = having(state, parts)
     inv = Inversion(held, held.draw(G), G, "known", {"loss": torch.rand(4, 2)}, 1.5, {"steps": 4})
     inv.edited(direction, 0.5).save(tmp_path / "a.safetensors")
@@ -167,8 +167,8 @@ def test_saved_and_loaded_whole(G, state, direction, parts, tmp_path):
     assert again.knobs["edits"] == [{"edit": "smile", "strength": 0.5, "layers": None}] and again.knobs["steps"] == 4
 
 
-def test_belongs_to_the_whole_generator(G, state, tmp_path):
-    """A generator with the same mapping and other convolutions draws other pictures: it gets the codes on demand."""
+def test_an_inversion_belongs_to_the_whole_generator(G, state, tmp_path):
+    """A generator with the same mapping network but other convolutions can load the codes only."""
     inv = Inversion(state, state.draw(G), G, "known")
     inv.save(tmp_path / "a.safetensors")
     other = small_generator()
@@ -193,5 +193,5 @@ def test_bad_input(unchecked, G, state, direction):
             inv.edit(direction, strength)
     with pytest.raises(ValueError, match=r"expected a vector of shape \(16,\) or \(6, 16\)"):
         inv.edit(replace(direction, vector=torch.zeros(5, 16)), 1.0)
-    with pytest.raises(ValueError, match=r"noise: expected one for each of 2 codes, got \[3\]"):
+    with pytest.raises(ValueError, match=r"noise: expected tensors of length 2, one entry per code, got \[3\]"):
         State(state.w_plus, noise=[torch.zeros(3, 1, 4, 4)])

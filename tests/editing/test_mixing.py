@@ -1,4 +1,4 @@
-"""Interpolation and style mixing: what lies at the ends, in the middle and in which layers."""
+"""Interpolation and style mixing: ends, midpoint and layers."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def codes(G) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("space", ["W+", "PN+"])
-def test_ends_are_the_codes(codes, statistics, space):
+def test_ends_are_the_given_codes(codes, statistics, space):
     a, b = codes
     knobs = {"space": space, "statistics": statistics if space == "PN+" else None}
     torch.testing.assert_close(interpolate(a, b, 0, **knobs), a)
@@ -35,7 +35,7 @@ def test_ends_are_the_codes(codes, statistics, space):
     torch.testing.assert_close(both, torch.stack([a[0], b[1]]))
 
 
-def test_middle_is_straight_in_its_space(codes, statistics):
+def test_midpoint_is_the_mean_in_its_space(codes, statistics):
     a, b = codes
     in_w, in_pn = interpolate(a, b, 0.5), interpolate(a, b, 0.5, space="PN+", statistics=statistics)
     torch.testing.assert_close(in_w, (a + b) / 2)
@@ -54,7 +54,7 @@ def test_mixing_takes_layers_of_the_other(G, codes):
 
 
 def test_fine_layers_change_the_colour_and_keep_the_shape(G, codes):
-    """A mix in the last layers correlates with a's picture once each image's colours are taken out."""
+    """Edges of a mix in the last layers correlate with those of a's image rather than b's."""
     a, b = (c.float() for c in codes)
     fine = G.synthesis(mix(a, b, slice(7, None)))
     edges = [G.synthesis(c).mean(1).diff(dim=-1).flatten(1) for c in (a, b)]
@@ -64,17 +64,17 @@ def test_fine_layers_change_the_colour_and_keep_the_shape(G, codes):
 
 def test_bad_input(unchecked, codes, statistics):
     a, b = codes
-    with pytest.raises(ValueError, match="wanted are two"):
+    with pytest.raises(ValueError, match=r"a, b: expected codes of equal shape \(N, L, D\), got .* and \(1, 10, 128\)"):
         interpolate(a, b[:1], 0.5)
     for knobs in ({"space": "Z"}, {"space": "PN+"}, {"space": "W+", "statistics": statistics}):
-        with pytest.raises(ValueError, match="space is"):
+        with pytest.raises(ValueError, match="space: expected 'W.' without statistics, or 'PN.' with"):
             interpolate(a, b, 0.5, **knobs)
     for t in (float("nan"), torch.zeros(3)):
-        with pytest.raises(ValueError, match="finite number"):
+        with pytest.raises(ValueError, match="t: expected a finite number, or one for each of 2 pairs"):
             interpolate(a, b, t)
     for layers in ([10], [], slice(3, 3), [-1]):
-        with pytest.raises(ValueError, match="at least one of 0 to 9"):
+        with pytest.raises(ValueError, match="layers: expected at least one of 0 to 9"):
             mix(a, b, layers)
     for layers in (3, "coarse"):
-        with pytest.raises(ValueError, match="layers are a slice or several numbers"):
+        with pytest.raises(ValueError, match="layers: expected a slice or several numbers"):
             mix(a, b, layers)

@@ -1,4 +1,4 @@
-"""Directions: exact on a linear world, and right on the shipped generator as an independent judge reads it."""
+"""Directions by regression: exact for a linear generator, and judged by the attribute judge for the shipped one."""
 
 import pytest
 import torch
@@ -14,8 +14,8 @@ from latentlab.stylegan.generator import Generator, GeneratorConfig
 from latentlab.weights.generators import load
 
 
-class LinearWorld(torch.nn.Module):
-    """w = z, and the "picture" is w itself: what an attribute reads is known exactly."""
+class LinearGenerator(torch.nn.Module):
+    """w = z, and the "image" is w itself, so that the attributes are known exactly."""
 
     z_dim = w_dim = 6
     w_avg = torch.zeros(6)
@@ -30,27 +30,27 @@ class LinearWorld(torch.nn.Module):
         return w_plus[:, 0]
 
 
-def test_finds_the_axes_of_a_linear_world():
-    found = find_directions(LinearWorld(), lambda w: w[:, :2] * 3, ["a", "b"], n=4_000)
+def test_finds_the_axes_of_a_linear_generator():
+    found = find_directions(LinearGenerator(), lambda w: w[:, :2] * 3, ["a", "b"], n=4_000)
     expected = torch.eye(6)[:2]
     for direction, axis in zip(found.values(), expected, strict=True):
         torch.testing.assert_close(direction.vector, axis, atol=0.06, rtol=0)
         assert direction.std == pytest.approx(3, rel=0.05)
 
 
-def test_correlated_attributes_are_told_apart():
-    """b = a + noise: moving along "a" alone must leave b's own axis in place to compensate."""
+def test_correlated_attributes_are_separated():
+    """b = a + noise: the direction of "a" must compensate the change of b along b's own axis."""
     mix = torch.tensor([[1.0, 1.0], [0.0, 0.5]])
-    found = find_directions(LinearWorld(), lambda w: w[:, :2] @ mix, ["a", "b"], n=4_000)
+    found = find_directions(LinearGenerator(), lambda w: w[:, :2] @ mix, ["a", "b"], n=4_000)
     change = found["a"].vector[:2] @ mix
     assert change[0] == pytest.approx(1, abs=0.05) and abs(float(change[1])) < 0.05
 
 
-def test_a_badly_read_attribute_still_moves_by_one_deviation():
-    """Half of what is read is noise: regressing w on it alone would give a step half as long."""
+def test_a_noisy_reading_still_changes_by_one_standard_deviation():
+    """Half of the readings' variance is noise: regression of w on them alone would give steps half as long."""
     draw = torch.Generator().manual_seed(0)
     found = find_directions(
-        LinearWorld(), lambda w: w[:, :2] + torch.randn(len(w), 2, generator=draw), ["a", "b"], n=20_000
+        LinearGenerator(), lambda w: w[:, :2] + torch.randn(len(w), 2, generator=draw), ["a", "b"], n=20_000
     )
     for k, direction in enumerate(found.values()):
         assert direction.std == pytest.approx(2**0.5, rel=0.03)
@@ -58,16 +58,16 @@ def test_a_badly_read_attribute_still_moves_by_one_deviation():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="cannot tell"):
-        find_directions(LinearWorld(), lambda w: w, list("abcdef"), n=6)
-    with pytest.raises(ValueError, match="do not vary in b"):
-        find_directions(LinearWorld(), lambda w: w[:, :2] * torch.tensor([1.0, 0.0]), ["a", "b"], n=100)
+    with pytest.raises(ValueError, match="expected more than 6 samples and at most 6 attributes, .*got 6 and 6"):
+        find_directions(LinearGenerator(), lambda w: w, list("abcdef"), n=6)
+    with pytest.raises(ValueError, match="expected attributes that vary, got constant b"):
+        find_directions(LinearGenerator(), lambda w: w[:, :2] * torch.tensor([1.0, 0.0]), ["a", "b"], n=100)
     with pytest.raises(ValueError, match="no directions are shipped"):
         directions_for(Generator(GeneratorConfig(16, 16, 16, 2, (16, 16, 8))))
 
 
 @pytest.mark.parametrize("name", ["smile", "age", "yaw", "glasses", "hair_length"])
-def test_shipped_directions_move_what_they_name(name):
+def test_shipped_directions_change_their_attributes(name):
     G = load("faces-64")
     directions, judge = directions_for(G), load_attribute_judge()
     assert list(directions) == list(NAMES)

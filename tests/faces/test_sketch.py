@@ -1,4 +1,4 @@
-"""The second look: paper where nothing is, ink where something dark is, the same everywhere in scale."""
+"""Sketches: paper in flat regions, ink on dark lines, and the same drawing at every resolution."""
 
 import torch
 
@@ -6,7 +6,7 @@ from latentlab.faces import render, sample_factors, sketch
 from latentlab.faces.sketch import INK, PAPER
 
 
-def test_paper_and_ink():
+def test_flat_regions_are_paper_and_dark_lines_are_ink():
     plain = torch.full((1, 3, 64, 64), 0.5)
     lined = plain.clone()
     lined[..., 30:33] = -1.0
@@ -16,7 +16,7 @@ def test_paper_and_ink():
     torch.testing.assert_close(drawn[..., :10], paper[..., :10], atol=1e-3, rtol=0)  # far from the line: paper
 
 
-def test_a_face_keeps_its_lines_at_any_size():
+def test_lines_do_not_depend_on_the_resolution():
     faces = sample_factors(2, seed=0)
     small, large = sketch(render(faces, 64)), sketch(render(faces, 128))
     assert small.min() >= -1 and small.max() <= 1
@@ -24,7 +24,7 @@ def test_a_face_keeps_its_lines_at_any_size():
     assert torch.corrcoef(torch.stack([small.flatten(), shrunk.flatten()]))[0, 1] > 0.96
 
 
-def test_gradients_pass_where_it_is_black():
+def test_gradients_are_finite_on_black():
     x = torch.full((1, 3, 16, 16), -1.0, requires_grad=True)
     sketch(x).sum().backward()
     assert x.grad.isfinite().all()

@@ -1,4 +1,4 @@
-"""The contract of every optimiser in METHODS."""
+"""The contract of optimisers, checked for each one in METHODS."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ STARTS_FROM_CODES = set(OPTIMISERS) - {"z_plus"}
 
 
 def small_generator(seed: int) -> Generator:
-    """Untrained and of 32 px, so that a step takes a few milliseconds; its noise shows in the picture."""
+    """An untrained generator of 32 px, so that a step takes a few milliseconds, with visible noise."""
     G = Generator(GeneratorConfig(32, 16, 16, 2, (16, 16, 16, 8)), seed=seed).requires_grad_(False).eval()
     for name, parameter in G.named_parameters():
         if name.endswith("noise_strength"):
@@ -42,7 +42,7 @@ def G() -> Generator:
 
 @pytest.fixture(scope="module")
 def targets(G) -> torch.Tensor:
-    """Pictures of known codes."""
+    """Images of known codes."""
     return G(torch.randn(2, G.z_dim, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
 
 
@@ -53,7 +53,7 @@ def statistics(G) -> Statistics:
 
 @pytest.fixture(scope="module")
 def invert(statistics) -> Callable[..., Inversion]:
-    """``latentlab.invert`` with these statistics, which are not measured anew for every test."""
+    """``latentlab.invert`` with these statistics, so that they are not measured again in every test."""
     return partial(inversion_methods.invert, statistics=statistics)
 
 
@@ -62,7 +62,7 @@ def _interrupt_at_1(step: Step) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_result_is_whole(G, targets, invert, method):
+def test_result_is_complete(G, targets, invert, method):
     seen = []
     inversion = invert(targets, G, method, steps=3, callback=seen.append)
     assert inversion.latent.shape == (2, G.num_ws, G.w_dim) and inversion.image.shape == targets.shape
@@ -88,8 +88,8 @@ def test_a_seed_gives_the_same_result(G, targets, invert, method):
     assert torch.equal(a.latent, b.latent) and torch.equal(a.image, b.image)
 
 
-def test_recovers_a_picture_of_the_generator(method):
-    """The shipped generator paints it: nearer than the mean face by so many dB, as far as the space allows."""
+def test_recovers_an_image_of_the_generator(method):
+    """The PSNR for an image of the shipped generator exceeds that of the mean face by a margin that fits the space."""
     G = load("faces-64")
     target = G(torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(0)), psi=0.7).clamp(-1, 1)
     inversion = inversion_methods.invert(target, G, method, steps=30)
@@ -99,7 +99,7 @@ def test_recovers_a_picture_of_the_generator(method):
     assert (loss[-5:].mean(0) < loss[:5].mean(0) / 2).all()
 
 
-def test_generator_is_untouched(G, targets, invert, method):
+def test_generator_is_unchanged(G, targets, invert, method):
     before = {k: v.clone() for k, v in G.state_dict().items()}
     invert(targets, G, method, steps=3)
     assert all(torch.equal(v, before[k]) for k, v in G.state_dict().items())
@@ -125,11 +125,11 @@ def test_saves_and_loads(G, targets, invert, method, tmp_path):
     torch.testing.assert_close(again.image, inversion.image[1:])
 
 
-def test_records_the_way(G, targets, invert, method, tmp_path):
+def test_records_the_path(G, targets, invert, method, tmp_path):
     inversion = invert(targets, G, method, steps=5, record=2)
     assert inversion.path_steps == [0, 2, 4, 5] and inversion.path.shape == (4, 2, G.num_ws, G.w_dim)
     assert torch.equal(inversion.path[-1], inversion.latent)
-    if method != "pulse":  # which gives the best step, not the last
+    if method != "pulse":  # which returns its best iterate, not the last
         with pytest.warns(UserWarning, match="interrupted after 2"):
             shorter = invert(targets, G, method, steps=5, callback=_interrupt_at_1, record=9)
         torch.testing.assert_close(inversion.path[1], shorter.latent)
@@ -156,26 +156,26 @@ def test_bad_images_are_refused(unchecked, G, targets, statistics, method, spoil
         METHODS[method](spoil(targets), G, statistics=statistics, steps=1)
 
 
-def test_interruption_keeps_what_there_is(G, targets, invert, method):
+def test_interruption_keeps_the_result_so_far(G, targets, invert, method):
     with pytest.warns(UserWarning, match="interrupted after 2 of 50 steps"):
         inversion = invert(targets, G, method, steps=50, callback=_interrupt_at_1)
     assert inversion.interrupted and inversion.knobs["steps"] == 2 and len(inversion.trace["loss"]) == 2
 
 
-def test_bad_knobs_are_refused(G, targets, invert, method):
+def test_bad_keywords_are_refused(G, targets, invert, method):
     for knob in ("steps", "patience", "record"):
-        with pytest.raises(ValueError, match="at least 1"):
+        with pytest.raises(ValueError, match=f"{knob}: expected .*at least 1"):
             invert(targets, G, method, **{knob: 0})
     for rate in (0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="learning_rate: expected a finite number above 0"):
             invert(targets, G, method, steps=1, learning_rate=rate)
     with pytest.raises(ValueError, match=f"{method}: expected keywords among .*learning_rate.*steps.*; got stepz"):
         invert(targets, G, method, stepz=3)
-    with pytest.raises(ValueError, match="statistics belong"):
+    with pytest.raises(ValueError, match="statistics: expected those of the mapping network"):
         invert(targets, small_generator(2), method)
 
 
-def test_what_a_condition_hides_does_not_count(G, targets, invert, method):
+def test_pixels_hidden_by_a_condition_have_no_effect(G, targets, invert, method):
     known = torch.ones(32, 32)
     known[:, 16:] = 0
     other = targets * known + targets.flip(0) * (1 - known)
@@ -201,7 +201,9 @@ def test_bad_conditions_are_refused(G, targets, invert, method, condition, messa
 
 def test_starts_from_codes(G, targets, invert, method):
     if method not in STARTS_FROM_CODES:
-        with pytest.raises(ValueError, match="which have no z"):
+        with pytest.raises(
+            ValueError, match="initial: expected None in Z., got codes of W., which do not determine a z"
+        ):
             invert(targets, G, method, initial=G.broadcast(G.mapping(torch.randn(2, 16))))
         return
     first = invert(targets, G, method, steps=2)
@@ -210,15 +212,15 @@ def test_starts_from_codes(G, targets, invert, method):
     assert torch.equal(
         again.latent, invert(targets, G, method, steps=1, initial=first.latent, learning_rate=1e-7).latent
     )
-    stranger = Inversion(first.state, first.image, small_generator(2), method)
-    wrong = (stranger, "of the mapping network"), (first[:1], "codes of shape"), (first.latent * torch.nan, "finite")
-    for initial, message in wrong:
-        with pytest.raises(ValueError, match=message):
+    other = Inversion(first.state, first.image, small_generator(2), method)
+    bad = (other, "of the mapping network"), (first[:1], "codes of shape"), (first.latent * torch.nan, "finite values")
+    for initial, message in bad:
+        with pytest.raises(ValueError, match=f"initial: expected (codes )?{message}"):
             invert(targets, G, method, steps=1, initial=initial)
 
 
-def test_a_callback_sees_codes_and_pictures(G, targets, invert, method):
-    """What it sees belongs together: the terms of a step are those of its codes and picture."""
+def test_a_callback_gets_codes_and_images(G, targets, invert, method):
+    """The terms of a step belong to its codes and image."""
     seen = {}
 
     def look(step: Step) -> None:
@@ -235,8 +237,8 @@ def test_a_callback_sees_codes_and_pictures(G, targets, invert, method):
         torch.testing.assert_close(seen[1][1], G.synthesis(seen[1][0]))
 
 
-def test_continues_as_if_it_had_never_stopped(G, targets, invert, method, tmp_path):
-    """Also after it was written to a file and read again."""
+def test_continuing_gives_the_result_of_an_uninterrupted_run(G, targets, invert, method, tmp_path):
+    """Also from a saved and loaded inversion."""
     knobs = {"steps": 6, "record": 2, "seed": 3}
     whole = invert(targets, G, method, **knobs)
     pause = invert(targets, G, method, callback=lambda step: step.stop() if step.number == 2 else None, **knobs)
@@ -251,15 +253,15 @@ def test_continues_as_if_it_had_never_stopped(G, targets, invert, method, tmp_pa
     torch.testing.assert_close(one.latent, whole.latent[1:], rtol=1e-3, atol=1e-4)
 
 
-def test_continues_nothing_else(G, targets, statistics, invert, method):
+def test_resume_refuses_a_different_run(G, targets, statistics, invert, method):
     pause = invert(targets, G, method, steps=2, seed=3)
     for changed, message in (
         ({"images": targets.flip(0)}, "the same images"),
         ({"learning_rate": 0.5}, "the same learning_rate"),
         ({"condition": mask(torch.ones(32, 32))}, "the same condition"),
-        ({"steps": 2}, "expected more than the 2"),
+        ({"steps": 2}, "expected more than the 2 steps already done, got 2"),
         ({"resume": replace(pause, method="other")}, "the same method"),
-        ({"resume": replace(pause, descent=None)}, "cannot be continued"),
+        ({"resume": replace(pause, descent=None)}, "got one without the state of a descent"),
         ({"resume": replace(pause, generator=small_generator(3))}, "the same generator"),
     ):
         knobs = {"images": targets, "steps": 4, "seed": 3, "resume": pause} | changed

@@ -1,4 +1,4 @@
-"""The descent: each image stops, breaks and is kept on its own."""
+"""The descent: images stop, diverge and keep their best parameters independently."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ GOAL = torch.tensor([0.5, 5.0])
 
 
 def valley(p: torch.Tensor):
-    """A V for every image: with steps of a constant length the descent jumps to and fro at the bottom."""
+    """A V-shaped loss for every image: with steps of constant length the descent oscillates at its minimum."""
     return lambda step: {"loss": (p[:, 0] - GOAL).abs()}
 
 
@@ -17,7 +17,7 @@ def start() -> torch.Tensor:
     return torch.zeros(2, 1, requires_grad=True)
 
 
-def test_runs_to_the_end_unless_told_otherwise():
+def test_does_all_steps_by_default():
     p = start()
     descent = descend(valley(p), [p], steps=30, learning_rate=0.2)
     assert descent.steps == 30 and torch.isfinite(descent.trace["loss"]).all() and not descent.interrupted
@@ -46,14 +46,14 @@ def test_keep_best_returns_the_lowest_of_each_image():
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
 def test_divergence_stops_one_image_and_keeps_its_lowest(broken):
-    """The other image goes on as if it were alone."""
+    """The other image has the same result as alone."""
     p, alone = start(), torch.zeros(1, 1, requires_grad=True)
 
     def terms(step: int) -> dict[str, torch.Tensor]:
         loss = valley(p)(step)["loss"]
         if step == 3 and broken == "loss":
             loss = loss + torch.tensor([0.0, torch.inf])
-        if step == 3 and broken == "gradient":  # the root's slope at 0 is infinite, times 0 is NaN
+        if step == 3 and broken == "gradient":  # the slope of the root at 0 is infinite, and 0 times that is NaN
             loss = loss + torch.stack([torch.zeros(()), (0 * p[1, 0]).sqrt()])
         return {"loss": loss}
 
@@ -66,14 +66,14 @@ def test_divergence_stops_one_image_and_keeps_its_lowest(broken):
     assert torch.isnan(descent.trace["loss"][4:, 1]).all()
 
 
-def test_everything_diverged_ends_the_descent():
+def test_divergence_of_all_images_ends_the_descent():
     p = start()
     with pytest.warns(UserWarning, match="diverged at step 0 in image 0, 1"):
         descent = descend(lambda step: {"loss": p[:, 0] / 0}, [p], steps=10, learning_rate=0.2)
     assert descent.steps == 1 and not descent.interrupted and torch.equal(p, start())
 
 
-def test_ramp_of_the_projector():
+def test_learning_rate_of_the_projector():
     rate = ramped(0.1, 1000)
     assert rate(0) == 0 and rate(25) == pytest.approx(0.05) and rate(50) == rate(700) == pytest.approx(0.1)
     assert rate(875) == pytest.approx(0.05) and rate(999) < 1e-5

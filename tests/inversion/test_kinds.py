@@ -1,7 +1,6 @@
-"""Contracts by kind of method: what holds for all of them, for encoders, and for refiners.
+"""Contracts of all methods, of encoders and of refiners; that of optimisers is in test_contract.py.
 
-That of optimisers is in test_contract.py. Each contract is also shown to hold for a small method made here, so that
-it is exercised whatever is registered.
+Each contract is also checked for a small method defined here, so that it is tested whatever is in METHODS.
 """
 
 import time
@@ -24,23 +23,23 @@ def small_generator() -> Generator:
 
 @torch.no_grad()
 def encode_nearest(images: Tensor, G: nn.Module, *, codes: int = 64, batch_size: int = 8) -> Inversion:
-    """Answers with the nearest of some of the generator's own pictures."""
+    """An encoder that returns the code whose image, among some of the generator's own, is nearest."""
     check_images(images, G)
     began = time.perf_counter()
     w = G.broadcast(G.mapping(torch.randn(codes, G.z_dim, generator=torch.Generator().manual_seed(0))))
-    pictures = G.synthesis(w).flatten(1)
-    near = torch.cat([torch.cdist(part.flatten(1), pictures).argmin(1) for part in images.split(batch_size)])
+    own = G.synthesis(w).flatten(1)
+    near = torch.cat([torch.cdist(part.flatten(1), own).argmin(1) for part in images.split(batch_size)])
     state = State(w[near].clone())
     return Inversion(state, state.draw(G), G, "nearest", {}, time.perf_counter() - began, {"codes": codes})
 
 
 @torch.no_grad()
 def refine_by_features(images: Tensor, G: nn.Module, *, base: Inversion) -> Inversion:
-    """Holds the feature map at 8 px halfway to that of the mean face: another picture of the same codes."""
+    """A refiner that sets the feature map at 8 px to the mean of its own and that of the mean face."""
     check_images(images, G)
     mean = G.features(G.broadcast(G.w_avg[None]))[8]
-    held = {8: (base.state.feature_maps(G)[8] + mean) / 2}
-    state = replace(base.state, features=held)
+    features = {8: (base.state.feature_maps(G)[8] + mean) / 2}
+    state = replace(base.state, features=features)
     return replace(base, state=state, image=state.draw(G), method="refined", trace={}, path=None, path_steps=[])
 
 
@@ -62,7 +61,7 @@ def images(G) -> Tensor:
 
 
 def run(method: Method, images: Tensor, G: Generator, **knobs) -> Inversion:
-    """One step of an optimiser, one pass of an encoder, or a refinement of the nearest codes."""
+    """Runs one step of an optimiser, one pass of an encoder, or a refinement of the nearest codes."""
     knobs |= {"base": encode_nearest(images, G)} if method.kind == "refiner" else {}
     return method(images, G, **knobs | ({"steps": 1} if "steps" in method.keywords else {}))
 
@@ -79,13 +78,13 @@ def test_every_method(G, images, method, tmp_path):
     torch.testing.assert_close(inv.edit(direction, 0.0), inv.image)
     assert (inv.edit(direction, 1.0) - inv.image).abs().mean() > 1e-3
     inv[1].save(tmp_path / "one.safetensors")
-    torch.testing.assert_close(Inversion.load(tmp_path / "one.safetensors", G).edit(direction, 1.0),
-                               inv.edit(direction, 1.0)[1:2])  # fmt: skip
+    loaded = Inversion.load(tmp_path / "one.safetensors", G)
+    torch.testing.assert_close(loaded.edit(direction, 1.0), inv.edit(direction, 1.0)[1:2])
     assert method.kind in ("optimiser", "encoder", "refiner")
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda m: m.name)
-def test_every_method_refuses_what_does_not_fit(unchecked, G, images, method):
+def test_every_method_refuses_bad_input(unchecked, G, images, method):
     bad = (images[:, :, :8], "expected shape"), (images / 0, "finite"), (images * 9, r"in \[-1, 1\]")
     for spoilt, message in bad:
         base = {"base": encode_nearest(images, G)} if method.kind == "refiner" else {}
@@ -96,7 +95,7 @@ def test_every_method_refuses_what_does_not_fit(unchecked, G, images, method):
 
 
 @pytest.mark.parametrize("method", ENCODERS, ids=lambda m: m.name)
-def test_encoders_take_batches_and_no_steps(G, images, method):
+def test_encoders_accept_batches_and_have_no_steps(G, images, method):
     assert not method.keywords & {"steps", "learning_rate", "patience", "record", "callback"}
     inv = run(method, images, G)
     assert not inv.trace and inv.path is None and inv.descent is None
@@ -107,13 +106,15 @@ def test_encoders_take_batches_and_no_steps(G, images, method):
 
 
 @pytest.mark.parametrize("method", REFINERS, ids=lambda m: m.name)
-def test_refiners_refine_what_they_are_given(G, images, method):
+def test_refiners_require_a_base_and_do_not_change_it(G, images, method):
     assert "base" in method.keywords
     base = encode_nearest(images, G)
     before = base.image.clone()
     assert len(method(images, G, base=base)) == 3 and torch.equal(base.image, before)
-    for wrong in ({}, {"base": None}, {"base": base.latent}):
-        with pytest.raises(ValueError, match="refines another inversion: expected base=Inversion"):
+    for wrong, got in (({}, "NoneType"), ({"base": None}, "NoneType"), ({"base": base.latent}, "Tensor")):
+        with pytest.raises(
+            ValueError, match=f"base: expected the Inversion that {method.name} is to refine, got {got}"
+        ):
             method(images, G, **wrong)
 
 

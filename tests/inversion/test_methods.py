@@ -1,4 +1,4 @@
-"""What each method claims for itself, on an untrained generator whose mapping can be undone by hand."""
+"""The defining property of each method, on an untrained generator whose mapping network can be inverted by hand."""
 
 import math
 
@@ -18,7 +18,7 @@ from latentlab.stylegan.generator import Generator, GeneratorConfig
 
 @pytest.fixture(scope="module")
 def G() -> Generator:
-    """One layer of mapping: P is sqrt(2) (A z + b), so that z can be had back."""
+    """A generator with one mapping layer: P is sqrt(2) (A z + b), from which z can be computed."""
     return Generator(GeneratorConfig(32, 16, 16, 1, (16, 16, 16, 8)), seed=1).requires_grad_(False).eval()
 
 
@@ -37,11 +37,11 @@ def unregularised(G, targets, statistics):
     return invert_i2s(targets, G, statistics=statistics, steps=20, learning_rate=0.05)
 
 
-def test_lambda_holds_codes_near_the_mean(G, targets, statistics, unregularised):
+def test_lambda_keeps_codes_near_the_mean(G, targets, statistics, unregularised):
     knobs = {"statistics": statistics, "steps": 20, "learning_rate": 0.05}
-    held = [invert_ii2s(targets, G, lambda_=weight, **knobs) for weight in (0.05, 1.0)]
-    priors = [pn_norm(inversion.latent, statistics) for inversion in (unregularised, *held)]
-    assert (priors[0] > priors[1]).all() and (priors[1] > priors[2]).all()
+    regularised = [invert_ii2s(targets, G, lambda_=weight, **knobs) for weight in (0.05, 1.0)]
+    norms = [pn_norm(inversion.latent, statistics) for inversion in (unregularised, *regularised)]
+    assert (norms[0] > norms[1]).all() and (norms[1] > norms[2]).all()
     assert torch.equal(invert_ii2s(targets, G, lambda_=0, **knobs).latent, unregularised.latent)
 
 
@@ -54,13 +54,13 @@ def test_variants_differ_by_the_number_of_coordinates(G, targets, statistics):
 
 
 @pytest.mark.parametrize("bad", [{"lambda_": -0.1}, {"lambda_": math.nan}, {"variant": "both"}, {"space": "S"}])
-def test_bad_knobs_of_ii2s(G, targets, statistics, bad):
+def test_bad_keywords_of_ii2s(G, targets, statistics, bad):
     with pytest.raises(ValueError, match="lambda_: expected|variant: expected|space: expected"):
         invert_ii2s(targets, G, statistics=statistics, steps=1, **bad)
 
 
 def test_codes_of_z_plus_are_codes_of_the_mapping(G, targets, statistics, unregularised):
-    """A z of any length maps like one of norm sqrt(D); codes of W+ have no such z."""
+    """Each layer's code has a z, of root mean square 1 after normalisation; codes of W+ have no such z."""
 
     def rms(w_plus: torch.Tensor) -> torch.Tensor:
         layer = G.mapping.layers[0]
@@ -70,13 +70,13 @@ def test_codes_of_z_plus_are_codes_of_the_mapping(G, targets, statistics, unregu
     found = invert_z_plus(targets, G, statistics=statistics, steps=5, learning_rate=0.2)
     torch.testing.assert_close(rms(found.latent), torch.ones(2, G.num_ws), atol=1e-3, rtol=0)
     assert (rms(unregularised.latent) - 1).abs().max() > 0.1
-    assert found.latent.std(1).max() > 0.01  # the layers have parted
+    assert found.latent.std(1).max() > 0.01  # the layers have different codes
 
 
-def test_pulse_stays_on_its_spheres_and_depends_on_its_start(G, targets, statistics):
+def test_pulse_stays_on_its_spheres_and_depends_on_its_seed(G, targets, statistics):
     knobs = {"statistics": statistics, "steps": 20}
-    a, b, drawn = (invert_pulse(targets, G, seed=seed, **knobs | extra) for seed, extra in (
-        (0, {}), (1, {}), (0, {"steps": 1})))  # fmt: skip
+    runs = (0, {}), (1, {}), (0, {"steps": 1})
+    a, b, drawn = (invert_pulse(targets, G, seed=seed, **knobs | extra) for seed, extra in runs)
     covariance = statistics.eigenvectors @ statistics.eigenvalues.diag() @ statistics.eigenvectors.T
     std = covariance.diagonal().sqrt().float()
     norms = [((w_to_p(i.latent) - statistics.mean.float()) / std).norm(dim=-1) for i in (a, drawn)]
@@ -87,26 +87,26 @@ def test_pulse_stays_on_its_spheres_and_depends_on_its_start(G, targets, statist
     assert all(torch.equal(m, d) for m, d in zip(a.noise[5:], drawn.noise[5:], strict=True)) and not a.noise[-1].any()
 
 
-def test_pulse_keeps_its_lowest(G, targets, statistics):
+def test_pulse_returns_its_best_iterate(G, targets, statistics):
     found = invert_pulse(targets, G, statistics=statistics, steps=20, size=16)
-    seen, wanted = (shrink(x, size=16) for x in (found.image, targets))
-    mse = (seen - wanted).square().mean((1, 2, 3)) / 4
+    small, target = (shrink(x, size=16) for x in (found.image, targets))
+    mse = (small - target).square().mean((1, 2, 3)) / 4
     at = found.trace["loss"].argmin(0)
     torch.testing.assert_close(mse, found.trace["mse"][at, torch.arange(2)])
 
 
-def test_pulse_warms_up_and_cools_down():
+def test_learning_rate_of_pulse():
     rate = _cycled(0.4, 1000)
     assert [rate(step) for step in (0, 450, 900, 1000)] == pytest.approx([0.04, 0.4, 0.04, 0.0004])
 
 
 def test_geodesic_cross_is_the_squared_angle():
-    v = torch.eye(8)[None, :2]  # two codes at a right angle: half of the four pairs count
+    v = torch.eye(8)[None, :2]  # two codes at a right angle: two of the four ordered pairs have an angle
     torch.testing.assert_close(geodesic_cross(v), torch.tensor([(math.pi / 2) ** 2 / 2 * 8 / 8]), atol=1e-3, rtol=0)
     assert geodesic_cross(v[:, :1].repeat(1, 4, 1)).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_projector_spreads_over_the_layers_only_in_w_plus(G, targets, statistics):
+def test_projector_has_different_codes_per_layer_only_in_w_plus(G, targets, statistics):
     w, w_plus = (f(targets, G, statistics=statistics, steps=5) for f in (invert_sg2_w, invert_sg2_wplus))
     assert not w.latent.std(1).any() and w_plus.latent.std(1).max() > 0.01
     for m in w.noise:

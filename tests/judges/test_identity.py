@@ -1,4 +1,4 @@
-"""Verification: area under the ROC curve and equal error rate, against scikit-learn's curve."""
+"""Verification: area under the ROC curve and equal error rate, compared with scikit-learn."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_agrees_with_scikit_learn():
     assert equal_error_rate == pytest.approx((accepted + 1 - found)[crossing] / 2, abs=1e-5)
 
 
-def test_its_ends():
+def test_perfect_reversed_and_equal_distances():
     low, high = torch.zeros(5), torch.ones(5)
     assert verification(low, high) == (1, 0)
     assert verification(high, low)[0] == 0
@@ -28,6 +28,6 @@ def test_its_ends():
 
 
 @pytest.mark.parametrize("same, others", [([], [1.0]), ([0.0], []), ([float("nan")], [1.0])])
-def test_nothing_to_verify_is_refused(same, others):
+def test_bad_input_is_refused(same, others):
     with pytest.raises(ValueError, match="finite distances of at least one pair"):
         verification(torch.tensor(same), torch.tensor(others))

@@ -1,4 +1,4 @@
-"""The perceptual judge: on the scale of the losses' distance, and another network than theirs."""
+"""The perceptual judge: a distance on the scale of that of the losses, but from another network."""
 
 import pytest
 import torch
@@ -25,14 +25,14 @@ def test_is_a_distance(judge):
     assert (judge(x, y) > 0).all()
 
 
-def test_two_random_faces_score_sixty_hundredths(judge):
+def test_random_faces_have_a_distance_of_0_6(judge):
     faces = render(sample_factors(200, seed=77))
     assert judge(faces[:100], faces[100:]).mean() == pytest.approx(0.6, rel=0.1)
 
 
 def test_order_of_changes_survives_noise(judge):
-    """A change of a factor by a third is nearer than the whole change, each picture blurred, noised and recoloured
-    on its own: without that, every distance tells them apart."""
+    """A third of a factor's change has a smaller distance than the whole change, although each image is augmented
+    (blur, noise, colour) independently; without that, any distance would order them correctly."""
     base, agreed = sample_factors(20, seed=36), {"judge": [], "pixels": []}
     for factor in (factor for factor in TABLE if factor.name in CHANGED):
         value = base[factor.name]
@@ -46,8 +46,8 @@ def test_order_of_changes_survives_noise(judge):
     assert shares["judge"] > max(0.75, shares["pixels"] + 0.05), shares
 
 
-def test_sees_identity_before_pixels(judge):
-    """A face turned a little is nearer than another person in the same pose, whatever pixels say."""
+def test_identity_outweighs_pose(judge):
+    """A slightly turned face is nearer than another person in the same pose."""
     factors = sample_factors(50, seed=78)
     turned = factors.replace(yaw=factors["yaw"] + 8)
     other = sample_factors(50, seed=79).replace(yaw=factors["yaw"], pitch=factors["pitch"], roll=factors["roll"])

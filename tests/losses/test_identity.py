@@ -1,4 +1,4 @@
-"""The identity embedding: strangers are told apart that it has never seen, whatever state they are in."""
+"""The identity embeddings: they distinguish people unseen in training, in any state."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from latentlab.losses.identity import load_identity
 from latentlab.metrics import verification
 from latentlab.weights import read_manifest
 
-PEOPLE = sample_factors(80, seed=9_001)  # of a seed that no training has
+PEOPLE = sample_factors(80, seed=9_001)  # a seed that is not used in training
 OPPOSITE = {"glasses": (0, 1), "age": (0, 1), "light_azimuth": (-60, 60)}
 
 
@@ -25,54 +25,54 @@ def distance(request):
 
 @pytest.fixture(scope="module", params=[{}, OPPOSITE], ids=["any state", "opposite states"])
 def views(request) -> list[torch.Tensor]:
-    """The same people twice, in unrelated states and scenes, some of them set to the two ends."""
+    """The same people twice, in unrelated states and scenes, with some factors set to opposite ends."""
     faces = [in_other_states(PEOPLE, seed) for seed in (9_002, 9_003)]
     return [render(face.replace(**{k: v[i] for k, v in request.param.items()})) for i, face in enumerate(faces)]
 
 
 @torch.no_grad()
 def pairs(distance, views: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distances of the same people, and of different ones."""
+    """Distances between images of the same people, and of different people."""
     a, b = map(distance.features, views)
     table, same = 1 - a @ b.T, torch.eye(len(PEOPLE), dtype=torch.bool)
     return table[same], table[~same]
 
 
-def test_strangers_are_told_apart(distance, views):
+def test_people_are_distinguished(distance, views):
     same, others = pairs(distance, views)
     auc, equal_error_rate = verification(same, others)
     assert auc > 0.99 and equal_error_rate < 0.04
-    assert verification(*pairs(Pixels(), views))[1] > 0.25  # what pixels alone would say
-    assert others.mean() == pytest.approx(1, abs=0.1)  # strangers are orthogonal on average
+    assert verification(*pairs(Pixels(), views))[1] > 0.25  # the error rate of plain pixels
+    assert others.mean() == pytest.approx(1, abs=0.1)  # embeddings of different people are orthogonal on average
 
 
-def test_is_a_distance_on_its_scale(distance):
+def test_is_a_distance_between_unit_vectors(distance):
     x, y = real_set()[:6].images, real_set()[6:12].images
     torch.testing.assert_close(distance(x, x), torch.zeros(6), atol=1e-6, rtol=0)
     torch.testing.assert_close(distance(x, y), distance(y, x))
     torch.testing.assert_close(distance.features(x).norm(dim=1), torch.ones(6))
 
 
-def test_size_of_the_picture_is_no_part_of_the_identity(distance):
+def test_does_not_depend_on_the_resolution(distance):
     small, large = (distance.features(render(PEOPLE[:12], size)) for size in (64, 128))
     assert distance.between(small, large).max() < 0.1
 
 
-def test_gradient_reaches_the_picture(distance):
+def test_is_differentiable(distance):
     x = real_set()[:1].images.requires_grad_(True)
     distance(x, real_set()[1:2].images).sum().backward()
     assert x.grad.abs().sum() > 0
 
 
-def test_people_are_kept_and_states_are_not():
+def test_other_states_keep_the_identity():
     again = in_other_states(PEOPLE, seed=1)
     assert torch.equal(again["skin_tone"], PEOPLE["skin_tone"]) and torch.equal(again["hair_grey"], PEOPLE["hair_grey"])
     assert not torch.equal(again["smile"], PEOPLE["smile"])
     assert torch.equal(in_other_states(PEOPLE[5:9], seed=1, start=5).values, again.values[5:9])
 
 
-def test_families_have_seen_other_people_in_another_network():
-    losses, judge = (read_manifest()[f"{room}.identity.safetensors"] for room in ("losses", "judges"))
+def test_losses_and_judges_have_different_seeds_and_architectures():
+    losses, judge = (read_manifest()[f"{family}.identity.safetensors"] for family in ("losses", "judges"))
     assert losses["seed"] != judge["seed"] and losses["start_from"]["seed"] != judge["start_from"]["seed"]
     shapes = [{tuple(p.shape) for p in load().parameters()} for load in (load_identity, load_identity_judge)]
     assert shapes[0] != shapes[1]

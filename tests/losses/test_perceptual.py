@@ -1,4 +1,4 @@
-"""The perceptual distance: a distance, on its scale, that sees what a face is about."""
+"""The perceptual distance: symmetric, calibrated, and sensitive to identity; the attribute network; augmentation."""
 
 import pytest
 import torch
@@ -23,18 +23,18 @@ def test_is_a_distance(distance):
     assert (distance(x, y) > 0).all()
 
 
-def test_two_random_faces_score_sixty_hundredths(distance):
+def test_random_faces_have_a_distance_of_0_6(distance):
     faces = train_set(400, seed=77).images
     assert distance(faces[:200], faces[200:]).mean() == pytest.approx(0.6, rel=0.1)
 
 
-def test_features_once_equal_features_every_time(distance):
+def test_precomputed_features_give_the_same_distance(distance):
     x, y = real_set()[:2].images, real_set()[2:4].images
     torch.testing.assert_close(distance.between(distance.features(x), distance.features(y)), distance(x, y))
 
 
-def test_sees_identity_before_pixels(distance):
-    """A face turned a little is nearer than another person in the same pose, whatever pixels say."""
+def test_identity_outweighs_pose(distance):
+    """A slightly turned face is nearer than another person in the same pose."""
     factors = sample_factors(100, seed=78)
     turned = factors.replace(yaw=factors["yaw"] + 8)
     other = sample_factors(100, seed=79).replace(yaw=factors["yaw"], pitch=factors["pitch"], roll=factors["roll"])
@@ -42,14 +42,14 @@ def test_sees_identity_before_pixels(distance):
     assert (distance(x, near) < distance(x, far)).float().mean() > 0.95
 
 
-def test_gradient_reaches_the_picture(distance):
+def test_is_differentiable(distance):
     x = real_set()[:1].images.requires_grad_(True)
     distance(x, real_set()[1:2].images).sum().backward()
     assert x.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("name", ["yaw", "smile", "age", "glasses", "beard"])
-def test_attributes_are_read(name):
+def test_attributes_are_predicted(name):
     faces = train_set(300, seed=80)
     seen = read_factors(load_attributes(), faces.images)[:, faces.factors.to_frame().columns.get_loc(name)]
     truth = faces.factors[name]

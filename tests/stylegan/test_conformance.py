@@ -1,4 +1,4 @@
-"""Agreement with the outputs of the public implementations, kept in tests/data/conformance."""
+"""Agreement with outputs of the public implementations, stored in tests/data/conformance."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The generator: its spaces are consistent, it is deterministic, its architecture has its properties."""
+"""The generator: consistency of its spaces, determinism, properties of its architecture, bad input."""
 
 import json
 
@@ -9,8 +9,7 @@ from latentlab.stylegan import Generator, GeneratorConfig
 from latentlab.stylegan.generator import describe_styles
 
 SMALL = GeneratorConfig(resolution=32, z_dim=12, w_dim=12, mapping_layers=2, channels=(16, 16, 12, 8))
-OFFICIAL = {256: (512,) * 5 + (256, 128), 512: (512,) * 5 + (256, 128, 64),
-            1024: (512,) * 5 + (256, 128, 64, 32)}
+OFFICIAL = {256: (512,) * 5 + (256, 128), 512: (512,) * 5 + (256, 128, 64), 1024: (512,) * 5 + (256, 128, 64, 32)}
 
 
 def stream(seed):
@@ -21,7 +20,7 @@ def stream(seed):
 def G():
     G = Generator(SMALL, seed=1).double().requires_grad_(False)
     for conv in (module for module in G.modules() if hasattr(module, "noise_strength")):
-        conv.noise_strength.fill_(0.3)  # at 0, as it is initialised, noise would go untested
+        conv.noise_strength.fill_(0.3)  # it is initialised to 0, which would hide the noise from the tests
     return G
 
 
@@ -30,7 +29,7 @@ def w_plus(G):
     return G.mapping(torch.randn(3 * 8, 12, generator=stream(0), dtype=torch.float64)).unflatten(0, (3, 8))
 
 
-def test_verbs_and_shapes(G, w_plus):
+def test_methods_and_shapes(G, w_plus):
     z = torch.randn(2, 12, generator=stream(2), dtype=torch.float64)
     w = G.mapping(z)
     assert w.shape == (2, 12) and G.num_ws == 8
@@ -39,7 +38,11 @@ def test_verbs_and_shapes(G, w_plus):
     assert image.shape == (2, 3, 32, 32)
     torch.testing.assert_close(image, G.synthesis(G.truncate(G.broadcast(w), 0.5)))
     assert {r: tuple(x.shape) for r, x in G.features(w_plus).items()} == {
-        4: (3, 16, 4, 4), 8: (3, 16, 8, 8), 16: (3, 12, 16, 16), 32: (3, 8, 32, 32)}
+        4: (3, 16, 4, 4),
+        8: (3, 16, 8, 8),
+        16: (3, 12, 16, 16),
+        32: (3, 8, 32, 32),
+    }
 
 
 def test_truncation(G, w_plus):
@@ -49,7 +52,7 @@ def test_truncation(G, w_plus):
     assert torch.equal(half[:, 3:], w_plus[:, 3:])
 
 
-def test_seed_fixes_the_weights_and_spares_the_global_state():
+def test_seed_fixes_the_weights_and_leaves_the_global_random_state_unchanged():
     before = torch.random.get_rng_state()
     first, same, other = (Generator(SMALL, seed=seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(before, torch.random.get_rng_state())
@@ -64,8 +67,9 @@ def test_noise(G, w_plus):
     torch.testing.assert_close(G.synthesis(w_plus, noise=buffers), const)
     batch = [eps.expand(3, 1, -1, -1) for eps in buffers]
     torch.testing.assert_close(G.synthesis(w_plus, noise=batch), const)
-    torch.testing.assert_close(G.synthesis(w_plus, noise=[0 * eps for eps in buffers]),
-                               G.synthesis(w_plus, noise="none"))
+    torch.testing.assert_close(
+        G.synthesis(w_plus, noise=[0 * eps for eps in buffers]), G.synthesis(w_plus, noise="none")
+    )
     random = G.synthesis(w_plus, noise="random", generator=stream(5))
     assert torch.equal(random, G.synthesis(w_plus, noise="random", generator=stream(5)))
     assert not torch.allclose(random, G.synthesis(w_plus, noise="random", generator=stream(6)))
@@ -73,24 +77,24 @@ def test_noise(G, w_plus):
 
 
 def test_batch_equals_singles(G, w_plus):
-    singles = torch.cat([G.synthesis(w_plus[i:i + 1]) for i in range(3)])
+    singles = torch.cat([G.synthesis(w_plus[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(G.synthesis(w_plus), singles, rtol=1e-6, atol=1e-6)
 
 
-def test_styles_stand_in_for_codes(G, w_plus):
+def test_styles_replace_codes(G, w_plus):
     torch.testing.assert_close(G.synthesis(None, styles=G.styles(w_plus)), G.synthesis(w_plus))
     assert [layer.channels for layer in G.style_layers] == [style.shape[1] for style in G.styles(w_plus)]
 
 
 @pytest.mark.parametrize("replace_rgb", [True, False])
 @pytest.mark.parametrize("resolutions", [[4], [16], [32], [4, 8, 16]])
-def test_own_features_change_nothing(G, w_plus, resolutions, replace_rgb):
+def test_replacing_features_by_themselves_changes_nothing(G, w_plus, resolutions, replace_rgb):
     features = G.features(w_plus)
     image = G.synthesis(w_plus, replace={r: features[r] for r in resolutions}, replace_rgb=replace_rgb)
     torch.testing.assert_close(image, G.synthesis(w_plus))
 
 
-def test_a_replaced_feature_decides_what_follows(G, w_plus):
+def test_a_replaced_feature_changes_later_blocks_only(G, w_plus):
     features, other = G.features(w_plus[:1]), G.features(w_plus[1:2])
     mixed = G.features(w_plus[:1], replace={16: other[16]})
     assert torch.equal(mixed[8], features[8]) and torch.equal(mixed[16], other[16])
@@ -101,19 +105,20 @@ def test_a_replaced_feature_decides_what_follows(G, w_plus):
     assert not torch.allclose(seen, unseen)
 
 
-@pytest.mark.parametrize(
-    "factor, kind, same", [(3.0, "conv", True), (-3.0, "conv", False), (3.0, "torgb", False)])
+@pytest.mark.parametrize("factor, kind, same", [(3.0, "conv", True), (-3.0, "conv", False), (3.0, "torgb", False)])
 def test_scale_invariance_of_styles(G, w_plus, factor, kind, same):
-    """LSAP, Property 3.1: demodulation undoes a factor on a conv style; not below 0 and not in toRGB."""
-    styles = [style * factor if layer.kind == kind else style
-              for style, layer in zip(G.styles(w_plus), G.style_layers, strict=True)]
+    """LSAP, Property 3.1: demodulation removes a positive factor of a conv style; toRGB has no demodulation."""
+    styles = [
+        style * factor if layer.kind == kind else style
+        for style, layer in zip(G.styles(w_plus), G.style_layers, strict=True)
+    ]
     distance = (G.synthesis(None, styles=styles) - G.synthesis(w_plus)).abs().max()
     assert (distance < 1e-6) == same
 
 
 @pytest.mark.parametrize("resolution", [16, 32, 64, 128, 256, 512, 1024])
 def test_size_of_style_space(resolution):
-    """w_plus indices and the number of style coordinates are those of the official generators."""
+    """Indices of w_plus and numbers of style coordinates equal those of the official generators."""
     blocks = resolution.bit_length() - 2
     channels = OFFICIAL.get(resolution, (512,) * blocks) if resolution >= 256 else (8,) * blocks
     layers = describe_styles(GeneratorConfig(resolution, channels=channels))
@@ -133,7 +138,7 @@ def test_other_resolutions_run(resolution):
     assert [s.shape[1] for s in G.styles(torch.zeros(2, G.num_ws, 8))] == [s.channels for s in G.style_layers]
 
 
-def test_clamp_acts():
+def test_features_are_clamped():
     config = {"resolution": 8, "z_dim": 8, "w_dim": 8, "mapping_layers": 1, "channels": (4, 4)}
     free, clamped = Generator(GeneratorConfig(**config)), Generator(GeneratorConfig(**config, conv_clamp=0.5))
     clamped.load_state_dict(free.state_dict())
@@ -149,15 +154,16 @@ def test_config_survives_json():
 def test_half_precision_and_channels_last_stay_close():
     G = Generator().requires_grad_(False)
     w_plus = G.broadcast(G.mapping(torch.randn(2, 128, generator=stream(0))))
-    want = G.synthesis(w_plus)
+    expected = G.synthesis(w_plus)
     with torch.autocast("cpu", torch.bfloat16):
-        got = G.to(memory_format=torch.channels_last).synthesis(w_plus)
-    assert got.dtype == torch.float32
-    assert (got - want).norm() < 0.03 * want.norm()
+        found = G.to(memory_format=torch.channels_last).synthesis(w_plus)
+    assert found.dtype == torch.float32
+    assert (found - expected).norm() < 0.03 * expected.norm()
 
 
 def test_second_derivatives(G):
-    """The path-length penalty differentiates a gradient: compared with finite differences."""
+    """The derivative of a gradient norm, which the path-length penalty needs, against finite differences."""
+
     def gradient_norm(w_plus):
         energy = G.synthesis(w_plus).square().sum()
         return torch.autograd.grad(energy, w_plus, create_graph=True)[0].square().sum()
@@ -169,21 +175,24 @@ def test_second_derivatives(G):
     torch.testing.assert_close(slope, (ahead - behind).detach() / 2e-5, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda G, w: G.mapping(torch.zeros(2, 5)), r"z: got shape \(2, 5\), want \(N, 12\)"),
-    (lambda G, w: G.broadcast(torch.zeros(2, 5)), r"w: got shape \(2, 5\)"),
-    (lambda G, w: G.synthesis(w[:, :5]), r"w_plus: got shape \(3, 5, 12\), want \(N, 8, 12\)"),
-    (lambda G, w: G.synthesis(w * torch.nan), "NaN"),
-    (lambda G, w: G.synthesis(None), "None without styles"),
-    (lambda G, w: G.truncate(w, 0.5, cutoff=9), "cutoff: got 9"),
-    (lambda G, w: G.truncate(w[:, 0], 0.5, cutoff=2), "cutoff: got 2"),
-    (lambda G, w: G.synthesis(w, noise=[torch.zeros(4, 4)]), r"noise: got \[\(4, 4\)\]"),
-    (lambda G, w: G.synthesis(None, styles=G.styles(w)[:-1]), "styles: got shapes"),
-    (lambda G, w: G.synthesis(w, replace={16: torch.zeros(3, 12, 8, 8)}), "replace: got 16"),
-    (lambda G, w: G.synthesis(w, replace={5: torch.zeros(3, 12, 5, 5)}), "replace: got 5"),
-    (lambda G, w: GeneratorConfig(resolution=48), "resolution: got 48"),
-    (lambda G, w: GeneratorConfig(channels=(8, 8)), "channels: got 2 widths, want 5"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda G, w: G.mapping(torch.zeros(2, 5)), r"z: expected shape \(N, 12\), got \(2, 5\)"),
+        (lambda G, w: G.broadcast(torch.zeros(2, 5)), r"w: expected shape \(N, 12\), got \(2, 5\)"),
+        (lambda G, w: G.synthesis(w[:, :5]), r"w_plus: expected shape \(N, 8, 12\), got \(3, 5, 12\)"),
+        (lambda G, w: G.synthesis(w * torch.nan), "w_plus: expected finite values, got NaN"),
+        (lambda G, w: G.synthesis(None), "w_plus: expected codes, or styles instead, got None"),
+        (lambda G, w: G.truncate(w, 0.5, cutoff=9), "cutoff: expected 0 to 8 layers .*got 9"),
+        (lambda G, w: G.truncate(w[:, 0], 0.5, cutoff=2), r"cutoff: expected 0 to 8 .*got 2 for shape \(3, 12\)"),
+        (lambda G, w: G.synthesis(w, noise=[torch.zeros(4, 4)]), r"noise: expected 'const', .*; got \[\(4, 4\)\]"),
+        (lambda G, w: G.synthesis(None, styles=G.styles(w)[:-1]), r"styles: expected shapes \(N, C\) with C = "),
+        (lambda G, w: G.synthesis(w, replace={16: torch.zeros(3, 12, 8, 8)}), r"replace: .*got 16: \(3, 12, 8, 8\)"),
+        (lambda G, w: G.synthesis(w, replace={5: torch.zeros(3, 12, 5, 5)}), "replace: expected resolutions .*got 5"),
+        (lambda G, w: GeneratorConfig(resolution=48), "resolution: expected a power of two of at least 8, got 48"),
+        (lambda G, w: GeneratorConfig(channels=(8, 8)), "channels: expected 5 widths, .*got 2"),
+    ],
+)
 def test_bad_input_is_refused(G, w_plus, call, message):
     with pytest.raises(ValueError, match=message):
         call(G, w_plus)

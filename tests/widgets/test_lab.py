@@ -1,4 +1,4 @@
-"""The widgets in a real JupyterLab, driven as a person would: mouse and keyboard, in a browser without network."""
+"""The widgets in a real JupyterLab, used by mouse and keyboard in a browser without network."""
 
 import json
 import os
@@ -16,7 +16,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CELLS = (
-    "import torch\nimport latentlab as ll\nfrom latentlab.widgets.selections import Mix\nG = ll.load('faces-64')",
+    "import torch\nimport latentlab as ll\n"
+    "from latentlab.widgets.selections import MixSelection\nG = ll.load('faces-64')",
     "ll.widgets.explore(G, seed=3)",
     "w = torch.cat([MixSelection(seed).latent(G) for seed in range(3)])\n"
     "inv = ll.Inversion(ll.State(w), G.synthesis(w), G, 'known')\nll.widgets.edit(inv)",
@@ -38,13 +39,13 @@ MINUTE = 60_000
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[str]:
-    """The address of a Lab whose only notebook holds three of the widgets."""
+    """The address of a JupyterLab server whose only notebook has three of the widgets."""
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "probe.ipynb")
     config = tmp_path / "config" / "labconfig"
     config.mkdir(parents=True)
-    news = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}  # it would ask for consent
+    news = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}  # it opens a dialog
     (config / "page_config.json").write_text(json.dumps(news))
     folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "run"}
     folders |= {"IPYTHONDIR": "ipython", "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "spaces"}
@@ -59,13 +60,13 @@ def lab(tmp_path: Path) -> Iterator[str]:
             _wait_for(f"http://127.0.0.1:{port}/api?token=t", server)
             yield f"http://127.0.0.1:{port}/lab/tree/probe.ipynb?token=t&reset"
         finally:
-            server.terminate()  # Lab stops its kernels first
+            server.terminate()  # JupyterLab stops its kernels first
             server.wait(30)
 
 
 def _wait_for(address: str, server: subprocess.Popen) -> None:
     for _ in range(240):
-        assert server.poll() is None, "Lab did not start: see lab.log"
+        assert server.poll() is None, "JupyterLab did not start: see lab.log"
         try:
             urllib.request.urlopen(address, timeout=2).close()
             return
@@ -75,12 +76,10 @@ def _wait_for(address: str, server: subprocess.Popen) -> None:
 
 
 def _change(page, image: str, act) -> None:
-    """Does something and waits until the picture on the screen is another, decoded one."""
+    """Runs ``act`` and waits until the image has another source and is decoded."""
     before = page.get_attribute(image, "src")
     act()
-    page.wait_for_function(
-        "([q, old]) => document.querySelector(q).src !== old", arg=[image, before], timeout=MINUTE
-    )
+    page.wait_for_function("([q, old]) => document.querySelector(q).src !== old", arg=[image, before], timeout=MINUTE)
     page.wait_for_function(DECODED, arg=image, timeout=MINUTE)
 
 
@@ -102,16 +101,23 @@ def test_in_jupyterlab(lab: str, tmp_path: Path):
     errors, outside = [], []
     with sync_playwright() as play:
         context = play.chromium.launch_persistent_context(
-            str(tmp_path / "profile"), executable_path=chromium, headless=True, args=BROWSER,
+            str(tmp_path / "profile"),
+            executable_path=chromium,
+            headless=True,
+            args=BROWSER,
             viewport={"width": 1100, "height": 1000},
-        )  # fmt: skip
+        )
         page = context.pages[0]
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("request", lambda r: outside.append(r.url) if "://127.0.0.1" not in r.url and "://" in r.url
-                and not r.url.startswith("blob:") else None)  # fmt: skip
+
+        def note_outside(request) -> None:
+            if "://" in request.url and "://127.0.0.1" not in request.url and not request.url.startswith("blob:"):
+                outside.append(request.url)
+
+        page.on("request", note_outside)
         page.goto(lab)
-        # Earlier than this, running the cells asks for a kernel in a dialog that nobody answers.
+        # Before the kernel is idle, running the cells opens a dialog that asks for a kernel.
         page.wait_for_function(KERNEL_IDLE, timeout=2 * MINUTE)
         page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
         page.wait_for_function(DECODED, arg=".ll-edit .ll-image", timeout=2 * MINUTE)
@@ -121,10 +127,10 @@ def test_in_jupyterlab(lab: str, tmp_path: Path):
         page.screenshot(path=tmp_path / "edit.png")
         _use_the_scrubber(page)
         page.screenshot(path=tmp_path / "scrub.png")
-        page.evaluate("() => { window.jupyterapp.commands.execute('apputils:change-theme', "
-                      "{theme: 'JupyterLab Dark'}); }")  # fmt: skip
+        dark = "window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'});"
+        page.evaluate(f"() => {{ {dark} }}")
         page.wait_for_selector("body[data-jp-theme-light='false']", state="attached", timeout=MINUTE)
-        page.wait_for_timeout(1000)  # its style sheet comes a little later
+        page.wait_for_timeout(1000)  # its style sheet is loaded a little later
         page.screenshot(path=tmp_path / "edit-dark.png")
         page.locator(".ll-explore").scroll_into_view_if_needed()
         page.screenshot(path=tmp_path / "explore-dark.png")
@@ -141,11 +147,12 @@ def _use_the_explorer(page) -> None:
     psi.focus()
     _change(page, mix, lambda: page.keyboard.press("ArrowLeft"))
     assert page.get_attribute(mix, "alt").startswith("Mix: seed 3, layers 4 to 9 (16 to 64 px) from seed 1, psi ")
-    assert "ms a frame" in page.inner_text(".ll-explore .ll-status")
+    assert "ms per frame" in page.inner_text(".ll-explore .ll-status")
     _change(page, mix, lambda: page.click(".ll-explore .ll-random >> nth=0"))
     _change(page, mix, lambda: page.click(".ll-explore .ll-reset"))
-    assert 'stream(3, "latents")' in page.inner_text(".ll-explore .ll-codebox")
-    page.click(".ll-explore .ll-codebox button")  # allowed or not by the browser, it answers
+    code = """() => document.querySelector('.ll-explore .ll-codebox').innerText.includes('stream(3, "latents")')"""
+    page.wait_for_function(code, timeout=MINUTE)  # the code is updated after the image
+    page.click(".ll-explore .ll-codebox button")  # it copies or, if the browser does not allow that, selects
     page.wait_for_function(
         "() => /Copied|Selected/.test(document.querySelector('.ll-explore .ll-codebox button').innerText)"
     )
@@ -177,6 +184,6 @@ def _use_the_scrubber(page) -> None:
     _change(page, found, lambda: start.click())
     _change(page, found, lambda: play.click())
     page.wait_for_function("q => document.querySelector(q).alt.includes('after 6 of 6')", arg=found, timeout=MINUTE)
-    there = "() => document.querySelector('.ll-scrub .ll-codebox').innerText.includes('path[3]')"
-    page.wait_for_function(there, timeout=MINUTE)  # the code follows the picture
+    code = "() => document.querySelector('.ll-scrub .ll-codebox').innerText.includes('path[3]')"
+    page.wait_for_function(code, timeout=MINUTE)  # the code is updated after the image
     assert page.inner_text(".ll-scrub .ll-error") == ""

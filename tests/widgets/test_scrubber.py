@@ -1,4 +1,4 @@
-"""The widget of a descent without a browser: whether it shows and tells what the codes on the way are."""
+"""The descent widget without a browser: images, numbers and curves belong to the recorded codes."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ from latentlab.widgets.selections import MixSelection, StepSelection
 
 @pytest.fixture(scope="module")
 def G() -> Generator:
-    """16 px, with a noise that is seen."""
+    """16 px, with visible noise."""
     G = Generator(GeneratorConfig(16, z_dim=16, w_dim=16, channels=(8, 8, 8))).requires_grad_(False)
     for conv in G._convs():
         conv.noise_strength.fill_(0.1)
@@ -46,8 +46,8 @@ def changed(panel, **values) -> list[bool]:
     return [a != b.value for a, b in zip(before, panel.pictures, strict=True)]
 
 
-@pytest.mark.parametrize("method", ["ii2s", "sg2_w", "pulse"])  # the latter two bring noise of their own
-def test_it_shows_the_codes_on_the_way(G, truth, method):
+@pytest.mark.parametrize("method", ["ii2s", "sg2_w", "pulse"])  # the last two optimise noise maps too
+def test_shows_the_recorded_codes(G, truth, method):
     inv = ll.invert(truth, G, method, steps=3, record=2)
     panel = ll.widgets.scrub(inv)
     for k, step in enumerate([0, 2, 3]):
@@ -67,13 +67,13 @@ def test_the_numbers_are_right(panel, inv, truth, G):
         panel.set(step=step, face=1)
         found = inv.synthesize(inv.path[k])[1].clamp(-1, 1)
         decibels = 10 * math.log10(4 / float((found - truth[1]).square().mean()))
-        typical = float(statistics_for(G).w_to_pn(inv.path[k, 1]).square().mean())
+        norm = float(statistics_for(G).w_to_pn(inv.path[k, 1]).square().mean())
         _, middle, plot = (picture.alt for picture in panel.pictures)
         assert middle == f"Found: face 1 after {step} of 5 steps, PSNR {decibels:.1f} dB"
-        assert plot == f"Descent: after {step} steps, squared PN+ norm {typical:.2f} (1 is typical)"
+        assert plot == f"Descent: after {step} steps, pn_norm {norm:.2f} (1 is typical)"
 
 
-def test_pictures_follow_the_controls(panel, inv, truth):
+def test_images_follow_the_controls(panel, inv, truth):
     assert panel.state == StepSelection(5, 0) and panel.pictures[0].alt == "Target: face 0"
     first = [picture.value for picture in panel.pictures]
     assert changed(panel, step=2) == [False, True, True]
@@ -81,10 +81,10 @@ def test_pictures_follow_the_controls(panel, inv, truth):
     assert torch.equal(panel.pictures[0].image, truth[1:])
     panel.reset_button.click()
     assert [picture.value for picture in panel.pictures] == first
-    assert all(control.description for control in panel.controls.values()) and "ms a frame" in panel.status.value
+    assert all(control.description for control in panel.controls.values()) and "ms per frame" in panel.status.value
 
 
-def test_play_goes_over_the_recorded_steps(panel, inv):
+def test_play_runs_over_the_recorded_steps(panel, inv):
     steps = panel.controls["step"]
     assert (panel.play.min, panel.play.max, panel.play.value) == (0, 3, 3) and panel.play.interval == 500
     assert (panel.link.source, panel.link.target) == ((panel.play, "value"), (steps, "index"))
@@ -94,7 +94,7 @@ def test_play_goes_over_the_recorded_steps(panel, inv):
     assert ll.widgets.scrub(long).play.interval == 100
 
 
-def test_the_mark_stands_at_the_step(panel, inv):
+def test_the_mark_is_at_the_step(panel, inv):
     for face, step in ((0, 0), (1, 2), (0, 5)):
         panel.set(step=step, face=face)
         terms = {name: inv.trace[name][:, face] for name in ("mse", "perceptual")}
@@ -106,7 +106,7 @@ def test_the_mark_stands_at_the_step(panel, inv):
         assert bool((inside[0] | inside[1]).all()) and all(bool(rows.any()) for rows in inside)
 
 
-def test_the_curves_lie_where_the_mark_does():
+def test_curves_and_mark_use_the_same_axes():
     image = descent({"mse": torch.tensor([0.1, 0.01])}, [0, 10], torch.tensor([1.0, 3.0]))[0]
     purple = torch.tensor([148, 103, 189])[:, None, None] / 127.5 - 1
     rows, columns = torch.nonzero((image - purple).abs().amax(0) < 0.05).float().div(512).unbind(1)
@@ -122,18 +122,20 @@ def test_one_face_without_truth_or_trace(inv):
     torch.testing.assert_close(panel.pictures[0].image, inv.image[1:])
 
 
-def test_wrong_input_is_refused(G, inv, truth):
-    with pytest.raises(ValueError, match="no path: pass record=10"):
+def test_bad_input_is_refused(G, inv, truth):
+    with pytest.raises(ValueError, match="inversion: expected one with a path, got none; invert with record=10"):
         ll.widgets.scrub(replace(inv, path=None, path_steps=[]), truth)
     with pytest.raises(ValueError, match="truth: expected one image for each of 2 faces, got 1"):
         ll.widgets.scrub(inv, truth[:1])
     with pytest.raises(ValueError, match="expected shape \\(N, 3, 16, 16\\)"):
         ll.widgets.scrub(inv, truth[..., :8, :8])
-    with pytest.raises(ValueError, match="after 3 steps; recorded steps are: 0, 2, 4, 5"):
+    with pytest.raises(ValueError, match="step: expected a recorded one .0, 2, 4, 5., got 3"):
         StepSelection(3).image(inv)
+    with pytest.raises(ValueError, match="recorded one .none, since the inversion was made without record=., got 3"):
+        StepSelection(3).image(replace(inv, path=None, path_steps=[]))
 
 
-def test_a_still_picture_goes_with_it(panel):
+def test_output_contains_a_still_image(panel):
     data = panel._repr_mimebundle_()
     still = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
     assert still.size == (3 * 512, 512) and "Found: face 0 after 5 of 5 steps" in data["text/plain"]
