@@ -74,7 +74,7 @@ def test_batches_change_nothing(face, tmp_path):
         (["{face}", "--edit", "wings=+2"], "unknown factor 'wings'; known are: face_width"),
         (["{face}", "--generator", "ffhq"], "no generator 'ffhq': name a shipped one (faces-64, faces-64-sketch)"),
         (["{face}", "--steps", "0"], "at least 1"),
-        (["{folder}"], "holds no pictures"),
+        (["{folder}"], "expected a folder with pictures"),
     ],
 )
 def test_mistakes_are_told_in_a_line(face, tmp_path, capsys, arguments, message):

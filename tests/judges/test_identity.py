@@ -29,5 +29,5 @@ def test_its_ends():
 
 @pytest.mark.parametrize("same, others", [([], [1.0]), ([0.0], []), ([float("nan")], [1.0])])
 def test_nothing_to_verify_is_refused(same, others):
-    with pytest.raises(ValueError, match="finite distances of at least one pair"):
+    with pytest.raises(ValueError, match="distances: expected finite ones of at least one pair of each kind, got"):
         verification(torch.tensor(same), torch.tensor(others))
