@@ -1,14 +1,29 @@
-"""Pictures of every kind become the same tensor, and what was changed is said."""
+"""Pictures of every kind and size become the same tensor, and each conversion is reported."""
 
 import struct
 import zlib
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from latentlab import images as module
 from latentlab.images import find_images, read_image, tile, to_uint8
+
+
+def write_png(path: Path, width: int, height: int, rows: Iterable[bytes], *, depth: int, colour: int) -> None:
+    """Writes a PNG row by row. colour: 0 greyscale, 2 RGB."""
+    packer = zlib.compressobj(1)
+    data = b"".join([*(packer.compress(b"\0" + row) for row in rows), packer.flush()])
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", data), (b"IEND", b"")]
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    )
 
 
 @pytest.fixture
@@ -32,7 +47,7 @@ def test_png_round_trip_is_exact(tmp_path, picture):
     [("RGBA", "png", "transparency"), ("LA", "png", "transparency"), ("L", "png", "L to RGB"),
      ("CMYK", "jpg", "CMYK"), ("P", "png", "P to RGB"), ("I;16", "png", "16-bit")],
 )  # fmt: skip
-def test_other_modes_are_converted_and_told(tmp_path, picture, mode, suffix, word):
+def test_other_modes_are_converted_and_reported(tmp_path, picture, mode, suffix, word):
     if mode == "I;16":
         other = Image.fromarray((np.asarray(picture.convert("L")).astype(np.uint16)) * 257)
     else:
@@ -45,16 +60,10 @@ def test_other_modes_are_converted_and_told(tmp_path, picture, mode, suffix, wor
         assert np.allclose(to_uint8(images)[0, ..., 0], np.asarray(picture.convert("L")), atol=1)
 
 
-def test_sixteen_bit_colour_is_told(tmp_path, picture):
-    """Pillow writes no such file, so the PNG is put together by hand."""
+def test_sixteen_bit_colour_is_reported(tmp_path, picture):
+    """Pillow cannot write such a file."""
     rows = np.asarray(picture).astype(">u2") * 257
-    data = b"".join(b"\0" + row.tobytes() for row in rows)
-    header = struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
-    (tmp_path / "a.png").write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
-    )
+    write_png(tmp_path / "a.png", 64, 64, (row.tobytes() for row in rows), depth=16, colour=2)
     images, notes = read_image(tmp_path / "a.png", 64)
     assert notes == ["narrowed 16-bit colour to 8 bit"]
     assert np.allclose(to_uint8(images)[0], np.asarray(picture), atol=1)
@@ -81,18 +90,69 @@ def test_any_size_is_cropped_and_resized(tmp_path, picture):
     assert "central square" in notes[0] and "200 to 64" in notes[1]
 
 
+MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16")
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_large_picture_is_read_like_a_small_one(tmp_path, picture, monkeypatch, mode, orientation):
+    """In bands of a few rows, reduced by 3 before the Lanczos filter; each in all modes and orientations."""
+    wide = picture.resize((390, 200), Image.Resampling.BICUBIC)
+    if mode in ("RGBA", "LA"):
+        wide.putalpha(wide.getchannel(0))
+    file = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    deep = np.asarray(wide.convert("L")).astype(np.uint16) * 257
+    other = Image.fromarray(deep) if mode == "I;16" else wide.convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    other.save(file, exif=exif)
+    expected, notes = read_image(file, 16)
+    monkeypatch.setattr(module, "LARGE", 0)
+    monkeypatch.setattr(module, "BAND", 1_000)
+    found, same_notes = read_image(file, 16)
+    assert (found - expected).abs().mean() < 0.02 and (found - expected).abs().max() < 0.1 + 0.3 * (mode == "1")
+    assert same_notes[:-1] == notes[:-1] and same_notes[-1] == "resized 200 to 16 px (while reading, then Lanczos)"
+
+
+def test_pictures_of_hundreds_of_megapixels_are_read(tmp_path):
+    """225 megapixels, of which Pillow raises an exception, and 108, of which it warns."""
+    limit = Image.MAX_IMAGE_PIXELS
+    half = b"\xff" * (15_000 // 16) + b"\0" * (15_000 // 16 + 1)
+    write_png(tmp_path / "a.png", 15_000, 15_000, [half] * 15_000, depth=1, colour=0)
+    images, notes = read_image(tmp_path / "a.png", 64)
+    assert (images[..., :31] > 0.9).all() and (images[..., 33:] < -0.9).all()
+    assert notes == ["converted 1 to RGB", "resized 15000 to 64 px (while reading, then Lanczos)"]
+    Image.new("L", (12_000, 9_000), 255).save(tmp_path / "a.jpg")
+    images, notes = read_image(tmp_path / "a.jpg", 64)
+    assert (images == 1).all() and "cropped 12000x9000 to its central square" in notes
+    assert Image.MAX_IMAGE_PIXELS == limit
+
+
+def test_absurd_sizes_are_refused_in_a_line(tmp_path):
+    """By the size in the header: there are no pixels to decode."""
+    write_png(tmp_path / "a.png", 40_000, 40_000, [], depth=8, colour=2)
+    with pytest.raises(ValueError) as refused:
+        read_image(tmp_path / "a.png", 64)
+    expected = "expected at most 1,000 megapixels, got 40000x40000 (1,600); downscale or crop the picture first"
+    assert str(refused.value) == f"{tmp_path}/a.png: {expected}"
+    with pytest.raises(ValueError, match="cannot be read"):
+        (tmp_path / "b.png").write_bytes(b"no picture")
+        read_image(tmp_path / "b.png", 64)
+    assert Image.MAX_IMAGE_PIXELS == 89_478_485  # Pillow's own limit, for the rest of the process
+
+
 @pytest.mark.parametrize("damage", ["cut", "text", "empty"])
-def test_unreadable_pictures_are_told(tmp_path, picture, damage):
+def test_unreadable_pictures_are_refused(tmp_path, picture, damage):
     path = tmp_path / "a.png"
     picture.save(path)
     data = path.read_bytes()
     path.write_bytes({"cut": data[: len(data) // 2], "text": b"hello", "empty": b""}[damage])
-    with pytest.raises(ValueError, match="not a readable picture"):
+    with pytest.raises(ValueError, match="a.png: expected a picture, .*, got a file that cannot be read"):
         read_image(path, 64)
 
 
 def test_folders(tmp_path, picture):
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="expected a folder with pictures .* got one without any"):
         find_images(tmp_path)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         find_images(tmp_path / "nowhere")

@@ -76,7 +76,7 @@ def test_results_do_not_depend_on_the_batch_size(face, tmp_path):
         (["{face}", "--generator", "ffhq"], "no generator 'ffhq': name a shipped one (faces-64, faces-64-sketch)"),
         (["{face}", "--steps", "0"], "steps: expected at least 1, got 0"),
         (["{face}", "--batch", "0"], "batch_size: expected at least 1, got 0"),
-        (["{folder}"], "pictures (.png, "),
+        (["{folder}"], "expected a folder with pictures"),
     ],
 )
 def test_errors_are_one_line_without_traceback(face, tmp_path, capsys, arguments, message):

@@ -1,6 +1,9 @@
-"""Notebooks are sources: no outputs, short cells, claims as asserts. That they run is nbval's business."""
+"""Rules for the notebooks as source files: no outputs, short cells, claims as asserts. (nbval runs them.)"""
 
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -134,3 +137,25 @@ def test_a_sound_lesson_has_no_faults():
     assert faults_of_any(lesson()) + faults_of_lesson(lesson(), "01_x") == []
     short = lesson(head="# T\nWhy? 9 min", cells=15)
     assert faults_of_lesson(short, "00_start_here") == []
+
+
+# The kernel replies at once, and its message that the cell is done comes 6 s later, as on a busy machine.
+LATE = """
+import threading
+kernel = get_ipython().kernel
+publish, this_cell = kernel._publish_status, kernel.get_parent("shell")
+def publish_late(status, channel, parent=None):
+    threading.Timer(6, publish, (status, channel, this_cell)).start()
+kernel._publish_status = publish_late
+"""
+
+
+@pytest.mark.slow  # nbval's own limit is 5 s, and the test has to exceed it
+def test_late_output_is_waited_for(tmp_path: Path):
+    """conftest.py beside notebooks/ and tests/ raises nbval's limit; a copy of it does so for another notebook."""
+    notebook = lesson(LATE, cells=2)
+    nbformat.write(notebook, tmp_path / "late.ipynb")
+    shutil.copy(FOLDER.parent / "conftest.py", tmp_path)
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

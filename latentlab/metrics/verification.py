@@ -13,10 +13,11 @@ def verification(same: Float[Tensor, " p"], others: Float[Tensor, " q"]) -> tupl
     >>> verification(torch.tensor([0.1, 0.2, 0.6]), torch.tensor([0.5, 0.8, 0.9]))
     (0.888..., 0.333...)
     """
-    if not min(len(same), len(others)) or not bool(torch.cat([same, others]).isfinite().all()):
+    infinite = int((~torch.cat([same, others]).isfinite()).sum())
+    if not min(len(same), len(others)) or infinite:
         raise ValueError(
             "distances: expected finite ones of at least one pair of each kind, "
-            f"got {len(same)} of one person and {len(others)} of two"
+            f"got {len(same)} of one person and {len(others)} of two, {infinite} of them not finite"
         )
     same, others = same.sort().values, others.sort().values
     # Ties count as one half.

@@ -75,6 +75,7 @@ def test_every_mark_has_its_row(monkeypatch: pytest.MonkeyPatch):
     """In the real tables, with stand-ins for all that takes time."""
     monkeypatch.setattr(timing, "_seconds", lambda work, repeats=3: 1.0)
     monkeypatch.setattr(timing, "_networks", lambda device: [])
+    monkeypatch.setattr(timing, "GeneratorTraining", lambda *_: None)
     monkeypatch.setattr(timing, "ProcessPoolExecutor", Alone)
     monkeypatch.setattr(timing, "_descent", lambda what, *_, **__: {"what": what, "seconds": 1.0})
     monkeypatch.setattr(timing, "invert_ii2s", lambda *_, **__: None)

@@ -28,6 +28,6 @@ def test_perfect_reversed_and_equal_distances():
 
 
 @pytest.mark.parametrize("same, others", [([], [1.0]), ([0.0], []), ([float("nan")], [1.0])])
-def test_bad_input_is_refused(same, others):
-    with pytest.raises(ValueError, match="finite distances of at least one pair"):
+def test_nothing_to_verify_is_refused(same, others):
+    with pytest.raises(ValueError, match="distances: expected finite ones of at least one pair of each kind, got"):
         verification(torch.tensor(same), torch.tensor(others))

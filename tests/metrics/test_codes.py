@@ -1,4 +1,4 @@
-"""Measures of codes against numpy, and what LEC and SNCD are known to reward."""
+"""Metrics of codes against numpy; LEC and SNCD on linear generators and known distributions."""
 
 import numpy as np
 import pytest
@@ -25,14 +25,14 @@ def test_norms_are_numpys():
     assert code_variation(a[:, :1].expand(-1, 6, -1)).max() < 1e-5
 
 
-def linear_world(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """An invertible 'generator' of 96 pixels from 96 code entries, and its inverse."""
+def linear_generator(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """An invertible linear map from 96 code entries to 96 pixels, and its inverse."""
     A = torch.linalg.qr(codes(seed, 1, 96, 96)[0]).Q
     return A, A.T
 
 
 def test_lec_of_the_true_inverse_is_zero_and_shrinking_lowers_it():
-    A, inverse = linear_world(0)
+    A, inverse = linear_generator(0)
     images, step = codes(1, 20, 6, 16).view(20, 3, 4, 8), codes(2, 1)[0]
 
     def synthesize(w: torch.Tensor) -> torch.Tensor:
@@ -49,10 +49,10 @@ def test_lec_of_the_true_inverse_is_zero_and_shrinking_lowers_it():
     torch.testing.assert_close(lec(encoder(0.0), synthesize, images, step), step.norm().expand(20))
 
 
-def test_trimmed_lec_leaves_the_ends_out():
+def test_trimmed_lec_leaves_out_both_tails():
     offsets = torch.tensor([5.0, 1.0, 2.0, 3.0, 100.0]).view(-1, 1, 1)
 
-    def encode(x: torch.Tensor) -> torch.Tensor:  # of what has been edited, each image is off by its own offset
+    def encode(x: torch.Tensor) -> torch.Tensor:  # each edited image is off by its own offset
         return offsets * x.mean((1, 2, 3)).view(-1, 1, 1)
 
     def synthesize(w: torch.Tensor) -> torch.Tensor:
@@ -64,13 +64,13 @@ def test_trimmed_lec_leaves_the_ends_out():
 
 
 def normalised(seed: int, n: int, spread: float) -> list[torch.Tensor]:
-    """Unit vectors of two layers about a common axis; the smaller the spread, the more alike."""
+    """Unit vectors of two layers around a common axis, with this spread."""
     draw = torch.Generator().manual_seed(seed)
     styles = [torch.randn(n, c, generator=draw) * spread + torch.eye(c)[0] for c in (8, 4)]
     return [s / s.norm(dim=1, keepdim=True) for s in styles]
 
 
-def test_sncd_is_the_mean_over_all_pairs_and_keeps_its_floors():
+def test_sncd_is_the_mean_over_all_pairs_and_respects_its_floors():
     samples = normalised(0, 2000, 0.3)
     means = [s.mean(0) for s in samples]
     found = normalised(1, 50, 0.3)
@@ -86,21 +86,21 @@ def test_sncd_is_the_mean_over_all_pairs_and_keeps_its_floors():
 
 def test_bad_input(unchecked):
     a, images = codes(0), torch.zeros(5, 3, 4, 4)
-    with pytest.raises(ValueError, match="codes of one size"):
+    with pytest.raises(ValueError, match="codes: expected equal shapes"):
         code_distance(a, a[:, :3])
-    with pytest.raises(ValueError, match="codes hold NaN"):
+    with pytest.raises(ValueError, match="codes: expected finite values"):
         code_variation(a * torch.nan)
-    with pytest.raises(ValueError, match="images hold NaN"):
+    with pytest.raises(ValueError, match="images: expected finite values"):
         lec(lambda x: a, lambda w: images, images * torch.nan, a)
-    with pytest.raises(ValueError, match="codes of one size"):  # an encoder that loses images
+    with pytest.raises(ValueError, match="codes: expected equal shapes"):  # an encoder that loses images
         lec(lambda x: a[: len(x)], lambda w: images[:2], images, torch.ones(16))
-    with pytest.raises(ValueError, match="trim is a share"):
+    with pytest.raises(ValueError, match="trim: expected at least 0 and less than 0.5, got 0.5"):
         lec(lambda x: a, lambda w: images, images, torch.ones(16), trim=0.5)
     unit = normalised(0, 3, 0.3)
     means = [s.mean(0) for s in unit]
-    with pytest.raises(ValueError, match="not 1 for 2 layers"):
+    with pytest.raises(ValueError, match="means: expected one .* got 1 for 2 layers"):
         sncd(unit, means[:1])
-    with pytest.raises(ValueError, match="length 1 are wanted, not 2"):
+    with pytest.raises(ValueError, match="styles: expected vectors of length 1, got 2"):
         sncd([2 * s for s in unit], means)
-    with pytest.raises(ValueError, match="hold NaN"):
+    with pytest.raises(ValueError, match="styles and means: expected finite values"):
         sncd(unit, [mu * torch.nan for mu in means])

@@ -1,4 +1,4 @@
-"""Distances of distributions against torchmetrics and scipy, and their standard error against repetition."""
+"""Distances between distributions against torchmetrics and scipy, and their standard error by repetition."""
 
 import math
 
@@ -17,7 +17,7 @@ from latentlab.metrics.distributions import _laplacian
 
 
 class Given(nn.Module):
-    """Lets torchmetrics, which wants a network, take features as they are."""
+    """Identity network: torchmetrics requires a network, the tests have features."""
 
     num_features = 8
 
@@ -36,7 +36,7 @@ def fed(metric: nn.Module, a: torch.Tensor, b: torch.Tensor) -> nn.Module:
     return metric
 
 
-def test_fid_is_that_of_torchmetrics_and_of_the_matrix_root():
+def test_fid_equals_torchmetrics_and_the_matrix_root():
     a, b = features(0), features(1, 50, shift=0.3)
     theirs = FrechetInceptionDistance(feature=Given(), input_img_size=(8,)).set_dtype(torch.float64)
     assert fid(a, b) == pytest.approx(float(fed(theirs, a.double(), b.double()).compute()), rel=1e-4)
@@ -46,7 +46,7 @@ def test_fid_is_that_of_torchmetrics_and_of_the_matrix_root():
     assert fid(a, b) == pytest.approx(wanted, rel=1e-9)
 
 
-def test_fid_of_a_stream_is_fid_of_the_whole():
+def test_fid_of_batches_equals_fid_of_all_features():
     a, b = features(0) + 1000, features(1) + 1001
     assert fid(feature_moments(a.split(7)), b) == pytest.approx(fid(a, b), rel=1e-9)
     assert abs(fid(a, a)) < 1e-9
@@ -60,7 +60,7 @@ def test_fid_of_few_images_is_biased_and_says_so():
 
 
 @pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance` will save")
-def test_kid_is_that_of_torchmetrics_over_all_pairs():
+def test_kid_equals_torchmetrics_over_all_pairs():
     a, b = features(0), features(1, shift=0.3)
     whole = fed(KernelInceptionDistance(feature=Given(), subsets=1, subset_size=60), a, b)
     assert kid(a, b)[0] == pytest.approx(float(whole.compute()[0]), rel=1e-4)
@@ -95,7 +95,7 @@ def pictures(seed: int, n: int = 8, size: int = 32) -> torch.Tensor:
     return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def test_laplacian_is_scipys_and_adds_up():
+def test_laplacian_equals_scipys():
     x = pictures(0, n=1)
     fine, coarse = _laplacian(x)
     kernel = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
@@ -138,23 +138,23 @@ def test_kolmogorov_smirnov_is_scipys():
 def test_bad_input(unchecked):
     a, x = features(0), pictures(0)
     for distance in (fid, kid):
-        with pytest.raises(ValueError, match="features of one width are wanted"):
+        with pytest.raises(ValueError, match="features: expected two sets of at least . with equal width"):
             distance(a, a[:, :4])
-        with pytest.raises(ValueError, match="or more features"):
+        with pytest.raises(ValueError, match="features: expected two sets of at least [23]"):
             distance(a, a[:1])
-        with pytest.raises(ValueError, match="features hold NaN"):
+        with pytest.raises(ValueError, match="features: expected finite values"):
             distance(a, a * torch.nan)
-    with pytest.raises(ValueError, match="at least one batch"):
+    with pytest.raises(ValueError, match="features: expected at least one batch, got none"):
         feature_moments([])
-    with pytest.raises(ValueError, match="features hold NaN"):
+    with pytest.raises(ValueError, match="features: expected finite values"):
         feature_moments([a[:0], a])
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="images: expected equal shapes"):
         swd(x, x[:4])
-    with pytest.raises(ValueError, match="2 or more square images"):
+    with pytest.raises(ValueError, match="images: expected at least 2"):
         swd(x[:1], x[:1])
-    with pytest.raises(ValueError, match="16, 32, 64"):
+    with pytest.raises(ValueError, match="side of 16, 32, 64"):
         swd(x[..., :24, :24], x[..., :24, :24])
-    with pytest.raises(ValueError, match="at least 2"):
+    with pytest.raises(ValueError, match="samples: expected at least 2 values in each, got 1 and 5"):
         kolmogorov_smirnov(torch.ones(1), torch.ones(5))
-    with pytest.raises(ValueError, match="samples hold NaN"):
+    with pytest.raises(ValueError, match="samples: expected finite values"):
         kolmogorov_smirnov(torch.ones(3), torch.tensor([0.0, torch.inf]))

@@ -1,4 +1,4 @@
-"""Edits of rendered faces, whose truth is known: who wins, who must not, and what strength matches."""
+"""Metrics of edits on rendered faces, where the true edit is known."""
 
 import math
 
@@ -21,7 +21,7 @@ def faces() -> FaceSet:
 
 
 def soft(images: torch.Tensor) -> torch.Tensor:
-    """What a method might show that loses fine detail: half blurred and paler."""
+    """Images as of a method that loses fine detail: half blurred and paler."""
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     return 0.9 * (images + blurred) / 2
 
@@ -36,7 +36,7 @@ def test_an_imperfect_edit_beats_a_perfect_picture_without_one(faces: FaceSet, n
     row = yardsticks(soft(truth), soft(edited_truth), soft(edited_truth), truth, edited_truth)
     assert row["no edit"]["gain"].tolist() == row["no edit"]["residual"].tolist() == [0.0] * 12
     assert row["oracle"]["gain"].min() > 0.5 and row["oracle"]["gain"].max() < 1
-    # Not on every face: where the edit brightens a picture that comes out too pale, the error grows with it.
+    # On average, not on every face: where the edit brightens an image that is too pale, it increases the error.
     assert row["oracle"]["distance"].mean() < row["no edit"]["distance"].mean()
     perfect = yardsticks(truth, truth, edited_truth, truth, edited_truth)
     assert perfect["edit"]["gain"].abs().max() == 0
@@ -128,21 +128,21 @@ def test_matched_strength_takes_the_first_crossing():
 
 def test_bad_input(unchecked, faces: FaceSet):
     x, y = faces.images, edited(faces, "age").images
-    with pytest.raises(ValueError, match="no edit to measure"):
+    with pytest.raises(ValueError, match="edited truth: expected images that differ"):
         edit_gain(x, y, x, x)
-    with pytest.raises(ValueError, match="no edit to measure"):
+    with pytest.raises(ValueError, match="edited truth: expected images that differ"):
         edit_distance(y, x, x)
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="images: expected equal shapes"):
         edit_gain(x, y[:3], x, y)
-    with pytest.raises(ValueError, match=r"mask of \(12, 1, 64, 64\) in 0..1 is wanted"):
+    with pytest.raises(ValueError, match=r"mask: expected shape \(12, 1, 64, 64\) and values .* got .* from 2 to 2"):
         edit_gain(x, y, x, y, torch.full((12, 1, 64, 64), 2.0))
-    with pytest.raises(ValueError, match=r"not of \(12, 3, 64, 64\)"):
+    with pytest.raises(ValueError, match=r"got shape \(12, 3, 64, 64\)"):
         edit_gain(x, y, x, y, torch.ones_like(x))
-    with pytest.raises(ValueError, match="readings hold NaN"):
+    with pytest.raises(ValueError, match="readings: expected finite values"):
         attribute_leakage(torch.ones(2, 3), torch.full((1, 2, 3), torch.nan), torch.ones(3), [0])
-    with pytest.raises(ValueError, match=r"a target for each edit \(1\)"):
+    with pytest.raises(ValueError, match=r"a target for each of 1 edits .* got 2"):
         attribute_leakage(torch.ones(2, 3), torch.ones(1, 2, 3), torch.ones(3), [0, 1])
-    with pytest.raises(ValueError, match="limit is finite and not 0"):
+    with pytest.raises(ValueError, match="limit: expected a finite strength other than 0, got 0"):
         matched_strength(lambda s: x, lambda i: i[:, 0, 0, 0], torch.zeros(12), limit=0.0)
-    with pytest.raises(ValueError, match="readings hold NaN"):
+    with pytest.raises(ValueError, match="readings: expected finite values"):
         matched_strength(lambda s: x, lambda i: i[:, 0, 0, 0] * torch.nan, torch.zeros(12), limit=1.0)

@@ -1,11 +1,12 @@
-"""Shipped weights: intact, described, and told apart from damaged ones."""
+"""Shipped weights: complete, found by generator, checked for damage."""
 
 import pytest
 import torch
 
 from latentlab import weights
+from latentlab.editing.shipped import directions_for
 from latentlab.faces import sketch
-from latentlab.spaces import statistics_for
+from latentlab.spaces import fingerprint, statistics_for
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 from latentlab.weights.generators import generator_names, load, load_discriminator
 
@@ -27,14 +28,38 @@ def test_shipped_generator_is_whole():
     assert logits.shape == (4, 1)
 
 
-def test_the_sketch_draws_the_same_faces():
-    """Of a hundred codes: the pencil drawing of a code is nearest to the drawing made of that code's own face."""
+def test_the_sketch_generator_draws_the_same_faces():
+    """For over 90 of 100 codes, its image is nearest to the sketch of the face that faces-64 makes of that code."""
     G, S = load("faces-64"), load("faces-64-sketch")
     w_plus = G.broadcast(G.mapping(torch.randn(100, 128, generator=torch.Generator().manual_seed(0))))
     drawn, faces = S.synthesis(w_plus), G.synthesis(w_plus)
     assert drawn.std(1).mean() < 0.1 < faces.std(1).mean()  # hardly any colour
     nearest = torch.cdist(drawn.flatten(1), sketch(faces).flatten(1)).argmin(1)
     assert (nearest == torch.arange(100)).float().mean() > 0.9
+
+
+def test_files_are_found_by_the_fingerprint_of_their_generator():
+    mark = fingerprint(load("faces-64"))
+    for kind in ("training", "statistics", "directions"):
+        assert weights.find(kind, mark) == f"faces-64.{kind}.safetensors"
+        assert weights.find(kind, "0123456789ab") is None
+    assert weights.find("encoder", mark) is None
+    assert fingerprint(untrained := Generator(GeneratorConfig(16, 16, 16, 2, (16, 16, 8)))) != mark
+    assert statistics_for(untrained).n == 100_000  # measured, because none are shipped
+    with pytest.raises(ValueError, match="no directions are shipped"):
+        directions_for(untrained)
+
+
+def test_find_does_not_guess(tmp_path):
+    for file, mark in {"a.encoder": "aaa", "b.encoder": "bbb", "c.encoder": "bbb", "a.statistics": "bbb"}.items():
+        weights.publish(f"{file}.safetensors", {"x": torch.ones(1)}, {}, {"fingerprint": mark}, folder=tmp_path)
+    weights.publish("judge.safetensors", {"x": torch.ones(1)}, {}, {}, folder=tmp_path)
+    assert weights.find("encoder", "aaa", tmp_path) == "a.encoder.safetensors"
+    assert weights.find("statistics", "aaa", tmp_path) is None
+    with pytest.raises(ValueError, match="expected one encoder file .* bbb, got b.encoder.safetensors, c.encoder"):
+        weights.find("encoder", "bbb", tmp_path)
+    with pytest.raises(ValueError, match="kind: expected one of generator, .*, encoder, got 'encoders'"):
+        weights.find("encoders", "aaa", tmp_path)
 
 
 def test_a_changed_byte_is_found(tmp_path):
@@ -44,9 +69,9 @@ def test_a_changed_byte_is_found(tmp_path):
     weights._check.cache_clear()
     path = tmp_path / "a.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
-    with pytest.raises(ValueError, match="damaged or was replaced: its sha256"):
+    with pytest.raises(ValueError, match="a.safetensors: expected the manifest's sha256 .* damaged or was replaced"):
         weights.read_weights("a.safetensors", tmp_path)
-    with pytest.raises(FileNotFoundError, match="there are: a.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"shipped files \(a.safetensors\), got 'b.safetensors'"):
         weights.read_weights("b.safetensors", tmp_path)
 
 
@@ -58,9 +83,9 @@ def test_half_precision_and_metadata_survive(tmp_path):
     assert metadata == {"names": ["p", "q"]}
 
 
-def test_files_that_are_no_generator_are_told(tmp_path):
+def test_files_that_are_no_generator_are_refused(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="not a readable safetensors"):
+    with pytest.raises(ValueError, match="a.safetensors: expected a safetensors file written by latentlab, got"):
         load(tmp_path / "a.safetensors")
     weights.write_tensors(tmp_path / "b.safetensors", {"x": torch.ones(1)}, {})
     with pytest.raises(ValueError, match="no generator of latentlab"):
@@ -74,4 +99,4 @@ def test_generator_round_trip(tmp_path):
     weights.write_tensors(tmp_path / "g.safetensors", G.state_dict(), {"config": G.config.to_dict()})
     again, z = load(tmp_path / "g.safetensors"), torch.ones(1, 16)
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in G.state_dict().items())
-    torch.testing.assert_close(again(z), G(z))  # convolutions of another memory format, so not to the last bit
+    torch.testing.assert_close(again(z), G(z))  # not bit for bit: convolutions in another memory format
