@@ -173,7 +173,7 @@ def test_an_inversion_belongs_to_the_whole_generator(G, state, tmp_path):
     inv.save(tmp_path / "a.safetensors")
     other = small_generator()
     other.blocks["16"].conv1.weight.mul_(1.1)
-    with pytest.raises(ValueError, match="expected an inversion of generator .*codes_only=True"):
+    with pytest.raises(ValueError, match="expected an inversion of the generator .*codes_only=True"):
         Inversion.load(tmp_path / "a.safetensors", other)
     codes = Inversion.load(tmp_path / "a.safetensors", other, codes_only=True)
     torch.testing.assert_close(codes.image, other.synthesis(state.w_plus))
