@@ -55,11 +55,14 @@ class TrainingConfig:
         if self.generator.mapping_layers < 1:
             raise ValueError(f"mapping_layers: expected at least 1, got {self.generator.mapping_layers}")
         if not 0 < self.mapping_learning_rate < math.inf:
-            raise ValueError("mapping_learning_rate: expected a positive finite factor, got "
-                             f"{self.mapping_learning_rate}; learn_mapping=False keeps the mapping as it is")  # fmt: skip
+            raise ValueError(
+                "mapping_learning_rate: expected a positive finite factor, got "
+                f"{self.mapping_learning_rate}; learn_mapping=False keeps the mapping as it is"
+            )
         if not self.learn_mapping and self.mapping_learning_rate != 1:
-            raise ValueError("mapping_learning_rate: expected 1 where the mapping is not trained, got "
-                             f"{self.mapping_learning_rate}")  # fmt: skip
+            raise ValueError(
+                f"mapping_learning_rate: expected 1 where the mapping is not trained, got {self.mapping_learning_rate}"
+            )
 
 
 # Few images call for small batches: 8 gives four times the updates of the papers' 32 for the same work.
@@ -284,6 +287,15 @@ def train_generator(
     training = GeneratorTraining(config, fabric)
     if initial is not None and not resume:
         training.start_from(initial)
-    train(training, faces, out, images=images, resume=resume, checkpoint_minutes=checkpoint_minutes,
-          samples_every=samples_every, log_every=log_every, callback=callback)  # fmt: skip
+    train(
+        training,
+        faces,
+        out,
+        images=images,
+        resume=resume,
+        checkpoint_minutes=checkpoint_minutes,
+        samples_every=samples_every,
+        log_every=log_every,
+        callback=callback,
+    )
     return training

@@ -39,7 +39,9 @@ class Log:
         means = {name: f"{float(torch.stack(values).mean()):.5g}" for name, values in self.values.items()}
         if self.file is not None and means:
             speed = (images - self.images) / seconds
-            self.writer.writerow({"images": images, "seconds": f"{seconds:.5g}", "images_per_second": f"{speed:.5g}"} | means)
+            self.writer.writerow(
+                {"images": images, "seconds": f"{seconds:.5g}", "images_per_second": f"{speed:.5g}"} | means
+            )
             self.file.flush()
         self.values, self.images, self.since = {}, images, time.perf_counter()
         return means

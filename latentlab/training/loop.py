@@ -5,7 +5,6 @@ one step. ``train`` repeats the step and adds what every run needs: data in orde
 checkpoints, interruption and resume. Read from top to bottom: the parts, the training, the loop.
 """
 
-import json
 import math
 import time
 from bisect import bisect_right
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
-from latentlab.checkpoints import deferred_interrupt, load_checkpoint, save_checkpoint
+from latentlab.checkpoints import deferred_interrupt, differing_settings, load_checkpoint, save_checkpoint
 from latentlab.seeds import stream
 from latentlab.training.log import Log
 
@@ -84,8 +83,10 @@ class Training:
         self.config, self.fabric = config, fabric
         self.share, rest = divmod(config.batch_size, fabric.world_size)  # of a batch, for each process
         if rest or not self.share:
-            raise ValueError(f"batch_size: {fabric.world_size} processes cannot share a batch of {config.batch_size} "
-                             f"evenly; choose a multiple of {fabric.world_size}")  # fmt: skip
+            raise ValueError(
+                f"batch_size: {fabric.world_size} processes cannot share a batch of {config.batch_size} "
+                f"evenly; choose a multiple of {fabric.world_size}"
+            )
         self.modules: dict[str, nn.Module] = {}
         self.players: dict[str, Player] = {}
         self.losses: dict[str, Loss] = {}
@@ -120,7 +121,9 @@ class Training:
     def add_loss(self, name: str, weight: float = 1.0, *, every: int = 1) -> None:
         """A loss by name; with ``every`` k it is computed at each k-th step only and weighs k times as much there."""
         if not 0 <= weight < math.inf:
-            raise ValueError(f"weight of {name}: expected a finite number of at least 0, got {weight}; 0 switches it off")
+            raise ValueError(
+                f"weight of {name}: expected a finite number of at least 0, got {weight}; 0 switches it off"
+            )
         if every < 1:
             raise ValueError(f"interval of {name}: expected at least 1 step, got {every}")
         self.losses[name] = Loss(weight, every)
@@ -177,8 +180,10 @@ class Training:
         follow the double backward of R1 and path length.
         """
         if unknown := losses.keys() - self.losses.keys():
-            raise ValueError(f"{player}: expected losses of {', '.join(self.losses)}, got {', '.join(sorted(unknown))}; "
-                             "enter them with add_loss")  # fmt: skip
+            raise ValueError(
+                f"{player}: expected losses of {', '.join(self.losses)}, got {', '.join(sorted(unknown))}; "
+                "enter them with add_loss"
+            )
         optimizer, parameters = self.players[player].optimizer, self.players[player].parameters
         optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(sum(loss * self.losses[name].scale for name, loss in losses.items()))
@@ -218,7 +223,9 @@ class Training:
 
     def _saved(self) -> dict[str, Any]:
         optimizers = {f"optimizer_{name}": player.optimizer for name, player in self.players.items()}
-        schedules = {f"schedule_{name}": player.schedule for name, player in self.players.items() if player.schedule}
+        schedules = {
+            f"schedule_{name}": player.schedule for name, player in self.players.items() if player.schedule is not None
+        }
         return self.modules | optimizers | schedules
 
     def state_dict(self) -> dict[str, Any]:
@@ -228,28 +235,15 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where ``state`` stands; a run with other settings raises ``ValueError`` that names them."""
-        mine, theirs = _flatten(asdict(self.config)), _flatten(state.get("config", {}))
-        differing = [
-            f"{name} = {mine.get(name)} (the checkpoint has {theirs.get(name)})"
-            for name in dict.fromkeys([*mine, *theirs])
-            if mine.get(name) != theirs.get(name)
-        ]
-        if differing:
-            raise ValueError(f"resume: expected the settings of the checkpoint, got {', '.join(differing)}; "
-                             "give the same settings, or start a run in another folder")  # fmt: skip
+        if differing := differing_settings(asdict(self.config), state.get("config", {})):
+            raise ValueError(
+                f"resume: expected the settings of the checkpoint, got {', '.join(differing)}; "
+                "give the same settings, or start a run in another folder"
+            )
         for name, part in self._saved().items():
             part.load_state_dict(state[name])
         self.step_index, self.images = state["progress"]
         self.stage = None
-
-
-def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"generator": {"w_dim": 128}} -> {"generator.w_dim": 128}, tuples as lists."""
-    flat = {}
-    for name, value in settings.items():
-        nested = isinstance(value, dict)
-        flat |= _flatten(value, f"{prefix}{name}.") if nested else {prefix + name: json.loads(json.dumps(value))}
-    return flat
 
 
 def train(
@@ -280,8 +274,15 @@ def train(
     checkpoint = _Checkpoint(training, out / "checkpoint.pt", checkpoint_minutes)
     checkpoint.begin(resume)
     log = Log(out / "log.csv", training.columns, training.images, active=fabric.is_global_zero)
-    bar = tqdm(total=images, initial=training.images, unit="img", unit_scale=True, desc=out.name, mininterval=1.0,
-               disable=not fabric.is_global_zero)  # fmt: skip
+    bar = tqdm(
+        total=images,
+        initial=training.images,
+        unit="img",
+        unit_scale=True,
+        desc=out.name,
+        mininterval=1.0,
+        disable=not fabric.is_global_zero,
+    )
     with deferred_interrupt() as interrupted, bar, log:
         stop = False
         if training.images >= images:
@@ -293,7 +294,8 @@ def train(
                 log.add(training.step(batch))
             except NonFiniteLoss as error:
                 log.write(training.images)
-                raise NonFiniteLoss(f"{error}; {checkpoint.path} keeps the state of step {checkpoint.step}") from error
+                before = f"{checkpoint.path} keeps the state of step {checkpoint.step}"
+                raise NonFiniteLoss(f"{error}; {before}: resumed from there, a run comes to this step again") from error
             if callback is not None:
                 callback(training)
             bar.update(training.images - before)
