@@ -58,5 +58,5 @@ def _read_rows(path: Path, columns: list[str], up_to: int) -> list[dict[str, str
     if not path.exists() or not up_to:
         return []
     with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if (row.get("images") or "").isdigit()]
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]  # a crash may cut the last one off
     return [{name: row.get(name) for name in columns} for row in rows if int(row["images"]) <= up_to]

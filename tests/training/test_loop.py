@@ -275,7 +275,7 @@ def test_other_settings_are_refused(tmp_path: Path):
 def test_a_resumed_log_drops_what_is_repeated(tmp_path: Path):
     train(toy(), data, tmp_path, images=8, log_every=4)
     with open(tmp_path / "log.csv", "a") as file:
-        file.write("12,1,1,1,1,1,1,1,1\n16,1,")  # written after the checkpoint, the last one cut off by a crash
+        file.write("12,1,1,1,1,1,1,1,1\n1")  # written after the checkpoint, the last row cut off by a crash
     train(toy(), data, tmp_path, images=16, log_every=4, resume=True)
     assert [row["images"] for row in rows(tmp_path / "log.csv")] == ["4", "8", "12", "16"]
     assert rows(tmp_path / "log.csv")[-1]["r1"] != "1"
