@@ -1,5 +1,6 @@
 """Checkpoints that survive: written beside the old one, then swapped in a single step."""
 
+import json
 import os
 import signal
 import threading
@@ -38,6 +39,22 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ValueError(f"{path} is not a readable checkpoint ({error})") from error
+
+
+def differing_settings(mine: dict[str, Any], saved: dict[str, Any]) -> list[str]:
+    """What differs between the settings of a run and those in its checkpoint, readable; tuples equal lists."""
+    mine, saved = _flatten(mine), _flatten(saved)
+    names = [name for name in dict.fromkeys([*mine, *saved]) if mine.get(name) != saved.get(name)]
+    return [f"{name} = {mine.get(name)} (the checkpoint has {saved.get(name)})" for name in names]
+
+
+def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"generator": {"w_dim": 128}} -> {"generator.w_dim": 128}."""
+    flat = {}
+    for name, value in settings.items():
+        nested = isinstance(value, dict)
+        flat |= _flatten(value, f"{prefix}{name}.") if nested else {prefix + name: json.loads(json.dumps(value))}
+    return flat
 
 
 @contextmanager

@@ -4,11 +4,11 @@ from latentlab.faces.details import DETAILS, Details, draw_details
 from latentlab.faces.factors import BINARY_NAMES, IDENTITY, NAMES, TABLE, Factor, Factors
 from latentlab.faces.renderer import PARTS, render
 from latentlab.faces.sampling import CORRELATIONS, in_other_states, sample_factors
-from latentlab.faces.sets import FaceSet, real_set, train_batches, train_set
+from latentlab.faces.sets import FaceSet, real_set, training_factors, training_states
 from latentlab.faces.sketch import sketch
 
 __all__ = [
     "BINARY_NAMES", "CORRELATIONS", "DETAILS", "IDENTITY", "NAMES", "PARTS", "TABLE", "Details", "Factor", "Factors",
     "FaceSet", "draw_details", "in_other_states", "real_set", "render", "sample_factors", "sketch",
-    "train_batches", "train_set",
+    "training_factors", "training_states",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
-"""Sets of faces: endless training batches by seed, and fixed test faces whose edits have a known truth."""
+"""Sets of faces: training faces by seed, and fixed test faces whose edits have a known truth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from latentlab.faces.details import DETAILS, NONE, Details, draw_details
 from latentlab.faces.factors import TABLE, Factors, column
 from latentlab.faces.renderer import render
-from latentlab.faces.sampling import sample_factors
+from latentlab.faces.sampling import in_other_states, sample_factors
 
 REAL_SIZE = 120
 # Beyond every seed that training may use, so that no test face is ever trained on.
@@ -98,25 +98,21 @@ def real_set(resolution: int = 64, strangeness: float = 1.0, entanglement: float
     return FaceSet(render(factors, resolution, details=wear), factors, wear)
 
 
-def train_set(n: int, seed: int, resolution: int = 64, entanglement: float = 1.0) -> FaceSet:
-    """The first ``n`` training faces of a seed, all clean."""
-    _check_seed(seed)
-    factors = sample_factors(n, seed, entanglement)
-    return FaceSet(render(factors, resolution), factors, draw_details([NONE] * n, seed))
+def training_factors(n: int, seed: int, start: int = 0, entanglement: float = 1.0) -> Factors:
+    """The faces ``start .. start + n - 1`` of a training seed: where every training gets its faces from.
+
+    As ``sample_factors``, but the seeds of the test faces are refused with a ``ValueError``.
+    """
+    return sample_factors(n, _check_training_seed(seed), entanglement, start)
 
 
-def train_batches(
-    batch_size: int, seed: int, start: int = 0, resolution: int = 64, entanglement: float = 1.0
-) -> Iterator[Float[Tensor, "n 3 r r"]]:
-    """Endless training pictures; batch i is the same whether reached from ``start=0`` or from ``start=i``."""
-    _check_seed(seed)
-    index = start
-    while True:
-        factors = sample_factors(batch_size, seed, entanglement, start=index * batch_size)
-        yield render(factors, resolution)
-        index += 1
+def training_states(people: Factors, seed: int, start: int = 0) -> Factors:
+    """The same people in the states and scenes of the faces ``start .. `` of a training seed; see above."""
+    return in_other_states(people, _check_training_seed(seed), start)
 
 
-def _check_seed(seed: int) -> None:
+def _check_training_seed(seed: int) -> int:
     if not 0 <= seed < _MAX_TRAIN_SEED:
-        raise ValueError(f"a training seed must be between 0 and 2**62 - 1, got {seed}")
+        raise ValueError(f"training seed: expected 0 to 2**62 - 1, got {seed}; the seeds from 2**62 on are those of "
+                         "the test faces, which no training may see")  # fmt: skip
+    return seed

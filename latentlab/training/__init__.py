@@ -1,1 +1,1 @@
-"""Training: of the generator, of the networks that read faces, and the recipes of what is shipped."""
+"""Training: one loop, what it trains (the generator, the networks that read faces), and the recipes of what is shipped."""

@@ -1,17 +1,60 @@
-"""How networks learn to read the factors of a face, and whose it is: the one recipe for the losses' and the judges'."""
+"""Training of the networks that read faces: one recipe for those of the losses and those of the judges."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from latentlab.checkpoints import deferred_interrupt, load_checkpoint, save_checkpoint
-from latentlab.faces import Factors, in_other_states, render, sample_factors
+from latentlab.faces import Factors, render, training_factors, training_states
 from latentlab.seeds import stream
+from latentlab.training.loop import Data, Training, train
+
+
+@dataclass(frozen=True)
+class ReaderConfig:
+    """The settings of a reader's training. ``images`` is one of them: the learning rate's schedule ends with it."""
+
+    images: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+
+class ReaderTraining(Training):
+    """A network, and what its loss learns besides, on batches of (rendered faces, what they show).
+
+    AdamW with a one-cycle schedule. The pictures are blurred, noised and recoloured at random, since the
+    generator's are never as crisp as a render.
+    """
+
+    def __init__(
+        self,
+        config: ReaderConfig,
+        network: nn.Module,
+        loss: Callable[[Tensor, object], Tensor],
+        fabric,
+        head: nn.Module | None = None,
+    ) -> None:
+        super().__init__(config, fabric)
+        self.network, self.loss = self.add_module("network", network).train(), loss
+        if head is not None:
+            self.add_module("head", head).train()
+        weights = [weight for module in self.modules.values() for weight in module.parameters()]
+        optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=1e-4)
+        steps = config.images // config.batch_size
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps)
+        self.add_player("reader", optimizer, schedule=schedule)
+        self.add_loss("loss")
+
+    def _step(self, batch: tuple[Tensor, object]) -> dict[str, Tensor]:
+        images, shown = batch
+        with self.fabric.autocast():
+            outputs = self.network(augment(images, self.stream("augmentation"))).float()
+        return self.update("reader", {"loss": self.loss(outputs, shown)})
 
 
 def fit_factors(
@@ -25,19 +68,20 @@ def fit_factors(
     fabric,
     resume: bool = False,
 ) -> nn.Module:
-    """Trains ``network`` to read every factor of rendered faces, each face seen once; see ``fit``.
+    """Trains ``network`` to read every factor of rendered faces, each face seen once; see ``train``.
 
     Squared error on standardised factors, cross-entropy on binary ones.
     """
     network = _standardise(network, seed)
 
-    def loss_at(step: int) -> Tensor:
-        factors = sample_factors(batch_size, seed=seed, start=step * batch_size).to(fabric.device)
-        values = _look(network, factors, stream(seed, "augmentation", step, device=fabric.device), fabric)
+    def faces(start: int, n: int, device: torch.device) -> tuple[Tensor, Factors]:
+        factors = training_factors(n, seed, start).to(device)
+        return render(factors), factors
+
+    def loss(values: Tensor, factors: Factors) -> Tensor:
         return factor_loss(network, values, factors).mean()
 
-    fit({"network": network}, loss_at, out, images, batch_size, learning_rate, fabric=fabric, resume=resume)
-    return network.eval()
+    return _fit(ReaderConfig(images, batch_size, learning_rate, seed), network, loss, faces, out, fabric, resume)
 
 
 def fit_identity(
@@ -52,88 +96,45 @@ def fit_identity(
     fabric,
     resume: bool = False,
 ) -> nn.Module:
-    """Trains ``network`` to tell ``head.num_classes`` people apart, whatever their state and scene; see ``fit``.
+    """Trains ``network`` to tell ``head.num_classes`` people apart, whatever their state and scene; see ``train``.
 
-    ``head`` is the margin loss over embeddings (N, D) and labels (N,), a class centre a person: it is
+    ``head`` is the margin loss over embeddings (N, D) and labels (N,), with a class centre for each person: it is
     training state and is not needed afterwards.
     """
-    people = sample_factors(head.num_classes, seed=seed)
+    people = training_factors(head.num_classes, seed)
 
-    def loss_at(step: int) -> Tensor:
-        who = torch.randint(len(people), (batch_size,), generator=stream(seed, "people", step))
-        factors = in_other_states(people[who], seed, len(people) + step * batch_size).to(fabric.device)
-        embeddings = _look(network, factors, stream(seed, "augmentation", step, device=fabric.device), fabric)
-        return head(embeddings, who.to(fabric.device))
+    def faces(start: int, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        who = torch.randint(len(people), (n,), generator=stream(seed, "people", start))
+        return render(training_states(people[who], seed, len(people) + start).to(device)), who.to(device)
 
-    parts = {"network": network, "head": head}
-    fit(parts, loss_at, out, images, batch_size, learning_rate, fabric=fabric, resume=resume)
-    return network.eval()
+    config = ReaderConfig(images, batch_size, learning_rate, seed)
+    return _fit(config, network, head, faces, out, fabric, resume, head)
 
 
-def _look(network: nn.Module, factors: Factors, draw: torch.Generator, fabric) -> Tensor:
-    with fabric.autocast():
-        return network(augment(render(factors), draw)).float()
-
-
-def fit(
-    parts: dict[str, nn.Module],
-    loss_at: Callable[[int], Tensor],
+def _fit(
+    config: ReaderConfig,
+    network: nn.Module,
+    loss: Callable[[Tensor, object], Tensor],
+    faces: Data,
     out: str | Path,
-    images: int,
-    batch_size: int,
-    learning_rate: float,
-    *,
     fabric,
     resume: bool,
-    checkpoint_every: int = 20_000,
-) -> None:
-    """Minimises ``loss_at(step)`` over all ``parts``: Adam with a one-cycle schedule, bfloat16 autocast.
-
-    The pictures are blurred, noised and recoloured at random, since the generator's are never as crisp as
-    a render. Resumes bit for bit from ``out/checkpoint.pt``; Ctrl-C keeps what there is.
-    """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    for part in parts.values():
-        part.to(fabric.device, memory_format=torch.channels_last).train()
-    steps = images // batch_size
-    weights = [weight for part in parts.values() for weight in part.parameters()]
-    optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
-    state = parts | {"optimizer": optimizer, "schedule": schedule}
-    first = _resume(state, out / "checkpoint.pt") if resume else 0
-    bar = tqdm(total=images, initial=first * batch_size, unit="img", unit_scale=True, desc=out.name)
-    with deferred_interrupt() as interrupted, bar:
-        for step in range(first, steps):
-            loss = loss_at(step)
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(loss)
-            optimizer.step()
-            schedule.step()
-            bar.update(batch_size)
-            if step % 20 == 0:
-                bar.set_postfix(loss=f"{float(loss.detach()):.4f}")
-            last = interrupted.is_set() or step + 1 == steps
-            if last or (step + 1) % (checkpoint_every // batch_size) == 0:
-                saved = {name: part.state_dict() for name, part in state.items()}
-                save_checkpoint(saved | {"step": step + 1}, out / "checkpoint.pt")
-            if last:
-                break
+    head: nn.Module | None = None,
+) -> nn.Module:
+    if config.images < config.batch_size:
+        raise ValueError(f"images: expected at least a batch of {config.batch_size}, got {config.images}")
+    training = ReaderTraining(config, network, loss, fabric, head)
+    whole_batches = config.images // config.batch_size * config.batch_size
+    train(training, faces, out, images=whole_batches, resume=resume)
+    return network.eval()
 
 
 def _standardise(network: nn.Module, seed: int) -> nn.Module:
     """Enters mean and standard deviation of every continuous factor; binary ones are left as they are."""
-    reference = sample_factors(20_000, seed=seed).values
+    reference = training_factors(20_000, seed).values
     network.mean.copy_(torch.where(network.binary, 0.0, reference.mean(0)))
     network.std.copy_(torch.where(network.binary, 1.0, reference.std(0)))
     return network
-
-
-def _resume(parts: dict, path: Path) -> int:
-    state = load_checkpoint(path)
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return state["step"]
 
 
 def factor_loss(network: nn.Module, values: Float[Tensor, "n k"], factors: Factors) -> Float[Tensor, " k"]:

@@ -1,11 +1,12 @@
-"""How everything that is shipped was made: the trainings on the face world, and publishing their results."""
+"""Recipes: how everything that is shipped was built, trained and published."""
 
 import datetime
 import json
 import os
 import platform
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from latentlab import weights
 from latentlab.checkpoints import load_checkpoint
 from latentlab.editing.regression import find_directions
 from latentlab.editing.shipped import directions_to_tensors
-from latentlab.faces import BINARY_NAMES, NAMES, in_other_states, render, sample_factors, sketch
+from latentlab.faces import BINARY_NAMES, NAMES, render, sketch, training_factors, training_states
 from latentlab.judges import attributes as judge_attributes
 from latentlab.judges import identity as judge_identity
 from latentlab.judges import perceptual as judge_perceptual
@@ -29,19 +30,16 @@ from latentlab.networks.identity import DIMENSIONS, IdentityDistance
 from latentlab.networks.perceptual import PerceptualDistance
 from latentlab.spaces import fingerprint, measure_statistics, statistics_for
 from latentlab.stylegan.generator import Generator, GeneratorConfig
-from latentlab.training.generator import PRESETS, GeneratorTraining, train_generator
+from latentlab.stylegan.ops import compute_dtype
+from latentlab.training.generator import PRESETS, GeneratorTraining, TrainingConfig, replace_mapping, train_generator
 from latentlab.training.readers import fit_factors, fit_identity
 from latentlab.weights.generators import load
 
-# How each network is built, and the seed of the renders it sees: a judge shares none with what it judges.
-NETWORKS = {
-    "attributes": (lambda: AttributeNetwork(list(NAMES), binary=BINARY_NAMES), 100),
-    "judge": (lambda: ResidualAttributeNetwork(list(NAMES), binary=BINARY_NAMES), 1_000),
-    "identity": (identity.build_identity, 200),
-    "identity-judge": (judge_identity.build_identity_judge, 2_000),
-}
 LOOKS = {"faces-64-sketch": sketch}  # of the renders that a preset learns from, where it is not their own
 PEOPLE, HELD_OUT = 2_048, 1_000  # that an identity network learns to tell apart, and is measured on
+
+
+# --- training --------------------------------------------------------------------------------------------
 
 
 def train_faces(
@@ -53,46 +51,77 @@ def train_faces(
     resume: bool = False,
     seed: int | None = None,
     start_from: str | None = None,
+    mapping_layers: int | None = None,
+    path_length_weight: float | None = None,
+    mapping_learning_rate: float | None = None,
 ) -> GeneratorTraining:
     """Trains a preset's generator on an endless stream of rendered faces; see ``train_generator``.
 
+    seed, mapping_layers, path_length_weight, mapping_learning_rate: instead of the preset's.
     start_from: a shipped generator to fine-tune, with its discriminator; a preset that keeps the mapping needs one.
+        With another number of ``mapping_layers`` its mapping is replaced by a new one: see ``replace_mapping``.
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; known are: {', '.join(PRESETS)}")
-    config = PRESETS[preset] if seed is None else replace(PRESETS[preset], seed=seed)
+    config = PRESETS[preset]
+    shape = config.generator if mapping_layers is None else replace(config.generator, mapping_layers=mapping_layers)
+    given = {"seed": seed, "path_length_weight": path_length_weight, "mapping_learning_rate": mapping_learning_rate}
+    config = replace(config, generator=shape, **{name: value for name, value in given.items() if value is not None})
     if not config.learn_mapping and start_from is None:
         raise ValueError(f"{preset} keeps the mapping of the generator it starts from: name one, e.g. faces-64")
     look = LOOKS.get(preset, lambda images: images)
 
     def faces(start: int, n: int, device: torch.device) -> Tensor:
-        factors = sample_factors(n, seed=config.seed, start=start).to(device)
-        return look(render(factors, config.generator.resolution))
+        return look(render(training_factors(n, config.seed, start).to(device), config.generator.resolution))
 
     initial = origin = None
-    if start_from is not None:
-        file = f"{start_from}.training.safetensors"
-        initial, origin = weights.read_weights(file)[0], weights.read_manifest()[file]
-        if not config.learn_mapping:  # then W must be that of the moving average, which is the one that is used
-            initial |= {f"G.{k}": v for k, v in load(start_from).state_dict().items()}
-    _describe(out, "generator", config.seed, {"preset": preset, "start_from": origin, "config": asdict(config)})
-    initial = None if resume else initial
+    if start_from is not None and not resume:
+        initial, origin = _players_of(start_from, config), weights.read_manifest()[_training_file(start_from)]
+    facts = {"preset": preset, "start_from": origin, "config": asdict(config)}
+    _describe(out, "generator", config.seed, facts, fabric)
     return train_generator(config, faces, out, images=images, fabric=fabric, resume=resume, initial=initial)
+
+
+def _training_file(name: str) -> str:
+    return f"{name}.training.safetensors"
+
+
+def _players_of(name: str, config: TrainingConfig) -> dict[str, Tensor]:
+    """The players of a shipped generator, "G.*" and "D.*", in the shape that ``config`` trains."""
+    players, metadata = weights.read_weights(_training_file(name))
+    donor, wanted = GeneratorConfig.from_dict(metadata["config"]), config.generator
+    if replace(donor, mapping_layers=wanted.mapping_layers) != wanted:
+        raise ValueError(f"start_from: expected a generator of the preset's shape, {wanted}, got {name} with {donor}")
+    if not config.learn_mapping:
+        if donor != wanted:
+            raise ValueError(f"mapping_layers: expected the {donor.mapping_layers} of {name}, whose mapping is kept, "
+                             f"got {wanted.mapping_layers}")  # fmt: skip
+        # W must be that of the moving average, which is the one that is used.
+        return players | {f"G.{k}": v for k, v in load(name).state_dict().items()}
+    if donor == wanted:
+        return players
+    G = Generator(donor)
+    G.load_state_dict({k.removeprefix("G."): v for k, v in players.items() if k.startswith("G.")})
+    heir = replace_mapping(G, wanted.mapping_layers, config.seed)
+    return {k: v for k, v in players.items() if k.startswith("D.")} | {
+        f"G.{k}": v for k, v in heir.state_dict().items()
+    }
 
 
 def train_network(
     kind: str, out: Path, *, images: int, fabric, resume: bool = False, seed: int | None = None
 ) -> nn.Module:
-    """Trains one of ``NETWORKS``: the attribute readers by regression, the identity embeddings by ArcFace."""
-    build, usual = NETWORKS[kind]
-    seed = usual if seed is None else seed
-    start = {"identity": attributes.FILE, "identity-judge": judge_attributes.FILE}.get(kind)
-    _describe(out, kind, seed, {"images": images, "start_from": weights.read_manifest().get(start)})
-    how = {"images": images, "seed": seed, "fabric": fabric, "resume": resume}
-    if not kind.startswith("identity"):
-        return fit_factors(_seeded(seed, build), out, **how)
-    network = _seeded(seed, build)
-    return fit_identity(network, _seeded(seed, lambda: _margin_loss(network, seed)), out, **how)
+    """Trains a network that reads faces: one of ``RECIPES`` other than the generator."""
+    recipe = RECIPES[kind]
+    seed = recipe.seed if seed is None else seed
+    start = weights.read_manifest().get(recipe.starts_from)
+    _describe(out, kind, seed, {"images": images, "start_from": start}, fabric)
+    network = _seeded(seed, partial(recipe.build, {}))
+    return recipe.train(network, out, images=images, seed=seed, fabric=fabric, resume=resume)
+
+
+def _fit_people(network: nn.Module, out: Path, *, seed: int, **how: Any) -> nn.Module:
+    return fit_identity(network, _seeded(seed, lambda: _margin_loss(network, seed)), out, seed=seed, **how)
 
 
 def _margin_loss(network: nn.Module, seed: int) -> nn.Module:
@@ -107,10 +136,35 @@ def _margin_loss(network: nn.Module, seed: int) -> nn.Module:
     except ImportError as error:
         raise ValueError("the margin loss needs a package more: pip install pytorch-metric-learning") from error
     loss = ArcFaceLoss(PEOPLE, DIMENSIONS, margin=20, scale=24)
-    faces = render(sample_factors(PEOPLE, seed=seed)).split(128)
+    faces = render(training_factors(PEOPLE, seed)).split(128)
     with torch.no_grad():
         loss.W.copy_(torch.cat([network.train()(part) for part in faces]).T / 10)
     return loss
+
+
+# --- publishing ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training with what its publisher needs.
+
+    network: as it is shipped, rounded to half precision, so that what is measured belongs to those weights.
+    state: the whole checkpoint. described: the provenance, which may be added to.
+    codes, samples: how many to measure the statistics and the directions of a generator with.
+    """
+
+    name: str
+    network: nn.Module
+    state: dict[str, Any]
+    described: dict[str, Any]
+    folder: Path
+    codes: int
+    samples: int
+
+    def write(self, file: str, tensors: dict[str, Tensor], metadata: dict[str, Any], *, half: bool = True) -> Path:
+        """Adds a file to the shipped weights."""
+        return weights.publish(file, tensors, metadata, self.described, half=half, folder=self.folder)
 
 
 def publish_run(
@@ -125,85 +179,134 @@ def publish_run(
     if not (run / "run.json").is_file():
         raise FileNotFoundError(f"{run} is no run of `latentlab train`: it holds no run.json")
     described = json.loads((run / "run.json").read_text())
-    kind = described.pop("kind")
+    kind = described.pop("kind", None)
+    if kind not in RECIPES:
+        raise ValueError(f"{run / 'run.json'}: expected one of the kinds {', '.join(RECIPES)}, got {kind!r}")
     described["date"] = datetime.date.today().isoformat()
-    state = load_checkpoint(run / "checkpoint.pt")
-    folder = folder or weights.FOLDER
-    if kind == "generator":
-        return _publish_generator(name, state, described, folder, codes, samples)
-    return _publish_network(kind, state, described, folder)
-
-
-def _publish_network(kind: str, state: dict, described: dict, folder: Path) -> list[Path]:
-    network = NETWORKS[kind][0]()
-    # What is measured below must belong to the weights as shipped, so they are rounded first.
-    network.load_state_dict({k: v.half().to(v.dtype) for k, v in state["network"].items()})
+    recipe, state = RECIPES[kind], load_checkpoint(run / "checkpoint.pt")
+    network = recipe.build(state.get("config", {}))
+    network.load_state_dict({k: v.half().to(v.dtype) for k, v in state[recipe.trained].items()})
     network.requires_grad_(False).eval()
-    publish = partial(weights.publish, provenance=described, folder=folder)
-    if kind.startswith("identity"):
-        distance = IdentityDistance(network)
-        described["held_out"] = _verify(distance, described["seed"])
-        file = identity.FILE if kind == "identity" else judge_identity.FILE
-        return [publish(file, distance.state_dict(), {})]
-    distance = PerceptualDistance(network)
-    distance.calibrate(render(sample_factors(512, seed=described["seed"], start=10**7)))
-    if kind == "attributes":
-        return [publish(attributes.FILE, distance.state_dict(), {"config": network.config})]
+    return recipe.publish(Run(name, network, state, described, folder or weights.FOLDER, codes, samples))
+
+
+def _publish_generator(run: Run) -> list[Path]:
+    G, described = run.network, run.described
+    described["images"] = run.state["progress"][1]
+    own_codes = run.state["config"].get("learn_mapping", True)
+    statistics = measure_statistics(G, run.codes) if own_codes else statistics_for(G)
+    G.w_avg.copy_(statistics.w_mean)
+    described["fingerprint"] = fingerprint(G)
+    metadata = {"config": G.config.to_dict()}
+    files = [run.write(f"{run.name}.generator.safetensors", G.state_dict(), metadata)]
+    if not own_codes:
+        return files
+    players = {f"{player}.{k}": v for player in "GD" for k, v in run.state[player].items()}
+    files.append(run.write(_training_file(run.name), players, metadata))
+    tensors, numbers = statistics.to_tensors()
+    files.append(run.write(f"{run.name}.statistics.safetensors", tensors, numbers, half=False))
+    reader = load_attributes()
+    if G.resolution == reader.resolution:
+        found = find_directions(G, lambda x: read_factors(reader, x), list(NAMES), n=run.samples)
+        tensors, names = directions_to_tensors(found), {"names": list(found)}
+        files.append(run.write(f"{run.name}.directions.safetensors", tensors, names))
+    return files
+
+
+def _perceptual(run: Run) -> PerceptualDistance:
+    """The distance of the network's features, calibrated on faces that its training has not reached."""
+    distance = PerceptualDistance(run.network)
+    distance.calibrate(render(training_factors(512, run.described["seed"], start=10**7)))
+    return distance
+
+
+def _publish_attributes(run: Run) -> list[Path]:
+    return [run.write(attributes.FILE, _perceptual(run).state_dict(), {"config": run.network.config})]
+
+
+def _publish_judge(run: Run) -> list[Path]:
+    scales = {"scales": _perceptual(run).scales}
     return [
-        publish(judge_attributes.FILE, network.state_dict(), {"config": network.config}),
-        publish(judge_perceptual.FILE, {"scales": distance.scales}, {}, half=False),
+        run.write(judge_attributes.FILE, run.network.state_dict(), {"config": run.network.config}),
+        run.write(judge_perceptual.FILE, scales, {}, half=False),
     ]
+
+
+def _publish_identity(run: Run, file: str) -> list[Path]:
+    distance = IdentityDistance(run.network)
+    run.described["held_out"] = _verify(distance, run.described["seed"])
+    return [run.write(file, distance.state_dict(), {})]
 
 
 @torch.no_grad()
 def _verify(distance: nn.Module, seed: int) -> dict[str, float]:
     """Verification among people that were not learned, each seen in two states and scenes."""
-    who = sample_factors(HELD_OUT, seed=seed, start=10**7)
-    views = [render(in_other_states(who, seed, start)).split(250) for start in (2 * 10**7, 3 * 10**7)]
+    who = training_factors(HELD_OUT, seed, start=10**7)
+    views = [render(training_states(who, seed, start)).split(250) for start in (2 * 10**7, 3 * 10**7)]
     a, b = (torch.cat([distance.features(part) for part in view]) for view in views)
     pairs, same = 1 - a @ b.T, torch.eye(HELD_OUT, dtype=torch.bool)
     auc, eer = verification(pairs[same], pairs[~same])
     return {"people": HELD_OUT, "auc": auc, "equal_error_rate": eer}
 
 
-def _publish_generator(name: str, state: dict, described: dict, folder: Path, codes: int, samples: int) -> list[Path]:
-    config = GeneratorConfig.from_dict(state["config"]["generator"])
-    described["images"] = state["progress"][1]
-    G = Generator(config)
-    # What is measured below must belong to the weights as shipped, so they are rounded first.
-    G.load_state_dict({k: v.half().float() for k, v in state["G_ema"].items()})
-    G = G.requires_grad_(False).eval()
-    own_codes = state["config"]["learn_mapping"]
-    statistics = measure_statistics(G, codes) if own_codes else statistics_for(G)
-    G.w_avg.copy_(statistics.w_mean)
-    described["fingerprint"] = fingerprint(G)
-    metadata = {"config": config.to_dict()}
-    players = {f"{p}.{k}": v for p in "GD" for k, v in state[p].items()}
-    tensors, numbers = statistics.to_tensors()
-    publish = {"folder": folder, "provenance": described}
-    files = [weights.publish(f"{name}.generator.safetensors", G.state_dict(), metadata, **publish)]
-    if not own_codes:
-        return files
-    files += [
-        weights.publish(f"{name}.training.safetensors", players, metadata, **publish),
-        weights.publish(f"{name}.statistics.safetensors", tensors, numbers, half=False, **publish),
-    ]
-    reader = load_attributes()
-    if config.resolution == reader.resolution:
-        found = find_directions(G, lambda x: read_factors(reader, x), list(NAMES), n=samples)
-        file, names = f"{name}.directions.safetensors", {"names": list(found)}
-        files.append(weights.publish(file, directions_to_tensors(found), names, **publish))
-    return files
+# --- the table -------------------------------------------------------------------------------------------
 
 
-def _describe(out: Path, kind: str, seed: int, facts: dict[str, Any]) -> None:
-    """Writes ``run.json``, the provenance that goes into the manifest."""
-    out.mkdir(parents=True, exist_ok=True)
-    if (out / "run.json").exists():
+@dataclass(frozen=True)
+class Recipe:
+    """How one kind of network is built, trained and published.
+
+    build: the untrained network, from the settings in a checkpoint (the readers' have one shape only).
+    train: what trains it, once built (a generator's training builds its own).
+    publish: writes its weights, with what belongs to them.
+    trained: its name in a checkpoint.
+    seed: of the renders it sees; a judge shares none with what it judges.
+    starts_from: the shipped file whose weights it begins with.
+    """
+
+    build: Callable[[dict[str, Any]], nn.Module]
+    train: Callable[..., Any]
+    publish: Callable[[Run], list[Path]]
+    trained: str = "network"
+    seed: int = 0
+    starts_from: str | None = None
+
+
+RECIPES = {
+    "generator": Recipe(
+        lambda config: Generator(GeneratorConfig.from_dict(config["generator"])),
+        train_generator, _publish_generator, trained="G_ema",
+    ),
+    "attributes": Recipe(
+        lambda _: AttributeNetwork(list(NAMES), binary=BINARY_NAMES), fit_factors, _publish_attributes, seed=100
+    ),
+    "judge": Recipe(
+        lambda _: ResidualAttributeNetwork(list(NAMES), binary=BINARY_NAMES), fit_factors, _publish_judge, seed=1_000
+    ),
+    "identity": Recipe(
+        lambda _: identity.build_identity(), _fit_people, partial(_publish_identity, file=identity.FILE),
+        seed=200, starts_from=attributes.FILE,
+    ),
+    "identity-judge": Recipe(
+        lambda _: judge_identity.build_identity_judge(), _fit_people,
+        partial(_publish_identity, file=judge_identity.FILE), seed=2_000, starts_from=judge_attributes.FILE,
+    ),
+}  # fmt: skip
+
+
+# --- provenance ------------------------------------------------------------------------------------------
+
+
+def _describe(out: Path, kind: str, seed: int, facts: dict[str, Any], fabric) -> None:
+    """Writes ``run.json``, the provenance that goes into the manifest; a resumed run keeps that of its start."""
+    if (out / "checkpoint.pt").exists() or not fabric.is_global_zero:
         return
+    out.mkdir(parents=True, exist_ok=True)
     command = " ".join(["latentlab", *sys.argv[1:]])
-    described = {"kind": kind, "command": command, "seed": seed, "hardware": _hardware()} | facts
-    (out / "run.json").write_text(json.dumps(described, indent=1) + "\n")
+    with fabric.autocast():
+        precision = str(compute_dtype(torch.empty(0, device=fabric.device))).removeprefix("torch.")
+    described = {"kind": kind, "command": command, "seed": seed, "hardware": _hardware(), "precision": precision}
+    (out / "run.json").write_text(json.dumps(described | facts, indent=1) + "\n")
 
 
 def _hardware() -> str:

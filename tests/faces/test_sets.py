@@ -1,4 +1,4 @@
-"""Training batches, the test faces, their details and the truth of an edit."""
+"""Training faces, the test faces, their details and the truth of an edit."""
 
 import itertools
 
@@ -12,9 +12,10 @@ from latentlab.faces import (
     real_set,
     render,
     sample_factors,
-    train_batches,
-    train_set,
+    training_factors,
+    training_states,
 )
+from latentlab.faces.sets import _REAL_SEED
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +23,20 @@ def real() -> FaceSet:
     return real_set()
 
 
-def test_batches_are_reproducible_and_resumable():
-    first = list(itertools.islice(train_batches(4, seed=3, resolution=32), 3))
-    torch.testing.assert_close(next(train_batches(4, seed=3, start=2, resolution=32)), first[2])
-    assert not torch.equal(first[0], first[1])
-    torch.testing.assert_close(
-        train_set(12, seed=3, resolution=32).images, torch.cat(first), atol=1e-5, rtol=0
-    )
+def test_training_faces_are_reproducible_and_resumable():
+    whole = training_factors(12, seed=3)
+    parts = [training_factors(4, seed=3, start=start) for start in (0, 4, 8)]
+    assert torch.equal(torch.cat([part.values for part in parts]), whole.values)
+    assert not torch.equal(parts[0].values, parts[1].values)
+    assert torch.equal(training_factors(12, seed=3, entanglement=0.0).values, sample_factors(12, 3, 0.0).values)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**62, _REAL_SEED])
+def test_training_refuses_the_seeds_of_the_test_faces(seed: int):
     with pytest.raises(ValueError, match="training seed"):
-        next(train_batches(4, seed=-1))
+        training_factors(4, seed)
+    with pytest.raises(ValueError, match="training seed"):
+        training_states(sample_factors(4, seed=0), seed)
 
 
 def test_real_set_has_forty_clean_and_eighty_strange_faces(real: FaceSet):

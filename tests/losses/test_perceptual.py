@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from latentlab.faces import real_set, render, sample_factors, train_set
+from latentlab.faces import real_set, render, sample_factors, training_factors
 from latentlab.losses.attributes import load_attributes
 from latentlab.losses.perceptual import load_perceptual
 from latentlab.networks.attributes import read_factors
@@ -24,7 +24,7 @@ def test_is_a_distance(distance):
 
 
 def test_random_faces_have_a_distance_of_0_6(distance):
-    faces = train_set(400, seed=77).images
+    faces = render(training_factors(400, seed=77))
     assert distance(faces[:200], faces[200:]).mean() == pytest.approx(0.6, rel=0.1)
 
 
@@ -50,9 +50,9 @@ def test_is_differentiable(distance):
 
 @pytest.mark.parametrize("name", ["yaw", "smile", "age", "glasses", "beard"])
 def test_attributes_are_predicted(name):
-    faces = train_set(300, seed=80)
-    seen = read_factors(load_attributes(), faces.images)[:, faces.factors.to_frame().columns.get_loc(name)]
-    truth = faces.factors[name]
+    factors = training_factors(300, seed=80)
+    seen = read_factors(load_attributes(), render(factors))[:, factors.to_frame().columns.get_loc(name)]
+    truth = factors[name]
     assert 1 - (seen - truth).square().mean() / truth.var() > 0.8
 
 

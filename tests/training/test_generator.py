@@ -13,7 +13,14 @@ from lightning_fabric import Fabric
 from latentlab.checkpoints import load_checkpoint, save_checkpoint
 from latentlab.faces.renderer import render
 from latentlab.faces.sampling import sample_factors
-from latentlab.training.generator import PRESETS, GeneratorTraining, TrainingConfig, train_generator
+from latentlab.stylegan.generator import Generator, GeneratorConfig
+from latentlab.training.generator import (
+    PRESETS,
+    GeneratorTraining,
+    TrainingConfig,
+    replace_mapping,
+    train_generator,
+)
 
 TINY = PRESETS["tiny-16"]
 
@@ -36,9 +43,15 @@ def equal(a: object, b: object) -> bool:
     return a == b
 
 
-@pytest.mark.parametrize("path_length_weight", [0.0, 2.0])
-def test_resumes_bit_for_bit(tmp_path, path_length_weight):
-    config = TrainingConfig(TINY.generator, 4, r1_interval=3, path_length_weight=path_length_weight)
+@pytest.mark.parametrize("path_length_weight, mapping_learning_rate", [(0.0, 1.0), (2.0, 1.0), (2.0, 10.0)])
+def test_resumes_bit_for_bit(tmp_path, path_length_weight, mapping_learning_rate):
+    config = TrainingConfig(
+        TINY.generator,
+        4,
+        r1_interval=3,
+        path_length_weight=path_length_weight,
+        mapping_learning_rate=mapping_learning_rate,
+    )
     whole = train_generator(config, faces, tmp_path / "whole", images=40, fabric=fabric())
     train_generator(config, faces, tmp_path / "parts", images=20, fabric=fabric())
     parts = train_generator(config, faces, tmp_path / "parts", images=40, fabric=fabric(), resume=True)
@@ -180,3 +193,78 @@ def test_batch_is_shared_evenly():
 
     with pytest.raises(ValueError, match="cannot share a batch of 4"):
         GeneratorTraining(TINY, Three())
+
+
+def test_a_checkpoint_from_before_the_common_loop_goes_on(tmp_path):
+    """These are the keys of the first generators' checkpoints; their configuration knows fewer settings."""
+    config = TrainingConfig(TINY.generator, 4, r1_interval=3, path_length_weight=2.0)
+    whole = train_generator(config, faces, tmp_path / "whole", images=24, fabric=fabric())
+    train_generator(config, faces, tmp_path / "old", images=12, fabric=fabric())
+    state = load_checkpoint(tmp_path / "old" / "checkpoint.pt")
+    assert state.keys() == {"G", "D", "G_ema", "optimizer_G", "optimizer_D", "progress", "config"}
+    step, images, path_length_mean = state["progress"]
+    assert (step, images) == (3, 12) and path_length_mean > 0 and len(state["optimizer_G"]["param_groups"]) == 1
+    del state["config"]["mapping_learning_rate"]
+    save_checkpoint(state, tmp_path / "old" / "checkpoint.pt")
+    parts = train_generator(config, faces, tmp_path / "old", images=24, fabric=fabric(), resume=True)
+    assert equal(whole.state_dict(), parts.state_dict())
+
+
+@pytest.mark.parametrize("relative", [1.0, 10.0])
+def test_the_mapping_learns_at_its_own_rate(relative):
+    """Adam's first step moves every weight with a gradient by the learning rate, whatever the gradient is."""
+    training = GeneratorTraining(TrainingConfig(TINY.generator, 4, mapping_learning_rate=relative), fabric())
+    before = {name: weight.detach().clone() for name, weight in training.G.named_parameters()}
+    training.step(faces(0, 4, torch.device("cpu")))
+    after = training.G.state_dict()
+    moved = {name: float((after[name] - weight).abs().max()) for name, weight in before.items()}
+    for name, by in moved.items():
+        expected = 0.002 * (relative if name.startswith("mapping") else 1.0)
+        assert by == pytest.approx(expected, rel=0.02), name
+
+
+def test_settings_that_mean_nothing_are_refused():
+    with pytest.raises(ValueError, match="mapping_learning_rate: expected a positive finite factor, got 0"):
+        TrainingConfig(mapping_learning_rate=0.0)
+    with pytest.raises(ValueError, match="expected 1 where the mapping is not trained, got 10"):
+        TrainingConfig(mapping_learning_rate=10.0, learn_mapping=False)
+    with pytest.raises(ValueError, match="mapping_layers: expected at least 1, got 0"):
+        TrainingConfig(GeneratorConfig(16, 16, 16, 0, (16, 16, 8)))
+    with pytest.raises(ValueError, match="weight of path_length: expected a finite number of at least 0, got -2"):
+        GeneratorTraining(TrainingConfig(TINY.generator, 4, path_length_weight=-2.0), fabric())
+
+
+@pytest.fixture(scope="module")
+def donor() -> Generator:
+    """A generator whose W lies elsewhere and is spread otherwise than that of an untrained mapping."""
+    G, draw = Generator(TINY.generator, seed=3).requires_grad_(False), torch.Generator().manual_seed(4)
+    for layer in G.mapping.layers:
+        layer.weight *= 1 + torch.rand(16, 1, generator=draw)
+        layer.bias += 100 * torch.randn(16, generator=draw)
+    return G
+
+
+@pytest.mark.parametrize("layers", [1, 4])
+def test_a_new_mapping_keeps_the_moments_of_the_styles(donor, layers):
+    heir = replace_mapping(donor, layers, seed=0)
+    assert len(heir.mapping.layers) == layers and heir.config.mapping_layers == layers
+    z = torch.randn(100_000, 16, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        styles, new = (torch.cat(G.styles(G.broadcast(G.mapping(z))), 1) for G in (donor, heir))
+        torch.testing.assert_close(heir.mapping(z).mean(0), heir.w_avg, atol=0.02, rtol=0)
+    spread = styles.std(0)
+    assert ((new.mean(0) - styles.mean(0)).abs() < 0.02 * spread).all()
+    covariance, difference = styles.T.cov(), new.T.cov() - styles.T.cov()
+    assert difference.norm() < 0.02 * covariance.norm()
+    assert (difference.abs() < 0.03 * spread[:, None] * spread).all()
+
+
+def test_a_new_mapping_leaves_the_synthesis_as_it_is(donor):
+    before = {name: value.clone() for name, value in donor.state_dict().items()}
+    heir, again = replace_mapping(donor, 4, seed=0, n=2_000), replace_mapping(donor, 4, seed=0, n=2_000)
+    assert equal(donor.state_dict(), before) and equal(dict(heir.state_dict()), dict(again.state_dict()))
+    for name, value in heir.state_dict().items():
+        if not name.startswith("mapping") and ".affine." not in name and name != "w_avg":
+            assert torch.equal(value, before[name]), name
+    untrained = Generator(heir.config, seed=0).mapping.state_dict()
+    assert untrained.keys() == heir.mapping.state_dict().keys() and all(p.requires_grad for p in heir.parameters())

@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from latentlab import weights
+from latentlab.checkpoints import load_checkpoint
 from latentlab.cli import main
 from latentlab.faces import NAMES, sample_factors
 from latentlab.judges.identity import load_identity_judge
@@ -148,3 +149,70 @@ def test_a_second_look_keeps_the_latent_space(tmp_path, fabric, capsys):
 def test_publish_wants_a_run(tmp_path, capsys):
     assert main(["publish", str(tmp_path), "--name", "x"]) == 2
     assert "is no run" in capsys.readouterr().err
+
+
+def test_settings_from_the_command_line_are_recorded(tmp_path, capsys):
+    command = ["train", "generator", "--preset", "tiny-16", "--out", str(tmp_path), "--accelerator", "cpu"]
+    given = ["--mapping-layers", "3", "--path-length", "2", "--mapping-lr", "10", "--seed", "7"]
+    assert main([*command, *given, "--images", "4"]) == 0
+    config = json.loads((tmp_path / "run.json").read_text())["config"]
+    assert config["generator"]["mapping_layers"] == 3 and config["seed"] == 7
+    assert config["path_length_weight"] == 2 and config["mapping_learning_rate"] == 10
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["config"]["mapping_learning_rate"] == 10
+    capsys.readouterr()
+    assert main([*command, "--images", "8", "--resume"]) == 2
+    message = capsys.readouterr().err
+    assert "generator.mapping_layers = 2 (the checkpoint has 3)" in message and "seed = 0 (" in message
+    assert main([*command, *given, "--images", "8", "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (["--mapping-layers", "0"], "mapping_layers: expected at least 1, got 0"),
+        (["--path-length", "-1"], "weight of path_length: expected a finite number of at least 0, got -1"),
+        (["--mapping-lr", "nan"], "mapping_learning_rate: expected a positive finite factor, got nan"),
+        (["--seed", str(2**62)], "training seed: expected 0 to 2**62 - 1"),
+        (["--start-from", "faces-64"], "start_from: expected a generator of the preset's shape"),
+        (["--start-from", "nothing"], "no weights 'nothing.training.safetensors' are shipped"),
+        (["--preset", "faces-64-sketch", "--start-from", "faces-64", "--mapping-layers", "2"], "expected the 8 of"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(given, message, tmp_path, capsys):
+    command = ["train", "generator", "--preset", "tiny-16", "--out", str(tmp_path), "--accelerator", "cpu"]
+    assert main([*command, *given, "--images", "4"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_warm_start_keeps_the_players_behind_a_new_mapping(tmp_path, fabric):
+    how = {"images": 8, "fabric": fabric, "start_from": "faces-64"}
+    training = recipes.train_faces("faces-64", tmp_path, mapping_layers=2, **how)
+    donor, D = generators.load("faces-64"), generators.load_discriminator("faces-64")
+    assert len(training.G.mapping.layers) == 2 and training.G.config.mapping_layers == 2
+    assert json.loads((tmp_path / "run.json").read_text())["start_from"]["images"] == 600_224
+    z = torch.randn(500, 128, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        (old, new), (told, anew) = ((G(z[:200]), torch.cat(G.styles(G.broadcast(G.mapping(z))), 1))
+                                    for G in (donor, training.G_ema))  # fmt: skip
+        assert (anew.std(0) / new.std(0)).log().abs().mean() < 0.1
+        # What the discriminator thinks of both differs less than its opinions of one of them do.
+        logits = [D(images) for images in (old, told)]
+    assert (logits[0].mean() - logits[1].mean()).abs() < 0.5 * logits[0].std()
+
+
+def test_an_unknown_kind_of_run_is_told(tmp_path, capsys):
+    (tmp_path / "run.json").write_text('{"kind": "poet"}')
+    assert main(["publish", str(tmp_path), "--name", "x"]) == 2
+    assert "expected one of the kinds generator, attributes" in capsys.readouterr().err
+
+
+def test_fewer_images_than_a_batch_are_told(tmp_path, fabric):
+    with pytest.raises(ValueError, match="images: expected at least a batch of 8, got 7"):
+        fit_factors(network(), tmp_path, images=7, batch_size=8, fabric=fabric)
+
+
+def test_a_reader_is_resumed_with_its_own_schedule(tmp_path, fabric):
+    fit_factors(network(), tmp_path, images=16, batch_size=8, fabric=fabric)
+    with pytest.raises(ValueError, match=r"images = 32 \(the checkpoint has 16\)"):
+        fit_factors(network(), tmp_path, images=32, batch_size=8, fabric=fabric, resume=True)
