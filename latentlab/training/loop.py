@@ -270,7 +270,6 @@ def train(
     ``NonFiniteLoss``, which names it, and leaves the last checkpoint as it is.
     """
     out, fabric = Path(out), training.fabric
-    out.mkdir(parents=True, exist_ok=True)
     checkpoint = _Checkpoint(training, out / "checkpoint.pt", checkpoint_minutes)
     checkpoint.begin(resume)
     log = Log(out / "log.csv", training.columns, training.images, active=fabric.is_global_zero)
@@ -325,6 +324,7 @@ class _Checkpoint:
 
     def begin(self, resume: bool) -> None:
         """Takes the state of the file, or writes the first one; never over that of another run."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         if resume:
             self.training.load_state_dict(load_checkpoint(self.path))
         elif self.path.exists():
