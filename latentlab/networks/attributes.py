@@ -9,11 +9,28 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-class AttributeNetwork(nn.Module):
+class FactorReader(nn.Module):
+    """The factors that a network reads: their names, ``mean`` and ``std`` (K,) that undo the standardisation, and which
+    of them are ``binary`` (K,); see ``read_factors``."""
+
+    def __init__(self, names: Sequence[str], binary: Sequence[str]) -> None:
+        super().__init__()
+        self.names = list(names)
+        self.register_buffer("mean", torch.zeros(len(names)))
+        self.register_buffer("std", torch.ones(len(names)))
+        self.register_buffer("binary", torch.tensor([name in binary for name in names]), persistent=False)
+
+    @property
+    def binary_names(self) -> list[str]:
+        """The factors that are read as probabilities."""
+        return [name for name, binary in zip(self.names, self.binary.tolist(), strict=True) if binary]
+
+
+class AttributeNetwork(FactorReader):
     """Plain convolutional network from images (N, 3, R, R) in [-1, 1] to standardised factors (N, K).
 
     The first stage keeps the resolution and each later one halves it. The perceptual distance compares the outputs of
-    the stages. The buffers ``mean`` and ``std`` (K,) undo the standardisation, see ``read_factors``.
+    the stages.
     """
 
     def __init__(
@@ -23,8 +40,8 @@ class AttributeNetwork(nn.Module):
         resolution: int = 64,
         binary: Sequence[str] = (),
     ) -> None:
-        super().__init__()
-        self.names, self.widths, self.resolution = list(names), tuple(widths), resolution
+        super().__init__(names, binary)
+        self.widths, self.resolution = tuple(widths), resolution
         stages = [nn.Sequential(_convolution(3, widths[0]))]
         for fan_in, fan_out in zip(widths, widths[1:], strict=False):
             stages.append(nn.Sequential(_convolution(fan_in, fan_out, stride=2), _convolution(fan_out, fan_out)))
@@ -37,14 +54,6 @@ class AttributeNetwork(nn.Module):
             nn.ReLU(),
             nn.Linear(128, len(names)),
         )
-        self.register_buffer("mean", torch.zeros(len(names)))
-        self.register_buffer("std", torch.ones(len(names)))
-        self.register_buffer("binary", torch.tensor([n in binary for n in names]), persistent=False)
-
-    @property
-    def binary_names(self) -> list[str]:
-        """The factors that are read as probabilities."""
-        return [name for name, b in zip(self.names, self.binary.tolist(), strict=True) if b]
 
     @property
     def config(self) -> dict:
@@ -64,7 +73,7 @@ class AttributeNetwork(nn.Module):
         return self.head(self.features(images)[-1])
 
 
-class ResidualAttributeNetwork(nn.Module):
+class ResidualAttributeNetwork(FactorReader):
     """Residual network from images (N, 3, H, W) in [-1, 1] to standardised factors (N, K), logits for binary ones.
 
     It has group normalisation and pools over positions. Only the judges use it, so that their architecture differs from
@@ -74,19 +83,11 @@ class ResidualAttributeNetwork(nn.Module):
     def __init__(
         self, names: Sequence[str], widths: Sequence[int] = (24, 48, 72, 112, 112), binary: Sequence[str] = ()
     ) -> None:
-        super().__init__()
-        self.names, self.widths = list(names), tuple(widths)
+        super().__init__(names, binary)
+        self.widths = tuple(widths)
         self.stem = nn.Conv2d(3, widths[0], 5, stride=2, padding=2)
         self.blocks = nn.ModuleList(_Residual(a, b) for a, b in zip(widths, widths[1:], strict=False))
         self.head = nn.Linear(widths[-1] * 16, len(names))
-        self.register_buffer("mean", torch.zeros(len(names)))
-        self.register_buffer("std", torch.ones(len(names)))
-        self.register_buffer("binary", torch.tensor([n in binary for n in names]), persistent=False)
-
-    @property
-    def binary_names(self) -> list[str]:
-        """The factors that are read as probabilities."""
-        return [name for name, b in zip(self.names, self.binary.tolist(), strict=True) if b]
 
     @property
     def config(self) -> dict:

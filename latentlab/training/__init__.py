@@ -1,1 +1,1 @@
-"""Training: one loop, what it trains, and the recipes of what is shipped."""
+"""Training: one loop, the trainings that run through it, and the recipes of what is shipped."""

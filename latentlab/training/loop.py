@@ -261,8 +261,8 @@ def train(
     """Repeats ``training.step`` until it has seen ``images`` images.
 
     data: ``data(start, n, device)`` gives this process's share of a batch, the images start .. start + n - 1.
-    out: receives ``checkpoint.pt`` (written at the start, every ``checkpoint_minutes`` and at the end, always
-        whole), ``log.csv`` (a row of means for every ``log_every`` images) and ``samples_*.png``.
+    out: receives ``checkpoint.pt`` (at the start, every ``checkpoint_minutes`` and at the end; always whole),
+        ``log.csv`` (means over every ``log_every`` images) and ``samples_*.png``.
     resume: go on from ``out/checkpoint.pt``, bit for bit as if never interrupted (on the same machine).
     callback: called after each step.
 
@@ -270,23 +270,11 @@ def train(
     ``NonFiniteLoss``, which names it, and leaves the last checkpoint as it is.
     """
     out, fabric = Path(out), training.fabric
-    out.mkdir(parents=True, exist_ok=True)
     checkpoint = _Checkpoint(training, out / "checkpoint.pt", checkpoint_minutes)
     checkpoint.begin(resume)
     log = Log(out / "log.csv", training.columns, training.images, active=fabric.is_global_zero)
-    bar = tqdm(
-        total=images,
-        initial=training.images,
-        unit="img",
-        unit_scale=True,
-        desc=out.name,
-        mininterval=1.0,
-        disable=not fabric.is_global_zero,
-    )
-    with deferred_interrupt() as interrupted, bar, log:
+    with deferred_interrupt() as interrupted, _progress_bar(training, images, out.name) as bar, log:
         stop = False
-        if training.images >= images:
-            bar.write(f"{training.images} images were seen already, {images} are asked for: nothing to do")
         while training.images < images and not stop:
             before = training.images
             batch = data(before + fabric.global_rank * training.share, training.share, fabric.device)
@@ -294,22 +282,28 @@ def train(
                 log.add(training.step(batch))
             except NonFiniteLoss as error:
                 log.write(training.images)
-                before = f"{checkpoint.path} keeps the state of step {checkpoint.step}"
-                raise NonFiniteLoss(f"{error}; {before}: resumed from there, a run comes to this step again") from error
+                raise NonFiniteLoss(f"{error}; {checkpoint}") from error
             if callback is not None:
                 callback(training)
             bar.update(training.images - before)
             stop = training.any_process(interrupted.is_set())
             last = stop or training.images >= images
             if last or training.images // log_every > before // log_every:
-                means = log.write(training.images)
-                bar.set_postfix({name: mean for name, mean in means.items() if name in training.losses})
+                bar.set_postfix(log.write(training.images))
             if last or checkpoint.is_due():
                 checkpoint.write()
             if last or training.images // samples_every > before // samples_every:
                 _write_samples(training, out / f"samples_{training.images:09d}.png")
         if stop:
-            bar.write(f"interrupted at {training.images} images; {checkpoint.path} holds the state after the last step")
+            bar.write(f"interrupted at {training.images} images; {checkpoint}")
+
+
+def _progress_bar(training: Training, images: int, name: str) -> tqdm:
+    shown = {"unit": "img", "unit_scale": True, "mininterval": 1.0, "disable": not training.fabric.is_global_zero}
+    bar = tqdm(total=images, initial=training.images, desc=name, **shown)
+    if training.images >= images:
+        bar.write(f"{training.images} images were seen already, {images} are asked for: nothing to do")
+    return bar
 
 
 def _write_samples(training: Training, path: Path) -> None:
@@ -330,6 +324,7 @@ class _Checkpoint:
 
     def begin(self, resume: bool) -> None:
         """Takes the state of the file, or writes the first one; never over that of another run."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         if resume:
             self.training.load_state_dict(load_checkpoint(self.path))
         elif self.path.exists():
@@ -338,6 +333,9 @@ class _Checkpoint:
         self.step, self.written = self.training.step_index, time.monotonic()
         if not resume:
             self.write()
+
+    def __str__(self) -> str:
+        return f"{self.path} keeps the state after {self.step} steps: resume goes on from there"
 
     def is_due(self) -> bool:
         return time.monotonic() - self.written >= self.seconds

@@ -4,20 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small import small_generator
 from torch import nn
 
 import latentlab as ll
 from latentlab.editing.edit import Direction, Edit, State, apply_edit, restrict
 from latentlab.inversion.result import Inversion
-from latentlab.stylegan.generator import Generator, GeneratorConfig
-
-
-def small_generator(seed: int = 1) -> Generator:
-    G = Generator(GeneratorConfig(16, 16, 16, 2, (16, 16, 8)), seed=seed).requires_grad_(False).eval()
-    for name, parameter in G.named_parameters():
-        if name.endswith("noise_strength"):
-            parameter.fill_(0.1)
-    return G
+from latentlab.stylegan.generator import Generator
 
 
 @pytest.fixture(scope="module")

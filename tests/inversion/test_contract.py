@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import torch
+from small import small_generator
 
 from latentlab import inversion_methods
 from latentlab.editing.edit import Direction
@@ -18,7 +19,7 @@ from latentlab.inversion_methods import METHODS
 from latentlab.losses.perceptual import load_perceptual
 from latentlab.metrics import psnr
 from latentlab.spaces import Statistics, measure_statistics
-from latentlab.stylegan.generator import Generator, GeneratorConfig
+from latentlab.stylegan.generator import Generator
 from latentlab.weights.generators import load
 
 OPTIMISERS = [name for name, method in METHODS.items() if method.kind == "optimiser"]
@@ -26,18 +27,9 @@ pytestmark = pytest.mark.parametrize("method", OPTIMISERS)
 STARTS_FROM_CODES = set(OPTIMISERS) - {"z_plus"}
 
 
-def small_generator(seed: int) -> Generator:
-    """An untrained generator of 32 px, so that a step takes a few milliseconds, with visible noise."""
-    G = Generator(GeneratorConfig(32, 16, 16, 2, (16, 16, 16, 8)), seed=seed).requires_grad_(False).eval()
-    for name, parameter in G.named_parameters():
-        if name.endswith("noise_strength"):
-            parameter.fill_(0.1)
-    return G
-
-
 @pytest.fixture(scope="module")
 def G() -> Generator:
-    return small_generator(1)
+    return small_generator(1, 32)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +68,7 @@ def test_result_is_complete(G, targets, invert, method):
 def test_batch_equals_singles(targets, invert, method):
     """Losses are summed over images: in float64 ten steps agree to 1e-6."""
     knobs = {"steps": 10, "perceptual": load_perceptual().double()}
-    G, x = small_generator(1).double(), targets.double()
+    G, x = small_generator(1, 32).double(), targets.double()
     batch = invert(x, G, method, **knobs)
     singles = [invert(x[i : i + 1], G, method, **knobs) for i in range(2)]
     torch.testing.assert_close(batch.latent, torch.cat([s.latent for s in singles]), rtol=0, atol=1e-6)
@@ -172,7 +164,7 @@ def test_bad_keywords_are_refused(G, targets, invert, method):
     with pytest.raises(ValueError, match=f"{method}: expected keywords among .*learning_rate.*steps.*; got stepz"):
         invert(targets, G, method, stepz=3)
     with pytest.raises(ValueError, match="statistics: expected those of the mapping network"):
-        invert(targets, small_generator(2), method)
+        invert(targets, small_generator(2, 32), method)
 
 
 def test_pixels_hidden_by_a_condition_have_no_effect(G, targets, invert, method):
@@ -212,7 +204,7 @@ def test_starts_from_codes(G, targets, invert, method):
     assert torch.equal(
         again.latent, invert(targets, G, method, steps=1, initial=first.latent, learning_rate=1e-7).latent
     )
-    other = Inversion(first.state, first.image, small_generator(2), method)
+    other = Inversion(first.state, first.image, small_generator(2, 32), method)
     bad = (other, "of the mapping network"), (first[:1], "codes of shape"), (first.latent * torch.nan, "finite values")
     for initial, message in bad:
         with pytest.raises(ValueError, match=f"initial: expected (codes )?{message}"):
@@ -262,7 +254,7 @@ def test_resume_refuses_a_different_run(G, targets, statistics, invert, method):
         ({"steps": 2}, "expected more than the 2 steps already done, got 2"),
         ({"resume": replace(pause, method="other")}, "the same method"),
         ({"resume": replace(pause, descent=None)}, "got one without the state of a descent"),
-        ({"resume": replace(pause, generator=small_generator(3))}, "the same generator"),
+        ({"resume": replace(pause, generator=small_generator(3, 32))}, "the same generator"),
     ):
         knobs = {"images": targets, "steps": 4, "seed": 3, "resume": pause} | changed
         with pytest.raises(ValueError, match=message):

@@ -8,17 +8,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small import small_generator
 from torch import Tensor, nn
 
 from latentlab.editing.edit import Direction, State
 from latentlab.inversion.objective import check_images
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import METHODS, Method, invert, keywords_of, methods
-from latentlab.stylegan.generator import Generator, GeneratorConfig
-
-
-def small_generator() -> Generator:
-    return Generator(GeneratorConfig(16, 16, 16, 2, (16, 16, 8)), seed=1).requires_grad_(False).eval()
+from latentlab.stylegan.generator import Generator
 
 
 @torch.no_grad()
