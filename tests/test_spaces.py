@@ -202,7 +202,7 @@ def test_sn_is_the_direction_and_s_follows_from_the_lengths(G):
         torch.testing.assert_close(torch.cosine_similarity(d, s), torch.ones(3))
     back = sn_to_s(directions, [s.norm(dim=1) for s in styles])
     torch.testing.assert_close(back, styles)
-    with pytest.raises(ValueError, match="styles: expected lengths above 0, got 0"):
+    with pytest.raises(ValueError, match="styles: expected lengths above 0, got length 0 in layer 0"):
         s_to_sn([torch.zeros(1, 4)])
 
 
