@@ -42,9 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     tables = ("speed", "optimisers", "networks", "samples", "inversions")
     benchmark.add_argument("--only", choices=tables, help="one table instead of all")
     benchmark.add_argument("--check", action="store_true", help="compare speed with its marks; exit code 1 if missed")
-    benchmark.add_argument("--method", action="append", default=[], help="inversions: this method; may be repeated")
+    benchmark.add_argument("--method", action="append", default=[], help="method of the inversions; can be repeated")
     benchmark.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
-    benchmark.add_argument("--out", type=Path, default=Path("out/benchmark"), help="folder of the tables")
+    benchmark.add_argument("--out", type=Path, default=Path("out/benchmark"), help="output folder (%(default)s)")
     benchmark.set_defaults(run=_run_benchmark)
     return parser
 
@@ -86,9 +86,16 @@ def _run_invert(options: argparse.Namespace) -> None:
     if "seed" in find_method(options.method).keywords:  # encoders are deterministic
         knobs["seed"] = options.seed
     table = invert_files(
-        options.images, options.out, generator=options.generator, method=options.method, edits=options.edit,
-        batch_size=options.batch, device=_device(options.device), say=print, **knobs,
-    )  # fmt: skip
+        options.images,
+        options.out,
+        generator=options.generator,
+        method=options.method,
+        edits=options.edit,
+        batch_size=options.batch,
+        device=_device(options.device),
+        say=print,
+        **knobs,
+    )
     print(table.to_string(index=False, float_format="%.3g"))
     print(f"written to {options.out}/")
 
@@ -269,10 +276,10 @@ def _run_benchmark(options: argparse.Namespace) -> int:
     if options.check and not chosen:
         with_marks = " or ".join(dict.fromkeys(mark.table for mark in marks.MARKS))
         raise ValueError(f"--check: expected --only {with_marks}, or no --only, got --only {options.only}")
-    wanted = dict.fromkeys(mark.table for mark in chosen) if options.check else measure
+    names = dict.fromkeys(mark.table for mark in chosen) if options.check else measure
     options.out.mkdir(parents=True, exist_ok=True)
     tables = {}
-    for name in [options.only] if options.only else wanted:
+    for name in [options.only] if options.only else names:
         tables[name] = table = measure[name]()
         table.to_csv(options.out / f"{name}.csv", index=False)
         print(f"\n{name}\n{table.to_string(index=False, float_format='%.3g')}", flush=True)

@@ -142,8 +142,8 @@ def _in_batches(pictures: dict[str, Tensor], size: int) -> Iterator[tuple[list[s
 def measure(
     names: Sequence[str], images: Float[Tensor, "n 3 r r"], inversion: Inversion, edited: dict[Asked, Tensor]
 ) -> list[dict[str, Any]]:
-    """One row for each picture: seconds, the grades of ``grade_inversion``, and what the attribute judge reads
-    before and after each edit, in the factor's unit."""
+    """Measurements, one row per picture: seconds, the grades of ``grade_inversion``, and the attribute judge's
+    prediction of each edited factor before and after the edit, in the factor's unit."""
     judges = load_judges(device=images.device)
     columns = grade_inversion(inversion, images, judges)
     before = read_factors(judges.attributes, inversion.image.clamp(-1, 1))

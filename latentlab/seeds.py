@@ -19,8 +19,10 @@ def stream(seed: int, *names: str | int, device: torch.device | str = "cpu") -> 
 
 @contextmanager
 def drawn_from(seed: int, *names: str | int) -> Iterator[torch.Generator]:
-    """Context in which torch's default initialisation of layers draws from ``stream(seed, *names)``; after it the
-    global state is as before. Yields that stream, for what takes a generator."""
+    """Context in which torch's default initialisation of layers draws from ``stream(seed, *names)``.
+
+    It yields that stream, for functions that take a generator, and restores the global random state at its end.
+    """
     draw = stream(seed, *names)
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(draw.initial_seed())

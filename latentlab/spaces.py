@@ -47,8 +47,8 @@ class Statistics:
     floor: eigenvalues below ``floor`` times the largest are raised to that value. Without a floor the smallest
         are 1e-7 of the largest, and one optimiser step would move a code by many standard deviations.
     w_mean: (D,) mean of W. w_covariance: (D, D) covariance of W, for the normal that II2S fits to W.
-    n: number of codes. fingerprint: of the generator's mapping network, see ``check``. anchors: of S^N, where they
-    were measured; see ``measure_anchors``.
+    n: number of codes. fingerprint: of the generator's mapping network, see ``check``.
+    anchors: of S^N, or None if they were not measured; see ``measure_anchors``.
     """
 
     mean: Float64[Tensor, " dim"]
@@ -145,10 +145,11 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Anchors:
-    """Mean directions mu_l = E[s_l / |s_l|] of a generator's own styles (LSAP, section 4.1), not of unit length.
+    """Anchors of S^N: the mean directions mu_l = E[s_l / |s_l|] of a generator's styles (LSAP, section 4.1).
 
-    parts: (P, C_l) for each of ``style_layers``, the means over P equal parts of the sample, whose spread tells how
-    far the mean of all is off. n: codes in all parts. fingerprint: of the mapping network and the affine layers.
+    They are not of unit length. parts: (P, C_l) for each of ``style_layers``, the means over P equal parts of the
+    sample, from whose spread the error of the mean follows. n: number of codes in all parts. fingerprint: of the
+    mapping network and the affine layers.
     """
 
     parts: tuple[Float64[Tensor, "parts _"], ...]
@@ -156,32 +157,32 @@ class Anchors:
     fingerprint: str
 
     def means(self, *, torgb: bool = True) -> list[Float64[Tensor, " _"]]:
-        """mu_l of every layer, (C_l,); ``torgb=False`` leaves the last toRGB out, as in ``style_layers``."""
+        """mu_l of each layer, (C_l,); ``torgb=False`` leaves the last toRGB out, as in ``style_layers``."""
         return [parts.mean(0) for parts in (self.parts if torgb else self.parts[:-1])]
 
     def check(self, G: nn.Module) -> None:
-        """Raises ``ValueError`` if these are the anchors of another generator than ``G``."""
-        if (found := fingerprint(G, "styles")) != self.fingerprint:
+        """Raises ``ValueError`` if these are not the anchors of ``G``."""
+        if (own := fingerprint(G, "styles")) != self.fingerprint:
             raise ValueError(
-                f"anchors: expected those of the generator {found}, got those of {self.fingerprint}: "
+                f"anchors: expected those of the generator {own}, got those of {self.fingerprint}; "
                 "measure them with latentlab.spaces.measure_anchors(G)"
             )
 
 
 def fingerprint(G: nn.Module, part: Literal["mapping", "styles", "generator"] = "mapping") -> str:
-    """Twelve hexadecimal digits that tell one generator from another.
+    """Fingerprint of a generator or of a part of it, 12 hexadecimal digits.
 
-    part: "mapping" tells mapping networks apart, and so the W that statistics and directions belong to; "styles" these
-    and the affine layers, and so S; "generator" all weights, and so pictures.
+    part: "mapping", the mapping network, to which W, its statistics and directions belong; "styles", mapping network
+    and affine layers, to which S and its anchors belong; "generator", all weights, to which images belong.
     """
-    belongs = {
+    includes = {
         "mapping": lambda name: name.startswith("mapping"),
         "styles": lambda name: name.startswith("mapping") or ".affine." in name,
         "generator": lambda name: True,
     }
     digest = hashlib.sha256()
     for name, tensor in sorted(G.state_dict().items()):
-        if belongs[part](name):
+        if includes[part](name):
             digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 
@@ -304,8 +305,8 @@ def s_to_sn(styles: Styles) -> list[Float[Tensor, "n _"]]:
     if not bool((lowest > 0).all()):
         layer = int((~(lowest > 0)).nonzero()[0])
         raise ValueError(
-            f"styles: expected lengths above 0, got length {float(lowest[layer]):g} in layer {layer}: such a style "
-            "has no direction; leave its image or layer out"
+            f"styles: expected lengths above 0, got length {float(lowest[layer]):g} in layer {layer}, which has no "
+            "direction; leave out its image or layer"
         )
     return [s / r for s, r in zip(styles, norms, strict=True)]
 
@@ -321,23 +322,23 @@ def measure_anchors(
 ) -> Anchors:
     """Mean directions of the styles of ``n`` codes without truncation, summed in float64 (LSAP, Eq. 11).
 
-    n: the paper's metric has 50,000, the public training 100,000; a multiple of ``parts``.
+    n: a multiple of ``parts``. The paper's metric has 50,000 codes, the public training code 100,000.
     """
     if parts < 2 or n < parts or n % parts:
         raise ValueError(f"n: expected a multiple of {parts} parts, at least 2 of them, got {n}")
-    share, draw, rows = n // parts, stream(seed, "anchors"), []
+    size, draw, means = n // parts, stream(seed, "anchors"), []
     for _ in tqdm(range(parts), desc="anchors", leave=False, disable=n <= 100_000):
         totals = [torch.zeros(layer.channels, dtype=torch.float64) for layer in style_layers(G)]
-        for start in range(0, share, batch_size):
-            z = torch.randn(min(batch_size, share - start), G.z_dim, generator=draw).to(G.w_avg.device)
+        for start in range(0, size, batch_size):
+            z = torch.randn(min(batch_size, size - start), G.z_dim, generator=draw).to(G.w_avg.device)
             for total, s in zip(totals, s_to_sn(w_to_s(G.broadcast(G.mapping(z)), G)), strict=True):
                 total += s.double().sum(0).cpu()
-        rows.append([total / share for total in totals])
-    return Anchors(tuple(torch.stack(row) for row in zip(*rows, strict=True)), n, fingerprint(G, "styles"))
+        means.append([total / size for total in totals])
+    return Anchors(tuple(torch.stack(layer) for layer in zip(*means, strict=True)), n, fingerprint(G, "styles"))
 
 
 def anchors_for(G: Generator) -> Anchors:
-    """The anchors stored with the statistics of ``G``; for a generator without, of 50,000 codes measured now."""
+    """The anchors stored with the statistics of ``G`` or, if there are none, those of 50,000 codes, measured now."""
     if file := weights.find("statistics", fingerprint(G)):
         stored = Statistics.from_tensors(*weights.read_weights(file)).anchors
         if stored is not None and stored.fingerprint == fingerprint(G, "styles"):

@@ -19,9 +19,9 @@ def directions_to_tensors(directions: Mapping[str, Direction]) -> dict[str, Tens
 
 
 def directions_for(G: nn.Module) -> dict[str, Direction]:
-    """The directions stored with the weights of ``G``, by name; ``ValueError`` for a generator without."""
-    if (file := weights.find("directions", mark := fingerprint(G))) is None:
-        raise ValueError(f"no directions are shipped for generator {mark}: find them with find_directions")
+    """The directions stored with the weights of ``G``, by name. Raises ``ValueError`` if there are none."""
+    if (file := weights.find("directions", own := fingerprint(G))) is None:
+        raise ValueError(f"G: expected a generator with shipped directions, got {own}; find some with find_directions")
     tensors, metadata = weights.read_weights(file)
-    rows = zip(metadata["names"], tensors["vectors"], tensors["std"].tolist(), strict=True)
-    return {name: Direction(name, vector, std) for name, vector, std in rows}
+    entries = zip(metadata["names"], tensors["vectors"], tensors["std"].tolist(), strict=True)
+    return {name: Direction(name, vector, std) for name, vector, std in entries}

@@ -62,7 +62,7 @@ def test_bad_input():
         find_directions(LinearGenerator(), lambda w: w, list("abcdef"), n=6)
     with pytest.raises(ValueError, match="expected attributes that vary, got constant b"):
         find_directions(LinearGenerator(), lambda w: w[:, :2] * torch.tensor([1.0, 0.0]), ["a", "b"], n=100)
-    with pytest.raises(ValueError, match="no directions are shipped"):
+    with pytest.raises(ValueError, match="G: expected a generator with shipped directions, got .*; find some with"):
         directions_for(Generator(GeneratorConfig(16, 16, 16, 2, (16, 16, 8))))
 
 
