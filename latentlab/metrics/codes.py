@@ -78,7 +78,10 @@ def sncd(styles: Sequence[Float[Tensor, "n _"]], means: Sequence[Float[Tensor, "
     tensor([[0.3000]])
     """
     if [s.shape[1:] for s in styles] != [mu.shape for mu in means]:
-        raise ValueError(f"a mean (C,) for each layer's (N, C) is wanted, not {len(means)} for {len(styles)} layers")
+        raise ValueError(
+            "means: expected one of shape (C,) for each layer's styles (N, C), "
+            f"got {len(means)} for {len(styles)} layers"
+        )
     lengths = torch.stack([s.detach().norm(dim=1) for s in styles])
     check("styles and means", lengths.amax(1), torch.stack([mu.norm() for mu in means]).to(lengths))
     if float((lengths - 1).abs().max()) > 1e-3:

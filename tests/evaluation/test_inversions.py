@@ -172,7 +172,7 @@ def test_figures_show_means_and_intervals():
     ax = plots.plane(summary, "x", "y", oracle="z")
     points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines if line.get_marker() == "o"]
     assert set(points) == {(1.0, 0.5), (1.0, 0.7), (3.0, 0.2), (3.0, 0.9)}
-    with pytest.raises(ValueError, match="no measure 'w' in this summary; there are: x, y, z"):
+    with pytest.raises(ValueError, match="measure: expected one of x, y, z; got 'w'"):
         plots.bars(summary, ["w"])
     plt.close("all")
 
