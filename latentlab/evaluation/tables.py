@@ -18,7 +18,7 @@ from latentlab.faces import (
     render,
     sample_factors,
 )
-from latentlab.inversion_methods import METHODS, invert
+from latentlab.inversion_methods import METHODS, find_method, invert
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.judges.identity import load_identity_judge
 from latentlab.judges.perceptual import load_perceptual_judge
@@ -67,9 +67,8 @@ def measure_samples(name: str = "faces-64", n: int = 5_000, device: torch.device
 
 def accepted(method: str, **wanted: Any) -> dict[str, Any]:
     """Those of the ``wanted`` keywords that a method accepts (an encoder has no steps)."""
-    if method not in METHODS:
-        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
-    return {name: value for name, value in wanted.items() if name in METHODS[method].keywords}
+    keywords = find_method(method).keywords
+    return {name: value for name, value in wanted.items() if name in keywords}
 
 
 def measure_inversions(

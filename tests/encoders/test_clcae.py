@@ -177,5 +177,5 @@ def test_bad_input(unchecked):
         ClcaeConfig(attention="cross")
     with pytest.raises(ValueError, match="generator: expected one of at least 32 px, got 16"):
         ClcaeConfig.slim(GeneratorConfig(16, 16, 16, 2, (16, 16, 8)))
-    with pytest.raises(ValueError, match=r"replace: got 8: \(2, 16, 4, 8\)"):  # a feature of the wrong size
+    with pytest.raises(ValueError, match=r"replace: expected .* got 8: \(2, 16, 4, 8\)"):  # a feature of the wrong size
         synthesize(Generator(GENERATOR), draw(2, 8, 16), draw(2, 16, 4, 8))

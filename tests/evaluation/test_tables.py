@@ -1,16 +1,16 @@
 """Benchmark tables: their rows, and values in the expected range."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from latentlab.editing.edit import State
 from latentlab.evaluation import load_judges, tables, timing
 from latentlab.faces import NAMES
 from latentlab.inversion.result import Inversion
-from latentlab.inversion_methods import METHODS
+from latentlab.inversion_methods import METHODS, Method, keywords_of
 
 
 def test_samples_are_compared_factor_by_factor():
@@ -38,11 +38,11 @@ def test_inversions_are_graded_on_both_kinds_of_faces(few_faces: None):
 def mean_of_w(images: Tensor, G: torch.nn.Module, *, seed: int = 0) -> Inversion:
     """Stands for an encoder: a method without steps."""
     latent = G.broadcast(G.w_avg.expand(len(images), -1))
-    return Inversion(latent, G.synthesis(latent), G, "mean_of_w", seconds=0.1)
+    return Inversion(State(latent), G.synthesis(latent), G, "mean_of_w", seconds=0.1)
 
 
 def test_a_method_gets_only_the_keywords_that_it_accepts(few_faces: None, monkeypatch: pytest.MonkeyPatch):
-    encoder = replace(METHODS["ii2s"], name="mean_of_w", invert=mean_of_w)
+    encoder = Method("mean_of_w", mean_of_w, "this test", "encoder", "W", keywords_of(mean_of_w))
     monkeypatch.setitem(METHODS, "mean_of_w", encoder)
     assert tables.accepted("mean_of_w", steps=5, seed=1) == {"seed": 1}
     assert tables.accepted("ii2s", steps=5, seed=1) == {"steps": 5, "seed": 1}
@@ -52,7 +52,7 @@ def test_a_method_gets_only_the_keywords_that_it_accepts(few_faces: None, monkey
     monkeypatch.setattr(timing, "METHODS", {"mean_of_w": encoder, "ii2s": METHODS["ii2s"]})
     rows = timing._inversions("cpu", steps=2)
     assert [what for what, *_ in rows] == ["mean_of_w, one face", "ii2s, one face, 2 steps"]
-    with pytest.raises(ValueError, match="method: expected one of sg2_w, .*, got 'magic'"):
+    with pytest.raises(ValueError, match="method: expected one of sg2_w, .*; got 'magic'"):
         tables.measure_inversions(["magic"])
 
 
