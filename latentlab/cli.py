@@ -39,10 +39,15 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--ledger", type=Path, help="file of the ledger (default: notebooks/claims.json)")
     claims.set_defaults(run=_run_claims)
     benchmark = commands.add_parser("benchmark", help="measure speed, networks, samples and inversions")
-    tables = ("speed", "optimisers", "networks", "samples", "inversions")
+    tables = ("speed", "optimisers", "networks", "samples", "inversions", "generators")
     benchmark.add_argument("--only", choices=tables, help="one table instead of all")
     benchmark.add_argument("--check", action="store_true", help="compare speed with its marks; exit code 1 if missed")
     benchmark.add_argument("--method", action="append", default=[], help="method of the inversions; can be repeated")
+    benchmark.add_argument(
+        "--generator", action="append", default=[], metavar="SOURCE",
+        help="generator of the table of generators: a name, a .safetensors file or a folder of a training run; can be "
+        "repeated (default: faces-64)",
+    )  # fmt: skip
     benchmark.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
     benchmark.add_argument("--out", type=Path, default=Path("out/benchmark"), help="output folder (%(default)s)")
     benchmark.set_defaults(run=_run_benchmark)
@@ -261,7 +266,7 @@ def _run_claims(options: argparse.Namespace) -> None:
 
 
 def _run_benchmark(options: argparse.Namespace) -> int:
-    from latentlab.evaluation import marks, timing
+    from latentlab.evaluation import generators, marks, timing
     from latentlab.evaluation import tables as measured
 
     device = _device(options.device)
@@ -271,6 +276,7 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         "networks": lambda: measured.measure_networks(device=device),
         "samples": lambda: measured.measure_samples(device=device),
         "inversions": lambda: measured.measure_inversions(options.method, device=device),
+        "generators": lambda: generators.measure_generators(options.generator or ["faces-64"]),
     }
     chosen = [mark for mark in marks.MARKS if options.only in (None, mark.table)]
     if options.check and not chosen:

@@ -1,12 +1,15 @@
 """What a generator's latent space is worth: how roomy and how linear W is, and what a straight step in it does."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from latentlab.checkpoints import load_checkpoint
 from latentlab.editing.regression import fit_directions
 from latentlab.faces import NAMES, render, sample_factors
 from latentlab.judges.attributes import load_attribute_judge
@@ -16,7 +19,12 @@ from latentlab.metrics import fid, kolmogorov_smirnov
 from latentlab.networks.attributes import read_factors
 from latentlab.seeds import stream
 from latentlab.spaces import Statistics, measure_statistics
-from latentlab.stylegan.generator import Generator
+from latentlab.stylegan.generator import Generator, GeneratorConfig
+from latentlab.weights import read_manifest
+from latentlab.weights.generators import load
+
+if TYPE_CHECKING:
+    import pandas
 
 MAIN = ("smile", "age", "yaw", "pitch", "glasses", "beard", "hair_length", "mouth_open", "light_azimuth")
 GOAL = 1.0  # standard deviations by which the judge should see a factor move, on average over faces
@@ -149,19 +157,50 @@ def measure_distribution(G: Generator, samples: Samples, *, seed: int = 555_555)
     }
 
 
-def measure_mapping(G: Generator, initial: Generator) -> dict[str, float]:
-    """How far training has moved the mapping network: the mean over its layers of |W - W_0| / |W_0|."""
-    pairs = zip(G.mapping.layers, initial.mapping.layers, strict=True)
-    moved = [float((a.weight - b.weight).norm() / b.weight.norm()) for a, b in pairs]
-    return {"mapping_moved": sum(moved) / len(moved)}
+@torch.no_grad()
+def measure_mapping(G: Generator, seed: int) -> dict[str, float]:
+    """How far training has moved the mapping network from where a training of this seed starts: the mean over its
+    layers of |W - W_0| / |W_0|. Of the two starts that there are, with all of the generator and behind the synthesis
+    of another one (``replace_mapping``), the nearer; NaN if it is neither."""
+    moved = []
+    for name in ("weights of G", "weights of a mapping"):
+        initial = Generator(G.config, seed=stream(seed, name).initial_seed())
+        pairs = zip(G.mapping.layers, initial.mapping.layers, strict=True)
+        layers = [float((a.weight - b.weight).norm() / b.weight.norm()) for a, b in pairs]
+        moved.append(sum(layers) / len(layers))
+    return {"mapping_moved": min(moved) if min(moved) < 1 else float("nan")}
 
 
-def measure_generator(G: Generator, *, n: int = 6_000, codes: int = 200_000) -> Mapping[str, float]:
-    """All of the above but the last, for one generator; minutes on a CPU."""
-    statistics, samples = measure_statistics(G, codes), draw_judged(G, n)
-    return {
-        **measure_latent_space(G, statistics, samples),
-        **measure_directions(G, samples),
-        **measure_path_length(G),
-        **measure_distribution(G, samples),
-    }
+def measure_generators(sources: Sequence[str] = ("faces-64",), *, n: int = 6_000) -> "pandas.DataFrame":
+    """The latent spaces of generators beside each other, one row for each; minutes per generator on a CPU.
+
+    sources: names of shipped generators, .safetensors files, or folders of training runs, of which the moving average
+    is measured. Columns: generator, images (seen in training, NaN where unknown), and the measures of this module.
+    """
+    import pandas
+
+    rows = []
+    for source in sources:
+        G, seed, images = _open(source)
+        statistics, samples = measure_statistics(G, 200_000), draw_judged(G, n)
+        rows.append(
+            {"generator": source, "images": images}
+            | (measure_mapping(G, seed) if seed is not None else {})
+            | measure_latent_space(G, statistics, samples)
+            | measure_directions(G, samples)
+            | measure_path_length(G)
+            | measure_distribution(G, samples)
+        )
+    return pandas.DataFrame(rows)
+
+
+def _open(source: str) -> tuple[Generator, int | None, float]:
+    """A generator with the seed and the number of images of its training."""
+    if (checkpoint := Path(source) / "checkpoint.pt").is_file():
+        state = load_checkpoint(checkpoint)
+        G = Generator(GeneratorConfig.from_dict(state["config"]["generator"]))
+        G.load_state_dict(state["G_ema"])
+        G = G.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        return G, state["config"]["seed"], state["progress"][1]
+    told = read_manifest().get(f"{source}.generator.safetensors", {})
+    return load(source), told.get("seed"), told.get("images", float("nan"))

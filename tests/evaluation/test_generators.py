@@ -1,5 +1,7 @@
 """Measures of a latent space, on worlds whose answer is known."""
 
+import math
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from latentlab.evaluation.generators import (
     measure_path_length,
 )
 from latentlab.faces import NAMES
+from latentlab.seeds import stream
 from latentlab.spaces import measure_statistics
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 
@@ -100,9 +103,28 @@ def test_path_length_of_a_linear_generator_does_not_vary():
     assert measure_path_length(bent, 32)["path_length_variation"] > 3 * found["path_length_variation"]
 
 
-def test_mapping_moved():
-    G, initial = small_generator(), small_generator()
-    assert measure_mapping(G, initial) == {"mapping_moved": 0.0}
-    for layer in G.mapping.layers:
-        layer.weight.mul_(1.25)
-    assert measure_mapping(G, initial)["mapping_moved"] == pytest.approx(0.25)
+def test_how_far_the_mapping_has_moved():
+    """From either start of a training; of a stranger it cannot be told."""
+    for name in ("weights of G", "weights of a mapping"):
+        G = small_generator(stream(7, name).initial_seed())
+        assert measure_mapping(G, 7) == {"mapping_moved": 0.0}
+        for layer in G.mapping.layers:
+            layer.weight.mul_(1.25)
+        assert measure_mapping(G, 7)["mapping_moved"] == pytest.approx(0.25)
+    assert math.isnan(measure_mapping(small_generator(3), 7)["mapping_moved"])
+
+
+def test_a_table_of_generators(monkeypatch, tmp_path):
+    """A shipped one by name and a run by its folder, whose moving average is what counts."""
+    G = small_generator()
+    config = {"generator": G.config.to_dict(), "seed": 7}
+    torch.save({"config": config, "G_ema": G.state_dict(), "progress": (3, 24, 0.0)}, tmp_path / "checkpoint.pt")
+    for name in ("measure_directions", "measure_path_length", "measure_distribution"):
+        monkeypatch.setattr(generators, name, lambda *_: {})
+    monkeypatch.setattr(generators, "draw_judged", lambda G, n: Samples(*3 * [draw(n, G.w_dim)[:, : len(NAMES)]]))
+    monkeypatch.setattr(generators, "measure_latent_space", lambda G, s, samples: {"layers": len(G.mapping.layers)})
+    table = generators.measure_generators(["faces-64", str(tmp_path)], n=50)
+    assert table["generator"].tolist() == ["faces-64", str(tmp_path)] and table["images"].tolist() == [600224, 24]
+    assert table["layers"].tolist() == [8, 2] and table["mapping_moved"][0] < 0.05
+    with pytest.raises(ValueError, match="no generator 'magic'"):
+        generators.measure_generators(["magic"])
