@@ -46,7 +46,7 @@ LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
 # No method sees what grades it.
 MAY_IMPORT_JUDGES = {"judges", "claims", "evaluation", "training.recipes", "jobs", "cli", ""}
 MAY_USE_EXTRA = {"plots", "widgets", "cli"}  # the extra "notebooks"; all else runs on the core alone
-OPTIONAL = {"lpips", "diptest", "sklearn", "pytorch_metric_learning"}  # where somebody installed it
+OPTIONAL = {"lpips", "diptest", "sklearn", "pytorch_metric_learning", "zuko"}  # where somebody installed it
 BANNED = {"utils", "util", "common", "options", "scripts", "helpers", "misc"}
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.cuda.manual_seed", "torch.cuda.manual_seed_all"}
 GLOBAL_SEEDS |= {"torch.random.manual_seed", "torch.set_rng_state", "seed_everything"}

@@ -25,10 +25,10 @@ from latentlab.losses.identity import load_identity
 from latentlab.losses.perceptual import load_perceptual
 from latentlab.metrics import kolmogorov_smirnov, mse, psnr, verification
 from latentlab.networks.attributes import read_factors
+from latentlab.networks.augmentation import augment
 from latentlab.priors import pn_norm
 from latentlab.seeds import stream
 from latentlab.spaces import statistics_for
-from latentlab.training.readers import augment
 from latentlab.weights.generators import load
 
 if TYPE_CHECKING:
