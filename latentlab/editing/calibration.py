@@ -53,7 +53,7 @@ def measure_effect(
 ) -> Effect:
     """What the edit does to ``n`` samples of ``G`` as ``read`` sees it, by default the losses' network, binary factors
     as probabilities. samples: codes and readings by the same ``read``; 1,000 are drawn unless given."""
-    probe = _Probe(edit, G, reader_of(read, names, like=G.w_avg, probabilities=True), samples, n, seed)
+    probe = _Probe(edit, G, reader_of(read, names, like=G.w_avg), samples, n, seed)
     change = probe.change(strength)
     return Effect(probe.reader.names, change.mean(0), change.std(0), probe.samples.std, strength)
 
@@ -99,7 +99,7 @@ def calibrate(
     attribute: what is measured, by default the edit's name. read: see ``measure_effect``. limit: largest scale that is
     tried; ``ValueError`` where the attribute does not move by one standard deviation within it.
     """
-    reader = reader_of(read, names, like=G.w_avg, probabilities=True)
+    reader = reader_of(read, names, like=G.w_avg)
     attribute = attribute or edit.name
     k = reader.column(attribute)
     probe = _Probe(edit, G, reader, samples, n, seed)
@@ -139,9 +139,8 @@ class _Probe:
     ) -> None:
         self.edit, self.G, self.reader = edit, G, reader
         self.samples = samples or draw_samples(G, reader, n=1_000, seed=seed)
-        if self.samples.names != reader.names:
-            raise ValueError(f"samples: expected readings of {', '.join(reader.names)}, got {', '.join(samples.names)}")
         self.samples.standardised()  # refuses readings that do not vary
+        self.samples.check(reader, G)
         self.w = self.samples.w[:n].to(G.w_avg)
         self.before = self.samples.readings[:n]
 

@@ -77,14 +77,15 @@ def correct(
 ) -> Corrected:
     """The edit with ``steps`` corrections, each of which costs one backward pass for every attribute.
 
-    held: attributes to bring back, by default all that are read but the edited one. lambda_ridge: what a step in S
-    costs beside a reading, both in standard deviations: 0 would follow the network wherever it leads. samples: for the
-    standard deviations of the readings, by the same ``read``; 1,000 are drawn unless given.
+    read: with gradients; by default the losses' network, binary factors as logits. held: attributes to bring back, by
+    default all that are read but the edited one. lambda_ridge: what a step in S costs beside a reading, both in
+    standard deviations: 0 would follow the network wherever it leads. samples: for the standard deviations of the
+    readings, by the same ``read``; 1,000 are drawn unless given.
 
     The correction trusts ``read`` on the picture at hand, so it is for small repairs after a step that is roughly
     right: long steps of this kind change what the network reads and not what is seen.
     """
-    reader = reader_of(read, names, like=G.w_avg)
+    reader = reader_of(read, names, like=G.w_avg, probabilities=False)
     held = [name for name in reader.names if name != edit.name] if held is None else list(held)
     for name in held:
         reader.column(name)
@@ -94,5 +95,6 @@ def correct(
         raise ValueError(f"steps, lambda_ridge: expected at least 1 and a number above 0, got {steps}, {lambda_ridge}")
     samples = samples or draw_samples(G, reader, n=1_000)
     samples.standardised()  # refuses readings that do not vary
+    samples.check(reader, G)
     coordinates = coordinates_of(G, "S", statistics=statistics)
     return Corrected(edit, reader, samples.std, coordinates, tuple(held), steps, lambda_ridge)

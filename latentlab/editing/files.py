@@ -116,7 +116,7 @@ def _unpack(
             return Restricted(edit, layers)
         case "calibrated":
             return Calibrated(edit, values["scale"], **about)
-    reader = reader_of(read, names, like=G.w_avg)
+    reader = reader_of(read, names, like=G.w_avg, probabilities=False)
     if list(reader.names) != values["names"]:
         raise ValueError(f"read: expected one for {', '.join(values['names'])}, got one for {', '.join(reader.names)}")
     coordinates = Coordinates("S", held["scale"], tuple(values["widths"]))

@@ -87,14 +87,16 @@ def learn_edit(
     """A direction of S, or of W+, that moves one attribute of the generator's own samples and leaves the others.
 
     It starts at ``start_of``, and Adam minimises ``loss`` (``EditLoss()`` unless given) over new codes and strengths at
-    each step, its rate falling to 0 as a cosine; 0 steps give the start itself. samples: codes and readings by the same
-    ``read``, for standard deviations and ranges; 1,000 are drawn unless given. torgb: whether the styles of toRGB move
-    in S. callback: called with each step and its terms, (N,) each. Ctrl-C keeps what there is. Strength 1 aims at one
-    standard deviation of the reading; ``calibrate`` says what it does.
+    each step, its rate falling to 0 as a cosine; 0 steps give the start itself. read: with gradients; by default the
+    losses' network, binary factors as logits. samples: codes and readings by the same ``read``, for standard deviations
+    and ranges; 1,000 are drawn unless given. torgb: whether the styles of toRGB move in S. callback: called with each
+    step and its terms, (N,) each. Ctrl-C keeps what there is. Strength 1 aims at one standard deviation of the reading;
+    ``calibrate`` says what it does.
     """
-    loss, reader = loss or EditLoss(), reader_of(read, names, like=G.w_avg)
+    loss, reader = loss or EditLoss(), reader_of(read, names, like=G.w_avg, probabilities=False)
     reader.column(name), loss.held_columns(reader, name)
     samples = samples or draw_samples(G, reader, n=1_000, seed=seed)
+    samples.check(reader, G)
     coordinates = coordinates_of(G, space, torgb=torgb, statistics=statistics)
     x = start_of(G, name, reader, coordinates, samples).requires_grad_()
     pairs, weights = _Pairs(G, name, reader, coordinates, samples, loss, seed), loss.weights

@@ -43,26 +43,26 @@ def column(name: str, names: Sequence[str]) -> int:
 
 
 def reader_of(
-    read: Read | None, names: Sequence[str] | None, *, like: Tensor, probabilities: bool = False
+    read: Read | None, names: Sequence[str] | None, *, like: Tensor, probabilities: bool = True
 ) -> Reader:
-    """``read`` and ``names`` as a ``Reader``; None for both is the losses' attribute network, see ``losses_reader``.
+    """``read`` and ``names`` as a ``Reader``; None is the losses' attribute network, see ``losses_reader``.
 
     like: a tensor of the generator, for the device.
     """
     if read is None:
         return losses_reader(like.device, probabilities=probabilities)
-    if isinstance(read, Reader):
+    if isinstance(read, Reader) and names is None:
         return read
     if names is None:
         raise ValueError("names: expected the names of the scores that read gives, got None; pass names=[...]")
     return Reader(read, tuple(names))
 
 
-def losses_reader(device: torch.device | str = "cpu", *, probabilities: bool = False) -> Reader:
+def losses_reader(device: torch.device | str = "cpu", *, probabilities: bool = True) -> Reader:
     """The losses' attribute network as a reader: factors in their own units, with gradients.
 
-    Binary factors are logits, whose gradient does not vanish where the network is sure, or ``probabilities``, in
-    which a standard deviation has the meaning that it has for the factor itself.
+    Binary factors are ``probabilities``, in which a standard deviation means what it means for the factor itself; or
+    logits, for what follows gradients, which vanish in a probability where the network is sure.
     """
     network = load_attributes(device=device)
 
@@ -104,6 +104,19 @@ class Samples:
     def std(self) -> Float[Tensor, " k"]:
         """Standard deviation of every reading over the samples, (K,)."""
         return self.readings.std(0)
+
+    def check(self, reader: Reader, G: nn.Module) -> None:
+        """Raises ``ValueError`` unless these are readings by ``reader`` of pictures of ``G``, by a look at two."""
+        if self.names != reader.names:
+            raise ValueError(f"samples: expected readings of {', '.join(reader.names)}, got {', '.join(self.names)}")
+        with torch.no_grad():
+            again = reader(G.synthesis(G.broadcast(self.w[:2].to(G.w_avg)), noise="const")).cpu()
+        off = ((again - self.readings[:2]).abs() > 0.05 * self.std).any(0)
+        if bool(off.any()):
+            raise ValueError(f"samples: expected readings by the same network of the same generator, got others for "
+                             f"{', '.join(n for n, o in zip(self.names, off.tolist(), strict=True) if o)}; draw them "
+                             "anew, e.g. draw_samples(G, losses_reader(probabilities=False)) where gradients are "
+                             "followed")  # fmt: skip
 
     def of(self, name: str) -> Float[Tensor, " n"]:
         """The readings of one attribute, (N,)."""

@@ -6,7 +6,10 @@ from worlds import StyleWorld, first
 
 from latentlab.editing.edit import State
 from latentlab.editing.regression import fit_directions, fit_pn_directions, pn_direction
-from latentlab.editing.samples import Samples, draw_samples
+from latentlab.editing.samples import Reader, Samples, draw_samples, losses_reader
+from latentlab.faces import NAMES, render, sample_factors
+from latentlab.losses.attributes import load_attributes
+from latentlab.networks.attributes import read_factors
 from latentlab.spaces import measure_statistics, p_to_w, w_to_p
 
 
@@ -118,3 +121,26 @@ def test_samples_are_checked(unchecked, G):
     found = draw_samples(G, first(2), ["a", "b"], n=10, batch_size=3)
     torch.testing.assert_close(found.readings, G.styles(G.broadcast(found.w))[0][:, :2])
     torch.testing.assert_close(draw_samples(G, first(2), ["a", "b"], n=10, batch_size=5).w, found.w)
+
+
+def test_readings_of_another_network_or_generator_are_refused(G):
+    found = draw_samples(G, first(2), ["a", "b"], n=50)
+    found.check(Reader(first(2), ("a", "b")), G)
+    for reader, other, says in ((Reader(lambda x: 2 * first(2)(x), ("a", "b")), G, "others for a, b"),
+                                (Reader(first(2), ("a", "b")), StyleWorld(seed=1), "others for "),
+                                (Reader(first(2), ("b", "a")), G, "expected readings of b, a, got a, b")):  # fmt: skip
+        with pytest.raises(ValueError, match=says):
+            found.check(reader, other)
+
+
+def test_the_losses_network_is_the_default():
+    """Its own factors and names; binary ones as probabilities, or as logits that a sigmoid takes to them."""
+    faces = render(sample_factors(4, seed=1))
+    own, logits = losses_reader(), losses_reader(probabilities=False)
+    k = own.column("glasses")
+    torch.testing.assert_close(own(faces), read_factors(load_attributes(), faces))
+    torch.testing.assert_close(logits(faces)[:, k].sigmoid(), own(faces)[:, k])
+    others = [i for i in range(len(NAMES)) if i != k]
+    assert torch.equal(logits(faces)[:, others], own(faces)[:, others]) and own.names == NAMES
+    faces.requires_grad_()
+    assert torch.autograd.grad(logits(faces).sum(), faces)[0].abs().sum() > 0
