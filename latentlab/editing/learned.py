@@ -27,8 +27,8 @@ class EditLoss:
     """What a learned edit minimises, summed over these terms:
 
     "target": the squared gap, in standard deviations, between the edited attribute's reading and its reading before
-    plus the strength. A target beyond what is read from any sample is put back to that range: no face loses
-    glasses that it does not wear. "held", times lambda_held: squared changes of the ``held`` attributes (all others
+    plus the strength. A sample whose target lies beyond what is read from any sample has none: no face can lose glasses
+    that it does not wear. "held", times lambda_held: squared changes of the ``held`` attributes (all others
     that are read unless named), in standard deviations, summed. "perceptual", times lambda_perceptual: distance to the
     unedited picture. "identity", times lambda_identity: one minus the cosine of identity embeddings. A term of weight
     0 is not computed.
@@ -40,8 +40,8 @@ class EditLoss:
 
     held: Sequence[str] | None = None
     strengths: tuple[float, float] = (0.5, 2.0)
-    lambda_held: float = 1.0
-    lambda_perceptual: float = 1.0
+    lambda_held: float = 0.3
+    lambda_perceptual: float = 0.2
     lambda_identity: float = 0.0
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = augment
     perceptual: Distance | None = None
@@ -171,12 +171,11 @@ class _Pairs:
             state = State(G.broadcast(G.mapping(z.to(G.w_avg))))
             plain = state.draw(G)
             before = self.reader(self._roughened(plain, step))
-            wanted = (before[:, k] + s * self.std[k]).clamp(self.low, self.high)
-            # what is read beyond the samples' range already is not called back into it
-            wanted = torch.where(s > 0, wanted.maximum(before[:, k]), wanted.minimum(before[:, k]))
+            wanted = before[:, k] + s * self.std[k]
+            room = (wanted >= self.low) & (wanted <= self.high)
         image = self.coordinates.shift(state, s[:, None] * x, G).draw(G)
         after = self.reader(self._roughened(image, step))
-        terms = {"target": ((after[:, k] - wanted) / self.std[k]).square(),
+        terms = {"target": room * ((after[:, k] - wanted) / self.std[k]).square(),
                  "held": ((after - before) / self.std)[:, self.held].square().sum(1)}  # fmt: skip
         return terms | {term: distance(plain, image) for term, distance in self.distances.items()}
 

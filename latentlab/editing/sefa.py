@@ -36,7 +36,7 @@ def factorize(
     statistics.check(G)
     A = torch.cat([G.get_submodule(s.name).affine.weight for s in chosen]).double().T  # (D, sum of C_l)
     A = A / A.norm(dim=0, keepdim=True).clamp(min=1e-12)
-    # A A^T n = lambda n (SeFa, Eq. 7-8)
+    # A A^T n = lambda n for n of largest |A^T n|, as SeFa asks
     strengths, axes = (x.flip(-1) for x in torch.linalg.eigh(A @ A.T))  # eigh: smallest first
     axes = with_fixed_sign(axes).cpu()
     sigmas = (axes * (statistics.w_covariance @ axes)).sum(0).clamp(min=0).sqrt()

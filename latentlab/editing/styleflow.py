@@ -78,9 +78,9 @@ def train_flow(
     """A flow on W under the attributes ``names``, all that were read unless given, from codes and readings.
 
     The paper maximises the likelihood of w through the ODE, with five blocks of width 512. Here one block is trained by
-    flow matching (Lipman et al., arXiv 2210.02747, Eq. 23): the same kind of conditional flow, whose velocity is
-    regressed without solving an ODE at any step, in a minute on a CPU instead of hours. At the default width a flow on
-    W of 512 dimensions takes 1.6 MB.
+    flow matching (Lipman et al., arXiv 2210.02747, Eq. 23, with sigma 0 and time reversed): the same kind of
+    conditional flow, whose velocity is regressed without solving an ODE at any step, in a minute on a CPU instead of
+    hours. At the default width a flow on W of 512 dimensions takes 1.6 MB.
     """
     samples = samples if names is None else _only(samples, names)
     samples.standardised()  # refuses readings that do not vary
@@ -112,7 +112,7 @@ class FlowEdit(Edit):
     """An edit through a flow: w to z with the attributes as they are read from the picture, back with one changed.
 
     Strength 1 is one standard deviation of the reading over the samples that the flow was trained on. Every row of W+
-    flows by itself, with the same conditions; rows outside of ``layers`` stay (StyleFlow, section 5). fingerprint: of
+    flows by itself, with the same conditions; rows outside of ``layers`` stay, as in the paper. fingerprint: of
     the mapping network whose W it is. Unlike a direction it is no straight line: where it leads hangs on the face.
     """
 

@@ -114,7 +114,7 @@ def rank_channels(
     """The ``count`` channels of S that tell positive examples of an attribute from the population, best first.
 
     Examples are the top ``share`` of the samples by reading. With S in standard deviations from the population's mean,
-    a channel counts by |mean| / std over the examples (StyleSpace, section 4.2): consistently and far from the mean.
+    a channel counts by |mean| / std over the examples (StyleSpace, section 5): consistently and far from the mean.
     toRGB, which moves colours alone, is left out unless ``torgb``.
     """
     readings, k = samples.of(name), round(share * len(samples))
@@ -143,7 +143,7 @@ def rank_channels_by_region(
     """For each region the ``count`` channels whose effect lies most within it, best first; score: that share, 0..1.
 
     The effect of channel c is E_c = sum_p (dx_p / ds_c)^2 over the pixels p, in standard deviations of the channel,
-    averaged over the codes ``w``; the share is that of the region's pixels. StyleSpace (section 4.1) draws the gradient
+    averaged over the codes ``w``; the share is that of the region's pixels. StyleSpace (section 4) draws the gradient
     map of each channel; here random signs v give all channels at once, E_c = E_v[(d<v, x> / ds_c)^2], one backward pass
     a region and probe. Channels with less than 1 % of the strongest one's effect are left out. masks: 0..1, (N, 1, R,
     R) of the pictures of ``w``.

@@ -14,7 +14,7 @@ from latentlab.editing.samples import Reader, draw_samples
 from latentlab.editing.stylespace import StyleDirection
 from latentlab.spaces import measure_statistics
 
-PLAIN = EditLoss(lambda_perceptual=0.0, augment=None)
+PLAIN = EditLoss(lambda_held=1.0, lambda_perceptual=0.0, augment=None)
 
 
 def curved(s: torch.Tensor) -> torch.Tensor:
@@ -112,7 +112,8 @@ def test_knobs_do_what_they_say(linear, statistics):
         seen.append(torch.rand((), generator=draw))
         return images + seen[-1]
 
-    short = learn_edit(linear, "a", mixed, loss=EditLoss(perceptual=distance, augment=augment), **known)
+    short = learn_edit(linear, "a", mixed, loss=EditLoss(lambda_perceptual=1.0, perceptual=distance,
+                                                         augment=augment), **known)  # fmt: skip
     assert measure_effect(short, linear, mixed).mean[0] < 0.8 and "perceptual 1" in short.source
     assert len(seen) == 80 and seen[0] == seen[1] != seen[2]
     likewise = learn_edit(linear, "a", mixed, loss=EditLoss(lambda_perceptual=0.0, lambda_identity=1.0,
@@ -124,16 +125,24 @@ def test_knobs_do_what_they_say(linear, statistics):
     assert not torch.equal(other.shifts[0], held.shifts[0])
 
 
-def test_targets_stay_within_what_is_read(statistics, linear):
-    """An attribute that is 0 for half of the samples: no step is asked to take it below, so the learned step is not
-    cut down by those that cannot follow."""
+def test_nobody_is_asked_for_more_than_there_is(linear, statistics):
+    """An attribute that is on or off: the best step by brute force over those with room, a good deal shorter than with
+    those who have it and are asked for more."""
 
-    def zero_inflated(images):
-        return images.flatten(1)[:, :1].clamp(min=0)
+    def switch(s):
+        return s + 4 * torch.tanh(2 * s)
 
-    edit = learn_edit(linear, "a", zero_inflated, ["a"], loss=PLAIN, statistics=statistics[linear], steps=80)
-    std = draw_samples(linear, zero_inflated, ["a"], n=1_000).std
-    assert float(edit.shifts[0][0]) == pytest.approx(float(std), rel=0.25)
+    samples = draw_samples(linear, lambda x: switch(first(1)(x)), ["a"], n=1_000)
+    edit = learn_edit(linear, "a", lambda x: switch(first(1)(x)), ["a"], loss=PLAIN, statistics=statistics[linear],
+                      samples=samples, steps=200, batch_size=128, learning_rate=0.03)  # fmt: skip
+    draw, std, y = torch.Generator().manual_seed(1), float(samples.std), samples.readings
+    s0 = 1 + float(linear.A[0].norm()) * torch.randn(8_000, generator=draw)
+    strength = (0.5 + 1.5 * torch.rand(8_000, generator=draw)) * (torch.arange(8_000) % 2 * 2 - 1)
+    steps, aim = torch.linspace(0.5, 6, 100), switch(s0) + strength * std
+    gaps = (switch(s0 + strength * steps[:, None]) - aim).square()
+    room = (aim <= y.max()) & (aim >= y.min())
+    best, for_all = (float(steps[g.mean(1).argmin()]) for g in (gaps[:, room], gaps))
+    assert for_all > 1.2 * best and float(edit.shifts[0][0]) == pytest.approx(best, rel=0.1)
 
 
 def test_a_corrected_edit_returns_the_held_factors(bent, statistics):

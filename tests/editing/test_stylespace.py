@@ -68,6 +68,12 @@ def test_the_planted_channel_is_ranked_first(G, statistics):
     best = rank_channels(G, samples, "b", statistics=statistics)
     assert (best[0].layer, best[0].channel, best[0].sign) == (1, 5, -1) and best[0].score > best[1].score
     assert all(channel.layer < 2 for channel in best) and len(best) == 16
+    examples = G.styles(G.broadcast(samples.w[samples.of("b").topk(40).indices]))  # 2 % of 2,000
+    population = style_statistics(G, statistics)
+    for found in best[:4]:
+        s = examples[found.layer][:, found.channel]
+        far = (s.mean() - population.mean[found.layer][found.channel]).abs()
+        assert found.score == pytest.approx(float(far / s.std()), rel=1e-3)
     assert len(rank_channels(G, samples, "b", torgb=True, statistics=statistics)) == 20
     by_colour = draw_samples(G, lambda x: x.flatten(1)[:, 17:18], ["b"], n=2_000)
     best = rank_channels(G, by_colour, "b", torgb=True, statistics=statistics)
