@@ -27,8 +27,8 @@ from latentlab.losses.identity import load_identity
 from latentlab.losses.perceptual import load_perceptual
 from latentlab.metrics import kolmogorov_smirnov, mse, verification
 from latentlab.networks.attributes import read_factors
+from latentlab.networks.augmentation import augment
 from latentlab.seeds import stream
-from latentlab.training.readers import augment
 from latentlab.weights.generators import load
 
 if TYPE_CHECKING:

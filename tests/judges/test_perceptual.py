@@ -7,8 +7,8 @@ from latentlab.faces import TABLE, real_set, render, sample_factors
 from latentlab.judges.perceptual import load_perceptual_judge
 from latentlab.losses.perceptual import load_perceptual
 from latentlab.metrics import mse
+from latentlab.networks.augmentation import augment
 from latentlab.seeds import stream
-from latentlab.training.readers import augment
 
 CHANGED = {"eye_size", "nose_size", "brow_thickness", "smile", "gaze_x", "age", "pitch", "face_width"}
 

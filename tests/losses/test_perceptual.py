@@ -7,8 +7,8 @@ from latentlab.faces import real_set, render, sample_factors, training_factors
 from latentlab.losses.attributes import load_attributes
 from latentlab.losses.perceptual import load_perceptual
 from latentlab.networks.attributes import read_factors
+from latentlab.networks.augmentation import augment
 from latentlab.seeds import stream
-from latentlab.training.readers import augment
 
 
 @pytest.fixture(scope="module")

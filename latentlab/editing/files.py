@@ -1,0 +1,157 @@
+"""Edits as files: small safetensors of latentlab's own, and the directions of public repositories."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latentlab.editing.calibration import Calibrated
+from latentlab.editing.coordinates import Coordinates
+from latentlab.editing.corrected import Corrected
+from latentlab.editing.edit import Direction, Edit, Restricted, State
+from latentlab.editing.regression import PnDirection
+from latentlab.editing.samples import Read, reader_of
+from latentlab.editing.styleflow import ConditionalFlow, FlowEdit
+from latentlab.editing.stylespace import StyleDirection
+from latentlab.spaces import fingerprint, generator_fingerprint
+from latentlab.weights import read_tensors, write_tensors
+
+Parts = tuple[dict[str, Any], dict[str, Tensor]]  # json values and tensors
+
+
+def save_edit(path: str | Path, edit: Edit, G: nn.Module) -> None:
+    """Writes an edit of ``G`` with its provenance and the generator's fingerprints, as safetensors.
+
+    A network that an edit reads attributes with is not part of it: ``load_edit`` takes one. ``ValueError`` where the
+    edit is none of ``G``.
+    """
+    edit(State(G.broadcast(G.w_avg[None])), torch.zeros(1).to(G.w_avg), G)  # refuses another generator
+    chain, tensors = [], {}
+    while isinstance(edit, Restricted | Calibrated | Corrected):
+        values, held = _pack_wrapper(edit)
+        chain.append(values)
+        tensors |= {f"{len(chain) - 1}.{name}": t for name, t in held.items()}
+        edit = edit.edit
+    values, held = _pack(edit)
+    chain.append(values)
+    tensors |= {f"{len(chain) - 1}.{name}": t for name, t in held.items()}
+    whole = any(values["kind"] in ("style", "corrected") for values in chain)
+    marks = {"mapping": fingerprint(G), "generator": generator_fingerprint(G), "whole": whole}
+    write_tensors(path, tensors, {"edit": chain} | marks)
+
+
+def load_edit(
+    path: str | Path, G: nn.Module, read: Read | None = None, names: Sequence[str] | None = None
+) -> Edit:
+    """Reads what ``save_edit`` wrote. ``ValueError`` for another generator than ``G``: of an edit of W and PN the
+    mapping network must be the same, of one that moves S the whole of it. read: for edits that read attributes (flows
+    and corrections), the same as when they were made, by default the losses' network."""
+    tensors, metadata = read_tensors(path)
+    if "edit" not in metadata:
+        raise ValueError(f"{path}: expected an edit written by save_edit, got a file without one")
+    wanted = "generator" if metadata["whole"] else "mapping"
+    found = generator_fingerprint(G) if metadata["whole"] else fingerprint(G)
+    if metadata[wanted] != found:
+        raise ValueError(f"{path}: expected an edit of {wanted} {found}, got one of {metadata[wanted]}; load it with "
+                         "the generator that it was found for")  # fmt: skip
+    edit = None
+    for i, values in reversed(list(enumerate(metadata["edit"]))):
+        held = {k.split(".", 1)[1]: t.to(G.w_avg.device) for k, t in tensors.items() if k.startswith(f"{i}.")}
+        edit = _unpack(values, held, edit, G, read, names)
+    return edit
+
+
+def _pack_wrapper(edit: Edit) -> Parts:
+    if isinstance(edit, Restricted):
+        return {"kind": "restricted", "layers": edit.layers}, {}
+    if isinstance(edit, Calibrated):
+        return {"kind": "calibrated", "scale": edit.scale} | _about(edit), {}
+    knobs = {"held": edit.held, "steps": edit.steps, "lambda_ridge": edit.lambda_ridge, "names": edit.reader.names}
+    widths = {"widths": edit.coordinates.widths}
+    return {"kind": "corrected"} | knobs | widths, {"spread": edit.spread, "scale": edit.coordinates.scale}
+
+
+def _pack(edit: Edit) -> Parts:
+    about = {"name": edit.name} | _about(edit)
+    if isinstance(edit, Direction):
+        return {"kind": "direction"} | about, {"vector": edit.vector}
+    if isinstance(edit, PnDirection):
+        return {"kind": "pn"} | about | {"fingerprint": edit.fingerprint}, {"step": edit.step}
+    if isinstance(edit, StyleDirection):
+        shifts = {f"shifts.{i}": shift for i, shift in enumerate(edit.shifts)}
+        return {"kind": "style"} | about | {"layers": edit.layers}, shifts
+    if isinstance(edit, FlowEdit):
+        own = {"layers": edit.layers, "config": edit.flow.config, "fingerprint": edit.fingerprint}
+        return {"kind": "flow"} | about | own, edit.flow.state_dict()
+    raise ValueError(f"edit: expected one of latentlab's own kinds, got {type(edit).__name__}; it cannot be saved")
+
+
+def _about(edit: Edit) -> dict[str, Any]:
+    return {"std": edit.std, "unit": edit.unit, "source": edit.source}
+
+
+def _unpack(
+    values: dict[str, Any], held: dict[str, Tensor], edit: Edit | None, G: nn.Module, read: Read | None,
+    names: Sequence[str] | None,
+) -> Edit:  # fmt: skip
+    about = {k: values[k] for k in ("name", "std", "unit", "source") if k in values}
+    layers = None if values.get("layers") is None else tuple(values["layers"])
+    match values["kind"]:
+        case "direction":
+            return Direction(vector=held["vector"], **about)
+        case "pn":
+            return PnDirection(step=held["step"], fingerprint=values["fingerprint"], **about)
+        case "style":
+            return StyleDirection(shifts=tuple(held[f"shifts.{i}"] for i in range(len(held))), layers=layers, **about)
+        case "flow":
+            flow = ConditionalFlow(**values["config"]).to(G.w_avg.device).requires_grad_(False).eval()
+            flow.load_state_dict(held)
+            own = {k: about[k] for k in ("name", "unit", "source")}
+            reader = reader_of(read, names, like=G.w_avg)
+            return FlowEdit(flow=flow, reader=reader, fingerprint=values["fingerprint"], layers=layers, **own)
+        case "restricted":
+            return Restricted(edit, layers)
+        case "calibrated":
+            return Calibrated(edit, values["scale"], **about)
+    reader = reader_of(read, names, like=G.w_avg, probabilities=False)
+    if list(reader.names) != values["names"]:
+        raise ValueError(f"read: expected one for {', '.join(values['names'])}, got one for {', '.join(reader.names)}")
+    coordinates = Coordinates("S", held["scale"], tuple(values["widths"]))
+    return Corrected(edit, reader, held["spread"], coordinates, tuple(values["held"]), values["steps"],
+                     values["lambda_ridge"])  # fmt: skip
+
+
+def read_directions(path: str | Path, G: nn.Module) -> dict[str, Direction]:
+    """Directions of W as public repositories keep them, by name, each with the length that it has in the file.
+
+    A .npy or .pt file with one vector, (D,) or (1, D), as of InterFaceGAN and e4e; with one for each layer, (L, D); or
+    with several, (K, D), named by their numbers; and .pt files with components, "comp" (GANSpace), or eigenvectors,
+    "eigvec", a column each (closed-form factorisation). Pickled objects are refused. Such a file does not say to which
+    generator it belongs: ``ValueError`` if its vectors have another size than W of ``G``, but one of equal size goes
+    through.
+    """
+    path = Path(path)
+    if path.suffix not in (".npy", ".pt", ".pth"):
+        raise ValueError(f"{path}: expected a .npy, .pt or .pth file, got {path.suffix or 'no suffix'}")
+    try:
+        content = np.load(path) if path.suffix == ".npy" else torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # numpy and torch raise many kinds for what they refuse
+        raise ValueError(f"{path}: expected arrays or tensors, got a file that does not load ({error})") from error
+    if isinstance(content, Mapping):
+        known = {"comp": lambda x: x, "eigvec": lambda x: x.T}
+        if not (keys := [key for key in known if key in content]):
+            raise ValueError(f"{path}: expected a vector, or an entry 'comp' or 'eigvec', got {', '.join(content)}")
+        content = known[keys[0]](torch.as_tensor(content[keys[0]]))
+    vectors = torch.as_tensor(content).float().squeeze()
+    if vectors.ndim not in (1, 2) or vectors.shape[-1] != G.w_dim or not bool(vectors.isfinite().all()):
+        raise ValueError(f"{path}: expected finite vectors of the {G.w_dim} dimensions of W, got shape "
+                         f"{tuple(torch.as_tensor(content).shape)}; is it of another generator?")  # fmt: skip
+    about = {"unit": "lengths of the vector in the file", "source": path.name}
+    if vectors.ndim == 1 or len(vectors) == G.num_ws:
+        return {path.stem: Direction(path.stem, vectors, **about)}
+    return {f"{path.stem} {i}": Direction(f"{path.stem} {i}", v, **about) for i, v in enumerate(vectors)}
