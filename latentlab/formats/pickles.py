@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-MAX_OPERATIONS = 2_000_000  # a checkpoint with three networks and an optimizer takes some 200,000
+MAX_OPERATIONS = 1_000_000  # a checkpoint with three networks and an optimizer takes some 100,000
 MAX_TEXT = 64 * 2**20  # bytes of strings, names and numbers; tensors are not copied and do not count
 MAX_LINE = 2**16
 MAX_KEY = 2**60  # an int from 2^61 on can have the hash of another, and a dict of such keys is slow by intent

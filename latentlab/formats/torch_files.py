@@ -10,7 +10,6 @@ import io
 import mmap
 import struct
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,8 @@ def read_objects(path: Path) -> Any:
     source = Source(data)
     if _is_legacy(data):
         return _read_legacy(source)
-    return read_pickle(source, builders=BUILDERS | {"torch.storage._load_from_bytes": _nested(source)}, is_data=is_data)
+    builders = BUILDERS | {"torch.storage._load_from_bytes": _Nested(source).load}
+    return read_pickle(source, builders=builders, is_data=is_data)
 
 
 # --- zip archives: torch 1.6 and later ----------------------------------------------------------------------
@@ -65,24 +65,14 @@ def _read_archive(path: Path, data: memoryview) -> Any:
     if order is not None and bytes(_content(order, data)) != b"little":
         raise ValueError("its numbers are big-endian: save it again on a machine of the usual kind")
 
-    def fill(storage: Storage, key: str) -> None:
-        entry = entries.get(f"{root}data/{key}")
-        if entry is None:
-            raise ValueError(f"the archive lacks the numbers {key!r} of a tensor")
-        storage.fill(_content(entry, data))
-        storage.checksum = entry.CRC
-
     pickled = entries[f"{root}data.pkl"]
     content = _content(pickled, data)
     check(content, pickled.CRC)
-    return read_pickle(Source(content), builders=BUILDERS, is_data=is_data, persistent=_Storages(fill).find)
+    return read_pickle(Source(content), builders=BUILDERS, is_data=is_data, persistent=_Archived(entries, root, data).find)
 
 
 class _Storages(dict[str, Storage]):
-    """The storages of a file by their keys; ``fill`` gives a new one its bytes where they are there already."""
-
-    def __init__(self, fill: Callable[[Storage, str], object] = lambda storage, key: None) -> None:
-        self.fill = fill
+    """The storages that a pickle refers to, by their keys."""
 
     def find(self, persistent: Any) -> Storage:
         """The storage of a persistent id, one for each key."""
@@ -93,6 +83,23 @@ class _Storages(dict[str, Storage]):
         elif (self[key].dtype, self[key].count) != (storage.dtype, storage.count):
             raise ValueError(f"the storage {key!r} is described in two ways")
         return self[key]
+
+    def fill(self, storage: Storage, key: str) -> None:
+        """Nothing: before torch 1.6 the numbers stand behind the pickle."""
+
+
+class _Archived(_Storages):
+    """The storages of a zip archive, whose numbers are there from the start."""
+
+    def __init__(self, entries: dict[str, zipfile.ZipInfo], root: str, data: memoryview) -> None:
+        self.entries, self.root, self.data = entries, root, data
+
+    def fill(self, storage: Storage, key: str) -> None:
+        entry = self.entries.get(f"{self.root}data/{key}")
+        if entry is None:
+            raise ValueError(f"the archive lacks the numbers {key!r} of a tensor")
+        storage.fill(_content(entry, self.data))
+        storage.checksum = entry.CRC
 
 
 def _read_directory(path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -164,18 +171,19 @@ def _read_legacy(source: Source) -> Any:
     return value
 
 
-def _nested(outer: Source) -> Callable[[Any], Storage]:
+class _Nested:
     """``torch.storage._load_from_bytes``: a storage as a file inside of the file, read within the same budgets."""
 
-    def load(data: Any) -> Storage:
+    def __init__(self, outer: Source) -> None:
+        self.outer = outer
+
+    def load(self, data: Any) -> Storage:
         if not isinstance(data, memoryview) or not _is_legacy(data):
             raise ValueError("a storage is no file of torch.save inside of the file")
         source = Source(data)
-        source.operations, source.text = outer.operations, outer.text
+        source.operations, source.text = self.outer.operations, self.outer.text
         storage = _read_legacy(source)
-        outer.operations, outer.text = source.operations, source.text
+        self.outer.operations, self.outer.text = source.operations, source.text
         if not isinstance(storage, Storage):
             raise ValueError(f"the bytes of a storage hold a {type(storage).__name__}")
         return storage
-
-    return load
