@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 CACHE = "LATENTLAB_CACHE"  # environment variable: another cache folder than the platform's
 PATIENCE = 0.9  # seconds in which a server must take a connection
 ATTEMPTS = 3
+BLOCK = 2**14  # bytes; where a connection breaks, less than this is lost
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,6 @@ def _download(url: str, out: Path, partial: Path) -> None:
         if have == total:
             os.replace(partial, out)
             return
-        if have <= before:
-            break
     raise ConnectionError(f"the download from {url} broke off after {have >> 10} KiB, which are kept: run it again")
 
 
@@ -134,7 +133,7 @@ def _continue(url: str, partial: Path, start: int) -> int:
         answer.raise_for_status()
         start = start if answer.status_code == 206 else 0
         length = answer.headers.get("Content-Length")
-        blocks = answer.iter_content(2**18)
+        blocks = answer.iter_content(BLOCK)
         first = next(blocks, b"")
         is_page = start == 0 and first.lstrip()[:9].lower().startswith((b"<!doctype", b"<html"))
         if is_page or answer.headers.get("Content-Type", "").startswith("text/html"):
