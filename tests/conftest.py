@@ -4,14 +4,19 @@ Nothing here may import latentlab: pytest reads this file before jaxtyping's hoo
 package imported by then escapes the shape checks.
 """
 
+import atexit
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # spin for some microseconds before sleeping: see the Makefile
 os.environ.setdefault("MPLBACKEND", "Agg")
+# What is measured is measured by the code under test, not read from what an earlier version left in the user's cache.
+os.environ["LATENTLAB_CACHE"] = tempfile.mkdtemp(prefix="latentlab-cache-")
+atexit.register(shutil.rmtree, os.environ["LATENTLAB_CACHE"], ignore_errors=True)
 
 import pytest
 
