@@ -19,17 +19,7 @@ def read_image(path: str | Path, resolution: int) -> tuple[Float[Tensor, "1 3 r 
     that was needed (EXIF rotation, alpha over white, greyscale, 16 bit, CMYK, centre crop, resize), so
     that the caller can say so. A file that is no picture, or is cut off, raises ``ValueError``.
     """
-    path = Path(path)
-    try:
-        with Image.open(path) as opened:
-            deep = any(";16" in str(part) for part in opened.tile)  # Pillow narrows 16-bit colour silently
-            opened.load()
-            picture, notes = _as_rgb(opened)
-            notes += ["narrowed 16-bit colour to 8 bit"] if deep and opened.mode.startswith("RGB") else []
-    except FileNotFoundError:
-        raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable picture ({error}); a PNG or JPEG is wanted") from error
+    picture, notes = open_picture(path)
     side = min(picture.size)
     if picture.size != (side, side):
         notes.append(f"cropped {picture.width}x{picture.height} to its central square")
@@ -40,6 +30,22 @@ def read_image(path: str | Path, resolution: int) -> tuple[Float[Tensor, "1 3 r 
         picture = picture.resize((resolution, resolution), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1)[None]
     return pixels.float() / 127.5 - 1, notes
+
+
+def open_picture(path: str | Path) -> tuple[Image.Image, list[str]]:
+    """A picture file upright and in 8-bit RGB, and one sentence for each conversion that was needed."""
+    path = Path(path)
+    try:
+        with Image.open(path) as opened:
+            deep = any(";16" in str(part) for part in opened.tile)  # Pillow narrows 16-bit colour silently
+            opened.load()
+            picture, notes = _as_rgb(opened)
+            notes += ["narrowed 16-bit colour to 8 bit"] if deep and opened.mode.startswith("RGB") else []
+            return picture, notes
+    except FileNotFoundError:
+        raise
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable picture ({error}); a PNG or JPEG is wanted") from error
 
 
 def _as_rgb(picture: Image.Image) -> tuple[Image.Image, list[str]]:

@@ -18,7 +18,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["LATENTLAB_CACHE"] = tempfile.mkdtemp(prefix="latentlab-cache-")
 atexit.register(shutil.rmtree, os.environ["LATENTLAB_CACHE"], ignore_errors=True)
 
-import pytest
+import pytest  # noqa: E402 (torch, which it may import, reads the settings above)
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 

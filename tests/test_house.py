@@ -25,7 +25,7 @@ NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tok
 
 # Imports point to a lower level; inside of a level they may not run both ways. "" is latentlab/__init__.py.
 LEVELS = (
-    {"seeds", "images", "checkpoints", "weights", "faces"},
+    {"seeds", "images", "alignment", "checkpoints", "weights", "faces"},
     {"stylegan", "networks"},
     {"weights.generators", "formats", "normality"},
     {"spaces"},
@@ -45,7 +45,7 @@ LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
 # No method sees what grades it.
 MAY_IMPORT_JUDGES = {"judges", "claims", "evaluation", "training.recipes", "jobs", "cli", ""}
 MAY_USE_EXTRA = {"plots", "widgets", "cli"}  # the extra "notebooks"; all else runs on the core alone
-OPTIONAL = {"lpips", "diptest", "sklearn", "pytorch_metric_learning"}  # where somebody installed it
+OPTIONAL = {"lpips", "diptest", "sklearn", "pytorch_metric_learning", "skimage", "dlib"}  # where somebody installed it
 BANNED = {"utils", "util", "common", "options", "scripts", "helpers", "misc"}
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.cuda.manual_seed", "torch.cuda.manual_seed_all"}
 GLOBAL_SEEDS |= {"torch.random.manual_seed", "torch.set_rng_state", "seed_everything"}
@@ -260,7 +260,7 @@ SEEDED = [
     (judges_stay_apart, "encoders/a.py", "from latentlab.judges import perceptual", "imports the judges"),
     (methods_stay_apart, "inversion/pti.py", "from .ii2s import f\ndef invert_pti(): ...", "imports another"),
     (methods_stay_apart, "encoders/a.py", "from ..inversion import invert_ii2s\ndef invert_a(): ...", "another"),
-    (dependencies_are_declared, "losses/a.py", "import skimage", "plain installation"),
+    (dependencies_are_declared, "losses/a.py", "import torchmetrics", "plain installation"),
     (dependencies_are_declared, "losses/a.py", "import seaborn", "plain installation"),
     (dependencies_are_declared, "plots.py", "import ipywidgets", "outside of widgets"),
     (conduct, "losses/a.py", "print(1)", "prints"),

@@ -16,7 +16,7 @@ _CONVERT = (
     "convert it with legacy.py of NVlabs/stylegan2-ada-pytorch (`python legacy.py --source=IN.pkl --dest=OUT.pkl`, "
     "which does run code of the file), then open the result"
 )
-_STYLEGAN1 = "it is a StyleGAN1 generator, whose layers and latent spaces are others: a StyleGAN2 of the same data is wanted"
+_STYLEGAN1 = "it is a StyleGAN1 generator, whose layers and latent spaces are others: a StyleGAN2 is wanted"
 _STYLEGAN3 = (
     "it is a StyleGAN3 generator (alias-free), whose layers are others: the StyleGAN2 configurations of that "
     "repository can be opened"
@@ -30,7 +30,7 @@ _BEGINNINGS = (
     (rb"version https://git-lfs", "it is a Git LFS pointer, not the weights: run `git lfs pull` in its repository"),
     (rb"\s*\{\s*\"", "it is JSON text, not weights: probably a server's error message"),
     (rb"\x93NUMPY", "it is a numpy array, a direction or a code: formats.directions.read_directions opens it"),
-    (rb"\x1f\x8b|BZh|7z\xbc\xaf|Rar!|\xfd7zXZ|.{257}ustar", "it is a packed archive: unpack it and open what is inside"),
+    (rb"\x1f\x8b|BZh|7z\xbc\xaf|Rar!|\xfd7zXZ|.{257}ustar", "it is a packed archive: unpack it, open what is inside"),
     (rb"\x89HDF", "it is an HDF5 file, as Keras writes: convert its weights to PyTorch first"),
     (rb"\x89PNG|\xff\xd8\xff", "it is a picture, not weights"),
     (rb"\x00{64}", "it begins with zeros: the download broke off, get it again"),
@@ -46,7 +46,8 @@ _NAMES = (
     (r"synthesis\.(input\.(freqs|phases|transform)|L\d+_.*)", _STYLEGAN3),
     (r"(g_mapping|g_synthesis|generator\.progression)\..*|synthesis\.layer\d+\.epilogue.*", _STYLEGAN1),
     (r"b4\.(fc|out)\.weight|final_linear\.0\.weight", _DISCRIMINATOR),
-    (r"(encoder\.)?styles\.0\.convs\..*", "it holds an encoder and no generator: formats.encoders.read_encoder opens it"),
+    (r"(encoder\.)?styles\.0\.convs\..*", "it holds an encoder and no generator: formats.encoders.read_encoder opens "
+     "it"),
     (r"output_layer\.3\.weight", "it is ArcFace's IR-SE-50, which measures identity: load_identity('arcface', path)"),
     (r"features\.0\.weight", "it is VGG or AlexNet: load_perceptual('vgg' or 'alex', path)"),
     (r"module\.encoder_q\..*", "it is MoCo's ResNet-50: load_identity('moco', path)"),
@@ -102,4 +103,5 @@ def explain(value: Any) -> str:
     for pattern, says in _NAMES:
         if any(re.fullmatch(pattern, name) for name in names):
             return says
-    return f"it holds no generator that is known here; it holds {', '.join(name[:40] for name in names[:4]) or 'nothing'}"
+    held = ", ".join(name[:40] for name in names[:4]) or "nothing"
+    return f"it holds no generator that is known here; it holds {held}"

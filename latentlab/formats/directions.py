@@ -1,4 +1,4 @@
-"""Files of editing directions: InterFaceGAN's boundaries (.npy), e4e's (.pt), GANSpace's components, .npz, .safetensors."""
+"""Files of editing directions: InterFaceGAN's boundaries (.npy), e4e's (.pt), GANSpace's components, and others."""
 
 import zipfile
 from collections.abc import Mapping

@@ -152,7 +152,7 @@ def _check(found: GeneratorFile) -> None:
     if missing or unknown:
         says = [f"lacks {', '.join(missing[:3])}"] * bool(missing)
         says += [f"has {', '.join(unknown[:3])}, unknown here"] * bool(unknown)
-        raise ValueError(f"its generator ({found.config.resolution} px) {' and '.join(says)}: it is not whole, or not a "
+        raise ValueError(f"its generator ({found.config.resolution} px) {' and '.join(says)}: it is not whole, or no "
                          "plain StyleGAN2")  # fmt: skip
     for name, tensor in found.state.items():
         if tuple(tensor.shape) != wanted[name]:

@@ -137,16 +137,17 @@ def network_clamp(network: Record) -> float | int | None:
         expected = {"architecture": "skip", "activation": "lrelu", "use_noise": True}
         if re.fullmatch(r"mapping\.fc\d+\.", prefix):
             expected["bias_gain"] = LR_MULTIPLIER
-        unknown += [f"{prefix}{name} {str(attributes[name])[:40]} instead of {value!r}" for name, value in expected.items()
-                    if isinstance(attributes.get(name, value), str | int | float)
-                    and attributes.get(name, value) != value and not _linear(prefix, name)]  # fmt: skip
+        for name, value in expected.items():
+            got = attributes.get(name, value)
+            if isinstance(got, str | int | float) and got != value and not _is_linear(prefix, name):
+                unknown.append(f"{prefix}{name} {str(got)[:40]} instead of {value!r}")
     if unknown or len(clamps) > 1:
         clamp = [] if len(clamps) < 2 else [f"several clamps {sorted(clamps, key=str)}"]
         raise ValueError(f"a StyleGAN2 of a kind that is not known here: {'; '.join(unknown[:3] + clamp)}")
     return next(iter(clamps), None)
 
 
-def _linear(prefix: str, name: str) -> bool:
+def _is_linear(prefix: str, name: str) -> bool:
     """Style and class layers have no activation, in every generator."""
     return name == "activation" and prefix.endswith(("affine.", "embed."))
 

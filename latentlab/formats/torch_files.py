@@ -68,7 +68,8 @@ def _read_archive(path: Path, data: memoryview) -> Any:
     pickled = entries[f"{root}data.pkl"]
     content = _content(pickled, data)
     check(content, pickled.CRC)
-    return read_pickle(Source(content), builders=BUILDERS, is_data=is_data, persistent=_Archived(entries, root, data).find)
+    find = _Archived(entries, root, data).find
+    return read_pickle(Source(content), builders=BUILDERS, is_data=is_data, persistent=find)
 
 
 class _Storages(dict[str, Storage]):

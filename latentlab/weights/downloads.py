@@ -137,8 +137,8 @@ def _continue(url: str, partial: Path, start: int) -> int:
         first = next(blocks, b"")
         is_page = start == 0 and first.lstrip()[:9].lower().startswith((b"<!doctype", b"<html"))
         if is_page or answer.headers.get("Content-Type", "").startswith("text/html"):
-            raise ValueError(f"{url} answered with a web page ({answer.url}), not with the file: a login or quota page; "
-                             "try again later")  # fmt: skip
+            raise ValueError(f"{url} answered with a web page ({answer.url}), not with the file: a login or quota "
+                             "page; try again later")  # fmt: skip
         total = None if length is None else start + int(length)
         bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=partial.stem, leave=False)
         with open(partial, "ab" if start else "wb") as file, bar:

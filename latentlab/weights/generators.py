@@ -104,7 +104,7 @@ def _look(G: Generator, path: Path) -> list[str]:
                          "those of a trained generator")  # fmt: skip
     notes = []
     if float((picture.abs() > 2).float().mean()) > 0.5:
-        notes.append("most of the picture of its mean latent lies beyond [-2, 2], where trained generators paint [-1, 1]")
+        notes.append("most of the picture of its mean latent lies beyond [-2, 2]; trained generators paint [-1, 1]")
     if float(picture.std()) < 1e-3:
         notes.append("the picture of its mean latent is of one colour")
     return notes

@@ -42,8 +42,8 @@ def test_components_of_ganspace_are_standard_deviations(tmp_path):
 
 
 @pytest.mark.parametrize("value, says", [
-    (torch.zeros(8), "got zeros"), (torch.full((8,), torch.nan), "NaN"), (torch.ones(4, 3, 8), r"got the shape \(4, 3, 8\)"),
-    (torch.ones(()), "got the shape"), ({"epoch": 3}, "no directions")])  # fmt: skip
+    (torch.zeros(8), "got zeros"), (torch.full((8,), torch.nan), "NaN"), (torch.ones(()), "got the shape"),
+    (torch.ones(4, 3, 8), r"got the shape \(4, 3, 8\)"), ({"epoch": 3}, "no directions")])  # fmt: skip
 def test_what_is_no_direction_is_refused(tmp_path, value, says):
     with pytest.raises(ValueError, match=rf"a.pt: .*{says}"):
         read_directions(foreign.dump_torch(value, tmp_path / "a.pt"))

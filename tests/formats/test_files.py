@@ -9,8 +9,10 @@ import foreign
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from latentlab.cli import main
 from latentlab.formats import nvlabs, rosinality
 from latentlab.formats.encoders import read_encoder
 from latentlab.formats.generators import read_generator, state_shapes
@@ -86,7 +88,7 @@ def test_trainers_leave_more_than_weights(tmp_path, state):
     sum(p.sum() for p in G.parameters()).backward()
     adam.step()
     file = {"g": rosinality.generator_to(G.state_dict()), "d": {"x": torch.ones(2)}, "g_ema": ours, "ada_aug_p": 0.0,
-            "g_optim": adam.state_dict(), "args": argparse.Namespace(size=16, path="x", lr=np.float64(0.002))}  # fmt: skip
+            "g_optim": adam.state_dict(), "args": argparse.Namespace(size=16, lr=np.float64(0.002))}  # fmt: skip
     with pytest.warns(UserWarning, match="no mean latent .* 10,000 codes"):
         loaded = load(foreign.dump_torch(file, tmp_path / "a.pt"))
     mean = loaded.mapping(torch.randn(20_000, 10, generator=torch.Generator().manual_seed(1))).mean(0)
@@ -105,7 +107,7 @@ def test_files_of_data_parallel_and_without_noise(tmp_path, state):
 
 
 def encoder_file(state, kind="Encoder4Editing", rows=6):
-    encoder = {"encoder.input_layer.0.weight": torch.ones(4, 3, 3, 3), "encoder.styles.0.linear.weight": torch.ones(2, 2)}
+    encoder = {f"encoder.{k}": torch.ones(2, 2) for k in ("input_layer.0.weight", "styles.0.linear.weight")}
     decoder = {f"decoder.{k}": v for k, v in rosinality.generator_to(state).items()}
     return {"state_dict": encoder | decoder, "latent_avg": state["w_avg"].repeat(rows, 1),
             "opts": {"encoder_type": kind, "device": "cuda:0", "learning_rate": 1e-4}}  # fmt: skip
@@ -315,7 +317,8 @@ def test_pictures_that_no_trained_generator_paints_are_reported(tmp_path, state)
     flat = state | {f"blocks.{r}.torgb.weight": state[f"blocks.{r}.torgb.weight"] * 0 for r in (4, 8, 16)}
     with pytest.warns(UserWarning, match="of one colour"):
         load(foreign.dump_nvidia(theirs(flat), tmp_path / "b.pkl"))
-    wild = state | {f"blocks.16.torgb.{name}": state[f"blocks.16.torgb.{name}"] * 1e30 for name in ("weight", "affine.bias")}
+    names = "blocks.16.torgb.weight", "blocks.16.torgb.affine.bias"
+    wild = state | {name: state[name] * 1e30 for name in names}
     with pytest.raises(ValueError, match="mean latent holds NaN or infinite"):
         load(foreign.dump_nvidia(theirs(wild), tmp_path / "c.pkl"))
 
@@ -329,3 +332,19 @@ def test_reading_leaves_no_note_for_a_sound_file(tmp_path, state):
 def test_unknown_names_are_told(tmp_path):
     with pytest.raises(ValueError, match="no generator 'nowhere.pkl': expected a file.*faces-64.*ffhq-1024"):
         load(Path("nowhere.pkl"))
+
+
+def test_the_command_line_converts_and_inverts(tmp_path, capsys, monkeypatch):
+    """A file of somebody else's, from the shell: a picture is inverted with it, and its statistics are kept."""
+    monkeypatch.setenv("LATENTLAB_CACHE", str(tmp_path / "cache"))
+    state = Generator(GeneratorConfig(32, 10, 12, 2, (8, 8, 6, 4)), seed=3).state_dict()
+    file = {"g_ema": rosinality.generator_to(state), "latent_avg": state["w_avg"]}
+    path = foreign.dump_torch(file, tmp_path / "own.pt")
+    assert main(["convert", str(path)]) == 0
+    assert capsys.readouterr().out == f"written to {tmp_path / 'own.safetensors'}\n"
+    assert main(["convert", str(path)]) == 2
+    assert "latentlab convert: " in (says := capsys.readouterr().err) and "expected a new file" in says
+    Image.new("RGB", (40, 40), "grey").save(tmp_path / "grey.png")
+    out, picture = tmp_path / "out", str(tmp_path / "grey.png")
+    assert main(["invert", picture, "--generator", str(path), "--steps", "2", "--out", str(out)]) == 0
+    assert (out / "grey.inversion.png").is_file() and len(list((tmp_path / "cache" / "statistics").iterdir())) == 1
