@@ -64,7 +64,8 @@ def _add_invert(commands: argparse._SubParsersAction) -> None:
         "--edit", action="append", default=[], metavar="FACTOR=STRENGTH", type=_edit,
         help="may be repeated; strength in standard deviations of the factor, e.g. smile=+2",
     )  # fmt: skip
-    invert.add_argument("--batch", type=int, default=16, help="images inverted together")
+    invert.add_argument("--batch", type=int, help="images inverted together (default: what takes about 4 GB)")
+    invert.add_argument("--precision", default="32", choices=("32", "bf16"), help="bf16: less memory (%(default)s)")
     invert.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
     invert.add_argument("--seed", type=int, default=0, help="of what a method draws at random (%(default)s)")
     invert.add_argument("--out", type=Path, default=Path("out"), help="folder for everything that is written")
@@ -87,7 +88,7 @@ def _run_invert(options: argparse.Namespace) -> None:
     knobs = {"seed": options.seed} | ({} if options.steps is None else {"steps": options.steps})
     table = invert_files(
         options.images, options.out, generator=options.generator, method=options.method, edits=options.edit,
-        batch_size=options.batch, device=_device(options.device), say=print, **knobs,
+        batch_size=options.batch, precision=options.precision, device=_device(options.device), say=print, **knobs,
     )  # fmt: skip
     print(table.to_string(index=False, float_format="%.2f"))
     print(f"written to {options.out}/")

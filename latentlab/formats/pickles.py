@@ -121,6 +121,7 @@ def read_pickle(
         except Exception as error:  # the many ways in which nonsense fails: all of them are the file's fault
             where = f"at byte {at}" if at > start else "at its beginning"
             says = error if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+            says = " ".join(str(says).split())[:200]  # pickletools repeats what it could not read, all of it
             raise ValueError(f"no readable pickle: {where}: {says}") from error
         source.operations -= 1
         if source.operations < 0:

@@ -85,6 +85,7 @@ def _open(path: Path, c: Condition) -> tuple[Generator, GeneratorFile]:
     found = read_generator(path, c=condition)
     tensors = {"w_avg": torch.zeros(found.config.w_dim)} | found.state
     G = _build(Generator, GeneratorConfig, tensors, {"config": found.config.to_dict()}, str(path))
+    G = G.to(memory_format=torch.channels_last)
     with torch.no_grad():
         if "w_avg" not in found.state:
             z = torch.randn(AVERAGED, G.z_dim, generator=stream(0, "w_avg"))

@@ -348,3 +348,21 @@ def test_the_command_line_converts_and_inverts(tmp_path, capsys, monkeypatch):
     out, picture = tmp_path / "out", str(tmp_path / "grey.png")
     assert main(["invert", picture, "--generator", str(path), "--steps", "2", "--out", str(out)]) == 0
     assert (out / "grey.inversion.png").is_file() and len(list((tmp_path / "cache" / "statistics").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_a_full_size_generator_goes_through_all_formats_unchanged(tmp_path):
+    """FFHQ's configuration at 1024 px: NVIDIA's pickle to .safetensors to rosinality's checkpoint and back."""
+    config = GeneratorConfig(1024, 512, 512, 8, (512, 512, 512, 512, 512, 256, 128, 64, 32))
+    state = Generator(config, seed=18).requires_grad_(False).state_dict()
+    state["w_avg"] += torch.randn(512, generator=torch.Generator().manual_seed(0)) / 10
+    first = load(convert(foreign.dump_nvidia(nvlabs.generator_to(state), tmp_path / "ffhq.pkl"))[0])
+    file = {"g_ema": rosinality.generator_to(first.state_dict()), "latent_avg": first.w_avg}
+    second = load(foreign.dump_torch(file, tmp_path / "ffhq.pt"))
+    back = load(foreign.dump_nvidia(nvlabs.generator_to(second.state_dict()), tmp_path / "back.pkl"))
+    for G in (first, second, back):
+        assert G.config == config
+        got = G.state_dict()
+        assert all(torch.equal(got[name], state[name]) for name in state)
+    w_plus = first.broadcast(first.w_avg[None])
+    assert torch.equal(first.synthesis(w_plus), back.synthesis(w_plus))

@@ -5,6 +5,7 @@ process and connection, and all but opening the file itself is a fault. The same
 of these files, or it would prove nothing.
 """
 
+import ast
 import os
 import pickle
 import random
@@ -19,7 +20,7 @@ from pathlib import Path
 import foreign
 import pytest
 
-from latentlab.formats import nvlabs, rosinality
+from latentlab.formats import nvlabs, pickles, rosinality
 from latentlab.formats.pickles import MAX_OPERATIONS, Source, read_pickle
 from latentlab.formats.torch_files import read_objects
 from latentlab.stylegan import Generator, GeneratorConfig
@@ -418,3 +419,21 @@ def test_the_pickle_reader_calls_no_name(tmp_path):
     path = tmp_path / "a.pkl"
     path.write_bytes(pickled(call("torch.nn.modules.linear", "Linear", text("x"))))
     assert read_objects(path).name == "torch.nn.modules.linear.Linear"
+
+
+def test_nothing_in_the_package_unpickles_or_evaluates():
+    """No pickle but through the interpreter, no torch.load that could run code, no eval or exec."""
+    package = Path(pickles.__file__).parents[1]
+    faults = []
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            safe = any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
+            unpickles = called.startswith(("pickle.", "marshal.", "joblib.", "dill.", "torch.jit.load"))
+            if unpickles or called in ("eval", "exec", "__import__") or (called == "torch.load" and not safe):
+                faults.append(f"{path.name}:{node.lineno} calls {called}")
+            if called == "np.load" and not any(k.arg == "allow_pickle" for k in node.keywords):
+                faults.append(f"{path.name}:{node.lineno} leaves np.load's pickles to its default")
+    assert faults == []
