@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from latentlab.losses.identity import load_identity
     from latentlab.losses.perceptual import load_perceptual
     from latentlab.spaces import measure_statistics, statistics_for
-    from latentlab.weights.generators import generator_names, load, load_discriminator
+    from latentlab.weights.generators import convert, generator_names, load, load_discriminator
 
 __version__ = "0.1.0"
 
@@ -43,6 +43,7 @@ _NAMES = {
     "find_directions": "editing.regression",
     "evaluate": "evaluation",
     "summarize": "evaluation",
+    "convert": "weights.generators",
     "generator_names": "weights.generators",
     "load": "weights.generators",
     "load_discriminator": "weights.generators",

@@ -1,4 +1,4 @@
-"""The command line: ``latentlab invert | demo | faces | methods | train | publish | claims | benchmark``."""
+"""The command line: ``latentlab invert | align | convert | demo | faces | methods | train | publish | claims | ..``."""
 
 import argparse
 import math
@@ -27,6 +27,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"latentlab {latentlab.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_invert(commands)
+    _add_align(commands)
+    _add_convert(commands)
     _add_demo(commands)
     _add_faces(commands)
     _add_train(commands)
@@ -61,12 +63,14 @@ def _add_invert(commands: argparse._SubParsersAction) -> None:
         epilog="example: latentlab invert face.png --method ii2s --edit smile=+2 --out out/",
     )
     invert.add_argument("images", type=Path, help="picture, e.g. a PNG or JPEG of any size, or folder of pictures")
-    invert.add_argument("--generator", default="faces-64", help="name of a shipped generator, or .safetensors file")
+    generator = "name of a shipped or official generator, or a file (.safetensors, .pkl, .pt, ..) (%(default)s)"
+    invert.add_argument("--generator", default="faces-64", help=generator)
     invert.add_argument("--method", default="ii2s", help="one of those listed by `latentlab methods` (%(default)s)")
     invert.add_argument("--steps", type=int, help="number of steps (default: the paper's)")
     strength = "strength in standard deviations of the factor, e.g. smile=+2; can be repeated"
     invert.add_argument("--edit", action="append", default=[], metavar="FACTOR=STRENGTH", type=_edit, help=strength)
-    invert.add_argument("--batch", type=int, default=16, help="number of pictures inverted together (%(default)s)")
+    invert.add_argument("--batch", type=int, help="pictures inverted together (default: as many as take some 4 GB)")
+    invert.add_argument("--precision", default="32", choices=("32", "bf16"), help="bf16: less memory (%(default)s)")
     invert.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
     invert.add_argument("--seed", type=int, default=0, help="random seed of the method (%(default)s)")
     invert.add_argument("--out", type=Path, default=Path("out"), help="output folder (%(default)s)")
@@ -97,12 +101,71 @@ def _run_invert(options: argparse.Namespace) -> None:
         method=options.method,
         edits=options.edit,
         batch_size=options.batch,
+        precision=options.precision,
         device=_device(options.device),
         say=print,
         **knobs,
     )
     print(table.to_string(index=False, float_format="%.3g"))
     print(f"written to {options.out}/")
+
+
+def _add_align(commands: argparse._SubParsersAction) -> None:
+    align = commands.add_parser(
+        "align",
+        help="cut a face out of a photograph as FFHQ's were, for generators trained on FFHQ",
+        epilog="example: latentlab align photo.jpg --points 203,100 247,103 204,140 244,141 --out face.png",
+    )
+    align.add_argument("photo", type=Path)
+    align.add_argument(
+        "--points", nargs="+", type=_point, metavar="X,Y",
+        help="left eye, right eye, left and right corner of the mouth, as seen in the picture (default: they are "
+        "looked for, see --predictor)",
+    )  # fmt: skip
+    align.add_argument("--predictor", type=Path, help="dlib's file of 68 landmarks; without, scikit-image's cascade")
+    align.add_argument("--face", type=int, help="which of several faces, counted from the left")
+    align.add_argument("--resolution", type=int, default=1024, help="%(default)s")
+    align.add_argument("--out", type=Path, default=Path("out/aligned.png"), help="%(default)s")
+    align.set_defaults(run=_run_align)
+
+
+def _point(text: str) -> tuple[float, float]:
+    try:
+        x, y = text.split(",")
+        return float(x), float(y)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y, e.g. 203.4,100") from None
+
+
+def _run_align(options: argparse.Namespace) -> None:
+    from latentlab.alignment import Landmarks, align_face, choose_face, find_faces
+    from latentlab.images import open_picture
+
+    picture, notes = open_picture(options.photo)
+    if options.points:
+        face = Landmarks.from_points(options.points)
+    else:
+        face = choose_face(find_faces(picture, options.predictor), options.face)
+        notes += [] if options.predictor else ["eyes and mouth are assumed from the face's box; --points is more exact"]
+    aligned, more = align_face(picture, face, options.resolution)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    aligned.save(options.out)
+    print("\n".join([*notes, *more, f"written to {options.out}"]))
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    convert = commands.add_parser("convert", help="write a generator of another implementation as .safetensors, once")
+    convert.add_argument("source", help="an NVIDIA .pkl, a rosinality or encoder .pt, or an official model's name")
+    convert.add_argument("--out", type=Path, help="default: beside the source")
+    convert.add_argument("--class", dest="c", type=int, metavar="N", help="the class of a conditional model")
+    convert.set_defaults(run=_run_convert)
+
+
+def _run_convert(options: argparse.Namespace) -> None:
+    from latentlab.weights.generators import convert
+
+    out, notes = convert(options.source, options.out, c=options.c)
+    print("\n".join([*notes, f"written to {out}"]))
 
 
 def _device(name: str) -> str:

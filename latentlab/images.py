@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -50,13 +50,45 @@ def read_image(path: str | Path, resolution: int) -> tuple[Float[Tensor, "1 3 r 
     except (FileNotFoundError, _TooLarge):
         raise
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"{path}: expected a picture, e.g. a PNG or JPEG, got a file that cannot be read ({error})"
-        ) from error
+        raise _unreadable(path, error) from error
     if picture.width != resolution:
         picture = picture.resize((resolution, resolution), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1)[None]
     return pixels.float() / 127.5 - 1, notes
+
+
+def open_picture(path: str | Path) -> tuple[Image.Image, list[str]]:
+    """A whole picture upright and in 8-bit RGB, and a phrase for each conversion that was needed; errors as in
+    ``read_image``."""
+    path = Path(path)
+    try:
+        with _without_pixel_limit(), Image.open(path) as opened:
+            _check_size(opened, *opened.size)
+            narrowed = any(";16" in str(part) for part in opened.tile)
+            picture = ImageOps.exif_transpose(opened)
+            turned = opened.getexif().get(ORIENTATION, 1) in UPRIGHT
+            deep = picture.mode.startswith("I") or picture.mode == "F"
+            white = 65535 if deep and np.asarray(picture).max() > 255 else 255
+            found, notes = _as_rgb(picture, white)
+            notes += ["narrowed 16-bit colour to 8 bit"] if narrowed and opened.mode.startswith("RGB") else []
+            return found, ["rotated upright as its EXIF tag says"] * turned + notes
+    except (FileNotFoundError, _TooLarge):
+        raise
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path}: expected a picture, e.g. a PNG or JPEG, got a file that cannot be read ({error})")
+
+
+def _check_size(opened: Image.Image, width: int, height: int) -> None:
+    """Refuses what has more than ``MOST`` pixels to decode; ``width`` and ``height`` are those of the file."""
+    if (pixels := opened.width * opened.height) > MOST:
+        raise _TooLarge(
+            f"{opened.filename}: expected at most {MOST / 1e6:,.0f} megapixels, got {width}x{height} "
+            f"({pixels / 1e6:,.0f}); downscale or crop the picture first"
+        )
 
 
 @contextmanager
@@ -78,11 +110,7 @@ def _central_square(opened: Image.Image, resolution: int) -> tuple[Image.Image, 
     if large := width * height > LARGE:
         opened.draft(None, (4 * resolution, 4 * resolution))  # JPEG decodes fewer pixels; other formats ignore it
     drafted = opened.size != (width, height)
-    if (pixels := opened.width * opened.height) > MOST:
-        raise _TooLarge(
-            f"{opened.filename}: expected at most {MOST / 1e6:,.0f} megapixels, got {width}x{height} "
-            f"({pixels / 1e6:,.0f}); downscale or crop the picture first"
-        )
+    _check_size(opened, width, height)
     opened.load()
     if not drafted:
         width, height = opened.size  # loading turns a TIFF upright

@@ -8,8 +8,10 @@ direction of each style.
 
 import hashlib
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -21,9 +23,11 @@ from tqdm.auto import tqdm
 from latentlab import weights
 from latentlab.seeds import stream
 from latentlab.stylegan.generator import Generator, StyleLayer
+from latentlab.weights.downloads import cache_folder
 
 LEAK = 0.2  # slope of the mapping network's leaky ReLU
 EIGENVALUE_FLOOR = 1e-4
+CACHED_VERSION = 1  # of how statistics are measured: to be raised when that changes
 
 Styles = Sequence[Float[Tensor, "n _"]]
 
@@ -252,10 +256,35 @@ class Moments:
 
 
 def statistics_for(G: nn.Module) -> Statistics:
-    """The statistics stored with the weights of ``G``; for a generator without, 100,000 codes measured now."""
-    if file := weights.find("statistics", fingerprint(G)):
+    """The statistics stored with the weights of ``G``; for a generator without, measured once and kept in the user's
+    cache folder (``LATENTLAB_CACHE``), by fingerprint: 100,000 codes, or II2S' million from 256 dimensions on."""
+    mark = fingerprint(G)
+    if file := weights.find("statistics", mark):
         return Statistics.from_tensors(*weights.read_weights(file))
-    return measure_statistics(G, n=max(100_000, 4 * G.w_dim))
+    n = 1_000_000 if G.w_dim >= 256 else 100_000
+    path = cache_folder("statistics") / f"{mark}.{CACHED_VERSION}.safetensors"
+    found = _read_cached(path, G, n)
+    if found is None:
+        found = measure_statistics(G, n)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            weights.write_tensors(path, *found.to_tensors())
+        except OSError as error:
+            warnings.warn(f"the statistics of {mark} are not kept ({error}) and will be measured again", stacklevel=2)
+    return found
+
+
+def _read_cached(path: Path, G: nn.Module, n: int) -> Statistics | None:
+    """Statistics of ``G`` from an earlier run; None where there are none, or only damaged ones."""
+    try:
+        found = Statistics.from_tensors(*weights.read_tensors(path))
+        found.check(G)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    numbers = (found.mean, found.eigenvectors, found.eigenvalues, found.w_mean, found.w_covariance)
+    d = G.w_dim
+    sound = [tuple(x.shape) for x in numbers] == [(d,), (d, d), (d,), (d,), (d, d)] and found.n == n
+    return found if sound and all(bool(x.isfinite().all()) for x in numbers) else None
 
 
 def style_layers(G: Generator, *, torgb: bool = True) -> list[StyleLayer]:

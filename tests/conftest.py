@@ -4,16 +4,21 @@ Nothing here may import latentlab: pytest reads this file before jaxtyping's imp
 that is already imported is not shape-checked.
 """
 
+import atexit
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # spin for some microseconds before sleeping: see the Makefile
 os.environ.setdefault("MPLBACKEND", "Agg")
+# What is measured is measured by the code under test, not read from what an earlier version left in the user's cache.
+os.environ["LATENTLAB_CACHE"] = tempfile.mkdtemp(prefix="latentlab-cache-")
+atexit.register(shutil.rmtree, os.environ["LATENTLAB_CACHE"], ignore_errors=True)
 
-import pytest
+import pytest  # noqa: E402 (torch, which it may import, reads the settings above)
 
 REPORTS = pytest.StashKey[dict[str, list[str]]]()
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")

@@ -24,7 +24,7 @@ LONG_FILE, LONG_FUNCTION = 350, 40  # lines; longer ones are reported, to be loo
 # Imports point to a lower level. Within a level, two components may not import each other. "" is
 # latentlab/__init__.py; "weights.generators" is listed apart from "weights" because it needs "stylegan".
 LEVELS = (
-    {"seeds", "images", "checkpoints", "weights", "faces"},
+    {"seeds", "images", "alignment", "checkpoints", "weights", "faces"},
     {"stylegan", "networks"},
     {"weights.generators", "formats", "normality"},
     {"spaces"},
@@ -58,7 +58,8 @@ MAY_IMPORT_JUDGES = {"judges", "claims", "evaluation", "training.recipes", "jobs
 INDEPENDENT_OF_FACES = {"stylegan", "formats", "normality", "spaces", "priors", "metrics", "inversion"}
 INDEPENDENT_OF_FACES |= {"inversion.result", "inversion_methods", "encoders"}
 MAY_USE_EXTRA = {"plots", "widgets", "cli"}  # packages of the extra "notebooks"; the others need the core alone
-OPTIONAL = {"lpips", "diptest", "sklearn", "pytorch_metric_learning", "zuko"}  # imported only where they are installed
+# imported only where they are installed
+OPTIONAL = {"lpips", "diptest", "sklearn", "pytorch_metric_learning", "zuko", "skimage", "dlib"}
 BANNED = {"utils", "util", "common", "options", "scripts", "helpers", "misc"}
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.cuda.manual_seed", "torch.cuda.manual_seed_all"}
 GLOBAL_SEEDS |= {"torch.random.manual_seed", "torch.set_rng_state", "seed_everything"}
@@ -292,7 +293,7 @@ SEEDED = [
     (general_code_imports_no_faces, "metrics.py", "from latentlab import faces", "imports faces"),
     (methods_stay_apart, "inversion/pti.py", "from .ii2s import f\ndef invert_pti(): ...", "imports another"),
     (methods_stay_apart, "encoders/a.py", "from ..inversion import invert_ii2s\ndef invert_a(): ...", "another"),
-    (dependencies_are_declared, "losses/a.py", "import skimage", "core dependency"),
+    (dependencies_are_declared, "losses/a.py", "import torchmetrics", "core dependency"),
     (dependencies_are_declared, "losses/a.py", "import seaborn", "core dependency"),
     (dependencies_are_declared, "plots.py", "import ipywidgets", "outside widgets"),
     (conduct, "losses/a.py", "print(1)", "prints"),

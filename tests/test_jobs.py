@@ -13,7 +13,7 @@ from latentlab.faces import real_set
 from latentlab.images import tile
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import invert
-from latentlab.jobs import demo, draw_samples, invert_files
+from latentlab.jobs import default_batch_size, demo, draw_samples, invert_files
 from latentlab.weights.generators import load
 
 
@@ -164,3 +164,15 @@ def test_strengths_are_finite_numbers_in_any_notation(face, tmp_path, capsys):
     assert "expected FACTOR=STRENGTH" in capsys.readouterr().err
     assert main(["invert", str(face), "--device", "abacus"]) == 2
     assert "--device: expected cpu" in (error := capsys.readouterr().err) and "got 'abacus'" in error
+
+
+def test_mixed_precision_finds_nearly_the_same(face, tmp_path):
+    tables = [invert_files(face, tmp_path / p, steps=20, precision=p) for p in ("32", "bf16")]
+    exact, mixed = (float(table["psnr_db"][0]) for table in tables)
+    assert exact != mixed and abs(exact - mixed) < 0.5
+    with pytest.raises(ValueError, match="precision: expected '32' or 'bf16', got '16'"):
+        invert_files(face, tmp_path / "x", precision="16")
+
+
+def test_batches_shrink_as_pictures_grow():
+    assert [default_batch_size(r) for r in (64, 128, 256, 512, 1024)] == [16, 16, 10, 4, 2]

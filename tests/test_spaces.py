@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from latentlab import spaces
 from latentlab.priors import pn_norm
 from latentlab.seeds import stream
 from latentlab.spaces import (
@@ -20,6 +21,7 @@ from latentlab.spaces import (
     w_to_s,
 )
 from latentlab.stylegan.generator import Generator, GeneratorConfig
+from latentlab.weights import read_tensors, write_tensors
 
 CONFIG = GeneratorConfig(16, 12, 10, 2, (16, 16, 8))
 
@@ -125,8 +127,45 @@ def test_too_few_codes(G):
         measure_statistics(G, 19)
 
 
-def test_statistics_that_are_not_shipped_are_measured(G):
-    assert statistics_for(G).n == 100_000
+def same(a: Statistics, b: Statistics) -> bool:
+    (ours, said), (theirs, says) = a.to_tensors(), b.to_tensors()
+    return said == says and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_without_shipped_statistics_they_are_measured_once(G, tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENTLAB_CACHE", str(tmp_path))
+    first = statistics_for(G)
+    assert first.n == 100_000
+    (kept,) = (tmp_path / "statistics").iterdir()
+    assert kept.name.startswith(fingerprint(G))
+    measured = []
+    measure = spaces.measure_statistics
+    monkeypatch.setattr(spaces, "measure_statistics", lambda *a: measured.append(a) or measure(*a))
+    assert same(statistics_for(G), first) and measured == []
+    other = Generator(CONFIG, seed=4).requires_grad_(False)
+    assert statistics_for(other).fingerprint == fingerprint(other) and len(measured) == 1
+
+
+def test_damaged_statistics_are_measured_again(G, tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENTLAB_CACHE", str(tmp_path))
+    first = statistics_for(G)
+    (kept,) = (tmp_path / "statistics").iterdir()
+    tensors, metadata = first.to_tensors()
+    damaged = [
+        lambda: kept.write_bytes(kept.read_bytes()[:100]),
+        lambda: kept.write_bytes(b""),
+        lambda: write_tensors(kept, tensors | {"mean": torch.zeros(3)}, metadata),
+        lambda: write_tensors(kept, tensors | {"mean": tensors["mean"] / 0}, metadata),
+        lambda: write_tensors(kept, tensors, metadata | {"n": 7}),
+        lambda: write_tensors(kept, tensors, metadata | {"fingerprint": "0" * 12}),
+        lambda: write_tensors(kept, {"x": torch.zeros(3)}, {}),
+    ]
+    for damage in damaged:
+        damage()
+        assert same(statistics_for(G), first) and same(Statistics.from_tensors(*read_tensors(kept)), first)
+    monkeypatch.setenv("LATENTLAB_CACHE", str(kept))  # a file where the folder should be
+    with pytest.warns(UserWarning, match="are not kept"):
+        assert same(statistics_for(G), first)
 
 
 def test_log_density_equals_scipy_and_integrates_the_change_of_variables(G, statistics):

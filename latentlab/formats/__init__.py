@@ -1,4 +1,4 @@
-"""State dicts of other StyleGAN2 implementations, renamed to ours and back: pure functions."""
+"""Files and state dicts of other implementations, read as data and renamed to ours and back."""
 
 from . import nvlabs, rosinality
 

@@ -85,10 +85,13 @@ def test_half_precision_and_metadata_survive(tmp_path):
 
 def test_files_that_are_no_generator_are_refused(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="no file of weights that is known here"):
+        load(tmp_path / "a.safetensors")
+    (tmp_path / "a.safetensors").write_bytes(bytes([200, *[0] * 7]) + b'{"x":')
     with pytest.raises(ValueError, match="a.safetensors: expected a safetensors file written by latentlab, got"):
         load(tmp_path / "a.safetensors")
     weights.write_tensors(tmp_path / "b.safetensors", {"x": torch.ones(1)}, {})
-    with pytest.raises(ValueError, match="no generator of latentlab"):
+    with pytest.raises(ValueError, match="no generator that is known here; it holds x"):
         load(tmp_path / "b.safetensors")
     with pytest.raises(ValueError, match="no generator 'ffhq'.*faces-64"):
         load("ffhq")
