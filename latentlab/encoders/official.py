@@ -7,54 +7,39 @@ from pathlib import Path
 
 from torch import Tensor
 
-from latentlab.checkpoints import load_checkpoint
 from latentlab.encoders.backbone import CodeEncoder, EncoderConfig
 from latentlab.encoders.e4e import E4eEncoder
 from latentlab.encoders.psp import PspEncoder, WEncoder
-from latentlab.formats import rosinality
+from latentlab.formats.encoders import read_encoder
 from latentlab.stylegan import Generator
+from latentlab.weights.generators import load
 
-# the official class, as the checkpoint's options name it -> ours
-KINDS: dict[str, type[CodeEncoder]] = {
-    "GradualStyleEncoder": PspEncoder,
-    "BackboneEncoder": PspEncoder,  # ReStyle over pSp
-    "Encoder4Editing": E4eEncoder,
-    "ProgressiveBackboneEncoder": E4eEncoder,  # ReStyle over e4e
-    "SingleStyleCodeEncoder": WEncoder,
-    "BackboneEncoderUsingLastLayerIntoW": WEncoder,
+# kind of ``formats.encoders`` -> class; the checkpoints of CLCAE hold no generator and are not read here
+CLASSES: dict[str, type[CodeEncoder]] = {
+    "psp": PspEncoder,
+    "e4e": E4eEncoder,
+    "w": WEncoder,
+    "restyle_psp": PspEncoder,
+    "restyle_e4e": E4eEncoder,
 }
 
 
-def load_official(path: str | Path, kind: type[CodeEncoder] | None = None) -> tuple[CodeEncoder, Generator]:
-    """The encoder and the generator of a ``.pt`` file of the public repositories, both frozen.
+def load_official(path: str | Path, kind: str | None = None) -> tuple[CodeEncoder, Generator]:
+    """The encoder and the generator of a ``.pt`` file of the public repositories, both frozen; nothing of it is run.
 
-    kind: ``PspEncoder``, ``E4eEncoder`` or ``WEncoder``, where the file's options do not name one. A file of another
+    kind: "psp", "e4e", "w", "restyle_psp" or "restyle_e4e", where the file does not say which it is. A file of another
     kind than asked for, or with parts missing, raises ``ValueError``.
     """
-    checkpoint = load_checkpoint(path)  # runs no code of the file
-    if missing := {"state_dict", "latent_avg"} - checkpoint.keys():
-        raise ValueError(f"{path}: expected state_dict and latent_avg, got a file without {', '.join(sorted(missing))}")
-    named = (checkpoint.get("opts") or {}).get("encoder_type")
-    found = KINDS.get(named, kind)
-    if found is None or kind not in (None, found):
-        asked = kind.__name__ if kind else "a kind of encoder"
-        raise ValueError(f"{path}: expected {asked}, got encoder_type {named!r}; known are {', '.join(KINDS)}")
-    state, average = checkpoint["state_dict"], checkpoint["latent_avg"]
+    file, G = read_encoder(path, kind=kind), load(path)
+    if file.kind not in CLASSES:
+        raise ValueError(f"{path}: expected an encoder among {', '.join(CLASSES)}, got {file.kind}")
     try:
-        weights = strip(state, "encoder.")
-        generator = strip(state, "decoder.")
-        G = Generator(rosinality.generator_config(generator))
-        G.load_state_dict(rosinality.generator_from(generator, average.reshape(-1, average.shape[-1])[0]))
-        encoder = found(config_from(weights, G.num_ws))
-        encoder.load_state_dict(weights | {"latent_avg": average.expand_as(encoder.latent_avg)})
+        encoder = CLASSES[file.kind](config_from(file.state, G.num_ws))
+        average = G.w_avg if file.latent_avg is None else file.latent_avg
+        encoder.load_state_dict(file.state | {"latent_avg": average.expand_as(encoder.latent_avg)})
     except (KeyError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path}: expected the weights of {found.__name__}, got others ({error})") from error
-    return encoder.requires_grad_(False).eval(), G.requires_grad_(False).eval()
-
-
-def strip(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries of a state dict under a prefix, without it."""
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        raise ValueError(f"{path}: expected the weights of a {file.kind} encoder, got others ({error})") from error
+    return encoder.requires_grad_(False).eval(), G
 
 
 def config_from(state: Mapping[str, Tensor], layers: int) -> EncoderConfig:

@@ -19,8 +19,10 @@ _TYPES = {
     "ResNetBackboneEncoder": "restyle_psp",
     "ProgressiveBackboneEncoder": "restyle_e4e",
     "ResNetProgressiveBackboneEncoder": "restyle_e4e",
+    "SingleStyleCodeEncoder": "w",
+    "BackboneEncoderUsingLastLayerIntoW": "w",
 }
-KINDS = ("psp", "e4e", "restyle_psp", "restyle_e4e", "clcae")
+KINDS = ("psp", "e4e", "w", "restyle_psp", "restyle_e4e", "clcae")
 
 
 @dataclass(frozen=True)
