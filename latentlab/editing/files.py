@@ -16,7 +16,7 @@ from latentlab.editing.regression import PnDirection
 from latentlab.editing.samples import Read, reader_of
 from latentlab.editing.styleflow import ConditionalFlow, FlowEdit
 from latentlab.editing.stylespace import StyleDirection
-from latentlab.spaces import fingerprint, generator_fingerprint
+from latentlab.spaces import fingerprint
 from latentlab.weights import read_tensors, write_tensors
 
 Parts = tuple[dict[str, Any], dict[str, Tensor]]  # json values and tensors
@@ -39,7 +39,7 @@ def save_edit(path: str | Path, edit: Edit, G: nn.Module) -> None:
     chain.append(values)
     tensors |= {f"{len(chain) - 1}.{name}": t for name, t in held.items()}
     whole = any(values["kind"] in ("style", "corrected") for values in chain)
-    marks = {"mapping": fingerprint(G), "generator": generator_fingerprint(G), "whole": whole}
+    marks = {"mapping": fingerprint(G), "generator": fingerprint(G, "generator"), "whole": whole}
     write_tensors(path, tensors, {"edit": chain} | marks)
 
 
@@ -53,7 +53,7 @@ def load_edit(
     if "edit" not in metadata:
         raise ValueError(f"{path}: expected an edit written by save_edit, got a file without one")
     wanted = "generator" if metadata["whole"] else "mapping"
-    found = generator_fingerprint(G) if metadata["whole"] else fingerprint(G)
+    found = fingerprint(G, "generator") if metadata["whole"] else fingerprint(G)
     if metadata[wanted] != found:
         raise ValueError(f"{path}: expected an edit of {wanted} {found}, got one of {metadata[wanted]}; load it with "
                          "the generator that it was found for")  # fmt: skip
