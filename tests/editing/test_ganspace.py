@@ -76,7 +76,7 @@ def test_bad_input(small):
         find_components(small, 17)
     with pytest.raises(ValueError, match="n: expected more codes"):
         find_components(small, 2, n=16)
-    with pytest.raises(ValueError, match="statistics belong to the generator"):
+    with pytest.raises(ValueError, match="statistics: expected those of the mapping network"):
         find_components(small, 2, statistics=measure_statistics(StyleWorld(), 100))
     with pytest.raises(ValueError, match="layers: expected some of 0 to 4, got .*5"):
         factorize(small, 2, layers=[5], torgb=False)

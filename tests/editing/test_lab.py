@@ -119,7 +119,7 @@ def test_bad_input(unchecked, G, w, statistics):
     for ridge in (-1.0, 0.0):
         with pytest.raises(ValueError, match="lambda_ridge: expected 0 or more"):
             edit_from_scores(G, w[:5], range(5), "x", lambda_ridge=ridge, **known)
-    with pytest.raises(ValueError, match="belong to the generator"):
+    with pytest.raises(ValueError, match="statistics: expected those of the mapping network"):
         edit_from_scores(StyleWorld(torch.ones(6, 6)), w, w[:, 0], "x", **known)
     for liked, disliked, says in (([], [1], "at least one sample each, got 0"), ([1, 2], [2], r"got \[2\] in both"),
                                   ([1], [400], r"from 0 to 399, got \[400\]")):  # fmt: skip
