@@ -100,7 +100,7 @@ def test_bad_input(unchecked, G, statistics):
         rank_channels(G, samples, "c")
     with pytest.raises(ValueError, match="expected a to vary"):
         rank_channels(G, Samples(samples.w, torch.zeros(100, 1), ("a",)), "a", share=0.1)
-    with pytest.raises(ValueError, match="belong to the generator"):
+    with pytest.raises(ValueError, match="statistics: expected those of the mapping network"):
         rank_channels(G, samples, "a", share=0.1, statistics=measure_statistics(StyleWorld(), 100))
     with pytest.raises(ValueError, match=r"masks: expected shape \(100, 1, 4, 4\)"):
         rank_channels_by_region(G, samples.w, {"top": torch.ones(1, 1, 4, 4)}, statistics=statistics)
