@@ -311,9 +311,11 @@ def _run_publish(options: argparse.Namespace) -> None:
 def _run_methods(options: argparse.Namespace) -> None:
     from latentlab.faces import TABLE
     from latentlab.inversion_methods import methods
+    from latentlab.weights.downloads import MODELS
     from latentlab.weights.generators import generator_names
 
-    print(f"{methods().to_string()}\n\ngenerators: {', '.join(generator_names())}\n\nfactors")
+    print(f"{methods().to_string()}\n\ngenerators: {', '.join(generator_names())}")
+    print(f"official ones, downloaded when asked for: {', '.join(MODELS)}\n\nfactors")
     for factor in TABLE:
         span = f"{factor.low:g} to {factor.high:g} {factor.unit}"
         print(f"  {factor.name:17}{factor.group:10}{span:22}{factor.description}")

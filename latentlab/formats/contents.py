@@ -12,6 +12,8 @@ from latentlab.formats.tensors import StoredTensor, find_tensor
 from latentlab.formats.torch_files import map_file, read_objects
 from latentlab.weights import read_tensors
 
+MAX_NAME = 200
+
 _CONVERT = (
     "convert it with legacy.py of NVlabs/stylegan2-ada-pytorch (`python legacy.py --source=IN.pkl --dest=OUT.pkl`, "
     "which does run code of the file), then open the result"
@@ -82,6 +84,8 @@ def read_state(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     """
     found = {str(key): value if isinstance(value, Tensor) else find_tensor(value) for key, value in state.items()}
     for key, value in found.items():
+        if len(key) > MAX_NAME:
+            raise ValueError(f"a tensor's name has {len(key)} letters, and begins with {key[:40]!r}")
         if value is None:
             raise ValueError(f"{key[:80]}: expected a tensor, got a {type(state.get(key)).__name__}")
     claimed, size = sum(value.nbytes for value in found.values()), path.stat().st_size
@@ -99,7 +103,7 @@ def explain(value: Any) -> str:
     if not isinstance(value, dict):
         return f"it holds a {type(value).__name__}, and no generator"
     groups = [value, *(inner for inner in list(value.values())[:50] if isinstance(inner, dict))]
-    names = [key for group in groups for key in list(group)[:2000] if isinstance(key, str) and len(key) < 200]
+    names = [key for group in groups for key in list(group)[:2000] if isinstance(key, str) and len(key) <= MAX_NAME]
     for pattern, says in _NAMES:
         if any(re.fullmatch(pattern, name) for name in names):
             return says

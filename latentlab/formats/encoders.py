@@ -52,9 +52,10 @@ def read_encoder(path: str | Path, *, kind: str | None = None) -> EncoderFile:
         options = as_plain(value["opts"]) if "opts" in value else {}
         average = find_tensor(value.get("latent_avg"))
         tensors = read_state(state, path)
-        found = kind or _kind(tensors, options if isinstance(options, dict) else {})
+        options = options if isinstance(options, dict) else {}
+        found = kind or _kind(tensors, options)
         return EncoderFile(found, tensors, options, None if average is None else average.read().float())
-    except ValueError as error:
+    except (ValueError, RuntimeError, MemoryError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -77,8 +78,8 @@ def _part(value: Any, prefix: str) -> dict[str, Any]:
 def _kind(tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> str:
     if any(name.startswith("cross_attention.") for name in tensors):
         return "clcae"
-    if options.get("encoder_type") in _TYPES:
-        return _TYPES[options["encoder_type"]]
+    if str(options.get("encoder_type")) in _TYPES:
+        return _TYPES[str(options["encoder_type"])]
     said = " ".join(str(v).lower() for k, v in options.items() if re.search("encoder|network|method", str(k)))
     for word, kind in (("e4e", "e4e"), ("lsap", "e4e"), ("psp", "psp")):
         if word in said:

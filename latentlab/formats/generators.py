@@ -62,7 +62,7 @@ def _of_latentlab(path: Path) -> GeneratorFile | None:
     numbers = (config.resolution, config.z_dim, config.w_dim, config.mapping_layers, *config.channels)
     sound = all(isinstance(n, int) and n > 0 for n in numbers) and config.mapping_layers <= MAX_MAPPING_LAYERS
     if not sound or not isinstance(config.conv_clamp, int | float | None):
-        raise ValueError(f"its configuration {numbers} holds no sizes of a generator")
+        raise ValueError(f"its configuration {str(numbers)[:100]} holds no sizes of a generator")
     return GeneratorFile(config, tensors, "latentlab")
 
 

@@ -25,7 +25,7 @@ LR_MULTIPLIER = 0.01  # of the mapping network
 _GENERATOR = (  # (theirs, ours); the first pattern that matches counts
     (r"mapping\.w_avg", r"w_avg"),
     (r"mapping\.fc(\d+)\.(weight|bias)", r"mapping.layers.\1.\2"),
-    (r"synthesis\.b(\d+)\.(.+)", r"blocks.\1.\2"),
+    (r"synthesis\.b(\d{1,5})\.(.+)", r"blocks.\1.\2"),
 )
 _GENERATOR_BACK = (
     (r"w_avg", r"mapping.w_avg"),
@@ -51,7 +51,7 @@ def generator_to(state: State) -> dict[str, Tensor]:
 
 def generator_config(state: State, conv_clamp: float | int | None = None) -> GeneratorConfig:
     """The configuration that an NVlabs state dict was made with; the clamp is not in the tensors."""
-    widths = _widths(state, r"synthesis\.b(\d+)\.conv1\.bias")
+    widths = _widths(state, r"synthesis\.b(\d{1,5})\.conv1\.bias")
     w_dim, z_dim = state["mapping.fc0.weight"].shape
     layers = sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", key)) for key in state)
     channels = tuple(widths[r] for r in sorted(widths))
@@ -110,7 +110,8 @@ def discriminator_config(state: State) -> DiscriminatorConfig:
 def find_networks(value: Any) -> dict[str, Record]:
     """The networks of a pickle by name ("G_ema", "G", "D", ..), or one alone by the name of its class."""
     if _attributes(value) is not None:
-        return {str(value.args[0].get("class_name")): value}
+        name = value.args[0].get("class_name") if value.args and isinstance(value.args[0], dict) else None
+        return {name if isinstance(name, str) else "network": value}
     entries = value.items() if isinstance(value, dict) else ()
     return {name: v for name, v in entries if isinstance(name, str) and _attributes(v) is not None}
 

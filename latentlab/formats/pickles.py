@@ -86,11 +86,11 @@ class Source:
 
     def readline(self) -> bytes:
         """The bytes up to the next line feed, this included."""
-        line = bytes(self.data[self.position : self.position + MAX_LINE])
-        end = line.find(b"\n") + 1
-        if not end:
-            raise ValueError(f"no end of the line that begins at byte {self.position}: the file is damaged")
-        return self.read(end)
+        for longest in (256, MAX_LINE):  # most are short, and there may be many
+            end = bytes(self.data[self.position : self.position + longest]).find(b"\n") + 1
+            if end:
+                return self.read(end)
+        raise ValueError(f"no end of the line that begins at byte {self.position}: the file is damaged")
 
 
 def read_pickle(

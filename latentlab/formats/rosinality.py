@@ -59,14 +59,14 @@ def generator_config(state: State) -> GeneratorConfig:
 def _ours(key: str) -> str:
     if key == "input.input":
         return "blocks.4.const"
-    if match := re.fullmatch(r"style\.(\d+)\.(weight|bias)", key):
+    if match := re.fullmatch(r"style\.(\d{1,3})\.(weight|bias)", key):
         return f"mapping.layers.{int(match[1]) - 1}.{match[2]}"
-    if match := re.fullmatch(r"noises\.noise_(\d+)", key):
+    if match := re.fullmatch(r"noises\.noise_(\d{1,2})", key):
         return f"{_conv(int(match[1]))}.noise_const"
-    if match := re.fullmatch(r"(?:conv1|convs\.(\d+))\.(.+)", key):
+    if match := re.fullmatch(r"(?:conv1|convs\.(\d{1,2}))\.(.+)", key):
         index = 0 if match[1] is None else int(match[1]) + 1
         layer, names = _conv(index), _LAYER
-    elif match := re.fullmatch(r"(?:to_rgb1|to_rgbs\.(\d+))\.(.+)", key):
+    elif match := re.fullmatch(r"(?:to_rgb1|to_rgbs\.(\d{1,2}))\.(.+)", key):
         layer = f"blocks.{4 if match[1] is None else 8 << int(match[1])}.torgb"
         names = _TORGB
     if match is None or match[2] not in names.values():

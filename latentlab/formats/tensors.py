@@ -177,10 +177,11 @@ def make_storage(persistent: Any) -> tuple[Storage, str]:
 
 def _numpy_type(record: Any) -> torch.dtype:
     """numpy.dtype('f4', False, True), state (3, '<', ...)."""
-    code = record.args[0] if isinstance(record, Record) and record.name == "numpy.dtype" and record.args else None
-    order = record.state[1] if code is not None and isinstance(record.state, tuple) and len(record.state) > 1 else "<"
+    is_type = isinstance(record, Record) and record.name == "numpy.dtype" and len(record.args) > 0
+    code = record.args[0] if is_type and isinstance(record.args[0], str) else ""
+    order = record.state[1] if is_type and isinstance(record.state, tuple) and len(record.state) > 1 else "<"
     if code not in _NUMPY or order not in ("<", "|", "="):
-        raise ValueError(f"an array has the type {code!r}, byte order {order!r}; known are {', '.join(_NUMPY)}")
+        raise ValueError(f"an array is of an unknown type {code[:20]!r}, or big-endian; known are {', '.join(_NUMPY)}")
     return _NUMPY[code]
 
 

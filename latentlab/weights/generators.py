@@ -38,7 +38,9 @@ def load(name_or_path: str | Path, *, c: Condition = None, device: torch.device 
     and for files that hold no generator, with what they are instead.
     """
     source = str(name_or_path)
-    if source in generator_names() and c is None:
+    if source in generator_names():
+        if c is not None:
+            raise ValueError(f"c: expected None, got {c}: {source} has no conditions")
         tensors, metadata = read_weights(source + GENERATOR)
         G = _build(Generator, GeneratorConfig, tensors, metadata, source)
     else:

@@ -19,6 +19,8 @@ from latentlab.formats.generators import read_generator, state_shapes
 from latentlab.stylegan import Generator, GeneratorConfig
 from latentlab.weights.generators import convert, load
 
+# Shape checks of every opcode take a hundred times as long as the opcode; tests/weights loads with them.
+pytestmark = pytest.mark.usefixtures("unchecked")
 CONFIG = GeneratorConfig(16, 10, 12, 2, (8, 8, 6))
 TAPS = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 64
 
@@ -183,6 +185,8 @@ def test_a_conditional_model_is_opened_for_a_condition(tmp_path, state):
     for c in (None, 5, [1.0, 0]):
         with pytest.raises(ValueError, match=r"c: expected a class 0..4 or a vector \(5,\)"):
             load(path, c=c)
+    with pytest.raises(ValueError, match="c: expected None, got 1: faces-64 has no conditions"):
+        load("faces-64", c=1)
     with pytest.raises(ValueError, match="c: expected None, got 1: .*no conditions"):
         load(foreign.dump_nvidia(theirs(state), tmp_path / "a.pkl"), c=1)
 

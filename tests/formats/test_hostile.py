@@ -24,6 +24,7 @@ from latentlab.formats import nvlabs, pickles, rosinality
 from latentlab.formats.pickles import MAX_OPERATIONS, Source, read_pickle
 from latentlab.formats.torch_files import read_objects
 from latentlab.stylegan import Generator, GeneratorConfig
+from latentlab.weights import write_tensors
 from latentlab.weights.generators import load
 
 MIB = 2**20
@@ -137,9 +138,11 @@ def tensor(size: bytes, stride: bytes, offset: int = 0, storage: bytes = STORAGE
     return call("torch._utils", "_rebuild_tensor_v2", storage, number(offset), size, stride, b"\x89", b"}")
 
 
-def in_state(value: bytes) -> bytes:
-    """A rosinality checkpoint of which one tensor is this value."""
-    return pickled(b"}(" + text("g_ema") + b"}(" + text("input.input") + value + text("style.1.weight") + value + b"uu")
+def in_state(value: bytes, others: dict[str, bytes] = {}) -> bytes:  # noqa: B006 (not changed)
+    """A rosinality checkpoint of which two tensors are this value."""
+    rest = b"".join(text(key) + other for key, other in others.items())
+    state = text("input.input") + value + text("style.1.weight") + value + rest
+    return pickled(b"}(" + text("g_ema") + b"}(" + state + b"uu")
 
 
 DANGER = call("os", "system", text("touch executed"))
@@ -152,6 +155,11 @@ def module_bomb() -> bytes:
     return pickled(b"}" + text("G_ema") + name("torch.nn.modules.container", "Module") + b")\x81q\x03" + state + b"bs")
 
 
+# A list that holds the one before twice, two hundred deep: 2^200 items to whom who walks or prints it.
+DOUBLING = b"]q\x000" + b"".join(b"](h%ch%ceq%c0" % (i, i, i + 1) for i in range(200)) + b"h%c" % 200
+MATRIX = tensor(shape(2, 2), shape(2, 1))
+ARRAY = call("numpy.core.multiarray", "_reconstruct")
+ARRAY += b"(K\x01" + shape(4) + call("numpy", "dtype", DOUBLING) + b"\x89C\x00tb"
 NAMESPACE = name("argparse", "Namespace") + b")\x81}"  # with a state that is open
 
 HOSTILE: dict[str, tuple[bytes, str]] = {
@@ -212,6 +220,13 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "parameter of a list": (in_state(call("torch._utils", "_rebuild_parameter", b"]")), "made of a list"),
     "bytes in another encoding": (pickled(call("_codecs", "encode", text("x"), text("rot13"))), "unknown encoding"),
     "set of a number": (pickled(call("builtins", "set", b"K\x05")), "list is made of a int"),
+    "number of a layer": (in_state(MATRIX, {"noises.noise_99999999999": MATRIX}), "unknown key 'noises.noise_9999"),
+    "resolution": (pickled(b"}(" + text("synthesis.b4.const") + MATRIX + text("mapping.fc0.weight") + MATRIX +
+                           text("synthesis.b" + "9" * 5000 + ".conv1.bias") + MATRIX + b"u"), "name has 5022 letters"),
+    "name of a tensor": (in_state(MATRIX, {"x" * MIB: MATRIX}), "name has 1048576 letters"),
+    "class name that doubles": (pickled(call("torch_utils.persistence", "_reconstruct_persistent_obj", b"}("
+                                             + text("class_name") + DOUBLING + text("state") + b"}u")), "holds no"),
+    "type that doubles": (in_state(ARRAY), "an unknown type ''"),
     "modules without end": (module_bomb(), "more than 10000 modules"),
 }  # fmt: skip
 
@@ -236,12 +251,6 @@ def test_the_watch_sees_what_runs(tmp_path, monkeypatch):
 # --- bombs: each costs little to write and would cost much to believe ---------------------------------------------
 
 
-def doubling() -> bytes:
-    """A list that holds the one before twice, two hundred deep: 2^200 items to whom who walks it."""
-    doubled = (b"](h%ch%ceq%c0" % (i, i, i + 1) for i in range(200))
-    return pickled(b"]q\x000" + b"".join(doubled) + b"h%c" % 200)
-
-
 def copies(make: bytes, times: int) -> bytes:
     """One large argument, given to a builder many times."""
     return pickled(b"](" + make + b"q\x01" + times * (name("collections", "OrderedDict") + b"(h\x01tR0") + b"e")
@@ -252,8 +261,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "nested tuples": lambda: pickled(b")" + b"\x85" * 800_000),
     "nested marks": lambda: pickled(b"(" * 400_000 + b"t" * 400_000),
     "too many operations": lambda: pickled(b"N0" * (MAX_OPERATIONS // 2 + 10)),
-    "doubling lists": doubling,
-    "doubling state": lambda: in_state(doubling()[2:-1]),
+    "doubling lists": lambda: pickled(DOUBLING),
+    "doubling state": lambda: in_state(DOUBLING),
     "one text encoded again and again": lambda: pickled(
         text("x" * MIB) + b"q\x01" + 1000 * (name("_codecs", "encode") + b"(h\x01tR")),
     "one dict copied again and again": lambda: copies(
@@ -338,7 +347,8 @@ def test_archives_that_lie_are_refused(tmp_path):
     whole = path.read_bytes()
     directory = whole.rfind(b"PK\x01\x02", 0, whole.rfind(b"PK\x01\x02"))  # of data.pkl, the first entry
     far = 2**31 - 5
-    changes = {"offset": (42, far, "not where"), "size": (24, far, "compressed"), "encrypted": (8, 1, "encrypted")}
+    changes = {"offset": (42, far, "not where"), "size": (24, far, "compressed"), "encrypted": (8, 1, "encrypted"),
+               "method": (10, zipfile.ZIP_DEFLATED, "compressed")}  # fmt: skip
     for case, (at, value, says) in changes.items():
         at += directory
         path.write_bytes(whole[:at] + struct.pack("<I", value) + whole[at + 4 :])
@@ -349,7 +359,7 @@ def test_archives_that_lie_are_refused(tmp_path):
     end = whole.rfind(b"PK\x05\x06")
     path.write_bytes(whole[:end + 12] + struct.pack("<I", 2**32 - 2) + whole[end + 16 :])
     put("directory of 4 GiB", "no readable table of contents")
-    assert len(outcomes) == 15
+    assert len(outcomes) == 16
 
 
 # --- damage: cut off at every byte, bits flipped ---------------------------------------------------------------------
@@ -437,3 +447,20 @@ def test_nothing_in_the_package_unpickles_or_evaluates():
             if called == "np.load" and not any(k.arg == "allow_pickle" for k in node.keywords):
                 faults.append(f"{path.name}:{node.lineno} leaves np.load's pickles to its default")
     assert faults == []
+
+
+CONFIG_KEYS = {"resolution": 8, "z_dim": 3, "w_dim": 4, "mapping_layers": 1, "channels": [3, 2], "conv_clamp": None}
+
+
+@pytest.mark.parametrize("change", [
+    {"resolution": 2**60}, {"resolution": "8"}, {"mapping_layers": 10**12}, {"channels": []}, {"channels": [3, "x"]},
+    {"channels": [10**15, 2]}, {"z_dim": -1}, {"w_dim": None}, {"conv_clamp": "256"}, {"unknown": 1}])  # fmt: skip
+def test_configurations_that_lie_are_refused(tmp_path, change):
+    """The metadata of latentlab's own format are somebody's words as well."""
+    path = tmp_path / "a.safetensors"
+    state = Generator(CONFIG, seed=1).state_dict()
+    write_tensors(path, state, {"config": CONFIG_KEYS})
+    assert attempt(path)[0] == "loaded"
+    write_tensors(path, state, {"config": CONFIG_KEYS | change})
+    outcome, seen = attempt(path)
+    assert seen == [] and is_clear(outcome, path) and outcome != "loaded", outcome

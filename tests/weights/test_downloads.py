@@ -56,7 +56,7 @@ class Server(BaseHTTPRequestHandler):
     def forgetful(self):
         """Knows no ranges: sends everything again."""
         Server.breaks_off -= 1
-        self.answer(CONTENT[:1000] if Server.breaks_off >= 0 else CONTENT, length=len(CONTENT))
+        self.answer(CONTENT[:50_000] if Server.breaks_off >= 0 else CONTENT, length=len(CONTENT))
 
     def never(self):
         self.answer(b"", length=len(CONTENT))
