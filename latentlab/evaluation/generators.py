@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MAIN = ("smile", "age", "yaw", "pitch", "glasses", "beard", "hair_length", "mouth_open", "light_azimuth")
 GOAL = 1.0  # standard deviations by which the judge should see a factor move, on average over faces
+LIMIT = 4.0  # the largest strength that is tried
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def measure_directions(G: Generator, samples: Samples, *, faces: int = 100, seed
     For each main factor the strength is set so that the judge sees the factor move by one standard deviation on
     average over the faces. leakage: mean over the other factors of the mean absolute change, in standard
     deviations; systematic: of the absolute mean change; scatter: of the standard deviation of the change over faces.
-    reached: the mean change at the strength used (below 1 where 4 times the nominal strength does not do it).
+    reached: the mean change at the strength used; below 1 where no strength up to ``LIMIT`` moves the factor so far,
+    and then the other numbers are those of the strength that moves it farthest.
     """
     directions = fit_directions(samples.w, samples.readings, list(NAMES))
     judge = load_attribute_judge()
@@ -103,8 +105,11 @@ def measure_directions(G: Generator, samples: Samples, *, faces: int = 100, seed
             after = read_factors(judge, G.synthesis(G.broadcast(w + strength * d)).clamp(-1, 1))
             return (after - before) / samples.std
 
-        low, high = 0.0, 4.0
-        for _ in range(7):
+        # The reading need not rise all the way: scan in eighths, then bisect the first that crosses the goal.
+        reached = {s: float(change(s)[:, k].mean()) for s in (LIMIT * i / 8 for i in range(1, 9))}
+        high = next((s for s, mean in reached.items() if mean >= GOAL), max(reached, key=reached.get))
+        low = high - LIMIT / 8
+        for _ in range(4 * (reached[high] >= GOAL)):
             middle = (low + high) / 2
             low, high = (middle, high) if float(change(middle)[:, k].mean()) < GOAL else (low, middle)
         moved = change(high)
