@@ -146,6 +146,14 @@ def test_without_shipped_statistics_they_are_measured_once(G, tmp_path, monkeypa
     assert statistics_for(other).fingerprint == fingerprint(other) and len(measured) == 1
 
 
+def test_wide_latent_spaces_take_the_papers_million_codes(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENTLAB_CACHE", str(tmp_path))
+    measured, measure = [], spaces.measure_statistics
+    monkeypatch.setattr(spaces, "measure_statistics", lambda G, n: measured.append(n) or measure(G, 600))
+    statistics_for(Generator(GeneratorConfig(8, 4, 256, 1, (2, 2)), seed=1).requires_grad_(False))
+    assert measured == [1_000_000]
+
+
 def test_damaged_statistics_are_measured_again(G, tmp_path, monkeypatch):
     monkeypatch.setenv("LATENTLAB_CACHE", str(tmp_path))
     first = statistics_for(G)
