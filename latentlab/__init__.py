@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latentlab import claims, faces, metrics, plots, spaces, widgets
-    from latentlab.editing.edit import Direction, Edit, State, restrict
+    from latentlab.editing.edit import Direction, Edit, State, apply_edit, restrict
     from latentlab.editing.mixing import interpolate, mix
     from latentlab.editing.regression import find_directions
     from latentlab.editing.shipped import directions_for
@@ -39,6 +39,7 @@ _NAMES = {
     "Edit": "editing.edit",
     "State": "editing.edit",
     "restrict": "editing.edit",
+    "apply_edit": "editing.edit",
     "directions_for": "editing.shipped",
     "find_directions": "editing.regression",
     "evaluate": "evaluation",

@@ -35,6 +35,8 @@ class Method:
 
     def __call__(self, images: Float[Tensor, "n 3 r r"], G: nn.Module, **knobs: Any) -> Inversion:
         """Inverts images, (N, 3, R, R) in [-1, 1]. An unknown keyword raises ``ValueError`` listing the known ones."""
+        if not isinstance(G, nn.Module):
+            raise ValueError(f"G: expected a generator, got {G!r}; open one with ll.load")
         if unknown := sorted(knobs.keys() - self.keywords):
             raise ValueError(
                 f"{self.name}: expected keywords among {', '.join(sorted(self.keywords))}; got {', '.join(unknown)}"
@@ -73,8 +75,11 @@ METHODS: dict[str, Method] = {
 def invert(images: Float[Tensor, "n 3 r r"], G: nn.Module, method: str = "ii2s", **knobs: Any) -> Inversion:
     """Inverts images, (N, 3, R, R) in [-1, 1], with the generator ``G`` by the method of this name.
 
-    knobs: keywords of the method (steps, lambda_, seed, callback, ...); defaults are the paper's. Raises ``ValueError``
-    for an unknown method or keyword, listing the known ones, and for images that do not fit the generator.
+    knobs: keywords of the method (steps, lambda_, seed, callback, ...); defaults are the paper's. Those of one method
+    are explained by ``help(latentlab.METHODS["ii2s"].function)``, those that all optimisers share (condition, initial,
+    record, patience, callback, resume) by ``help(latentlab.inversion.objective.Objective)``; a callback gets a
+    ``latentlab.inversion.descent.Step``. Raises ``ValueError`` for an unknown method or keyword, listing the known
+    ones, and for images that do not fit the generator.
     """
     return find_method(method)(images, G, **knobs)
 

@@ -237,7 +237,8 @@ def draw_samples(G: nn.Module, n: int, *, seed: int = 0, psi: float = 1.0) -> Fl
 
 def write_faces(out: str | Path, n: int, resolution: int = 64) -> None:
     """Writes the first ``n`` faces of the real set, clean ones first, as PNG files, and ``factors.csv``."""
-    if not 1 <= n <= len(real := real_set(resolution)):
+    real = real_set(resolution)
+    if not 1 <= n <= len(real):
         raise ValueError(f"n: expected 1 to {len(real)}, the faces of the real set, got {n}")
     real = real[sorted(range(len(real)), key=lambda i: real.details[i] != "none")]
     out = Path(out)

@@ -47,7 +47,7 @@ class State:
 
     def __getitem__(self, index: Index) -> "State":
         """The state of some of the images; a single index gives a state of one."""
-        chosen = slice(index, index + 1 or None) if isinstance(index, int) else index
+        chosen = as_rows(index, len(self))
         return replace(
             self,
             w_plus=self.w_plus[chosen],
@@ -84,6 +84,15 @@ class State:
         return functional_call(_Methods(G), weights, (method, self.w_plus), call)
 
 
+def as_rows(index: Index, n: int) -> Index:
+    """An index that keeps the batch dimension: a single one becomes a slice, and is refused where there is none."""
+    if not isinstance(index, int):
+        return index
+    if not -n <= index < n:
+        raise IndexError(f"index: expected {-n} to {n - 1}, got {index}")
+    return slice(index, index + 1 or None)
+
+
 class _Methods(nn.Module):
     """A module whose ``forward`` calls any method of a generator; ``functional_call`` can call ``forward`` only."""
 
@@ -104,19 +113,23 @@ class Edit(ABC):
 
     name: of the attribute. unit: the unit of strengths, in words. std: a strength of 1 in the attribute's own unit, NaN
     if unknown. space: the space that it changes ("W", "W+", "S", ...). layers: the layers of W+ that it changes, None
-    for all. source: its origin, e.g. how it was found.
+    for all. source: its origin, e.g. how it was found. A subclass has ``name``, ``space`` and ``__call__``; the others
+    have defaults.
     """
 
     name: str
-    unit: str
-    std: float
+    unit: str = "standard deviations"
+    std: float = math.nan
     space: str
-    layers: tuple[int, ...] | None
-    source: str
+    layers: tuple[int, ...] | None = None
+    source: str = ""
 
     @abstractmethod
     def __call__(self, state: State, strengths: Float[Tensor, " n"], G: nn.Module) -> State:
-        """The state after the edit, with one strength per image; strength 0 changes nothing."""
+        """The state after the edit, with one strength per image; strength 0 changes nothing.
+
+        Feature maps and styles that the state holds may be left behind: ``apply_edit`` calls this and carries them.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,9 +183,20 @@ class Restricted(Edit):
         return after
 
 
-def restrict(edit: Edit, layers: Sequence[int]) -> Edit:
-    """The same edit applied to some layers of W+ only: to coarse ones for pose, to fine ones for colour."""
-    return Restricted(edit, tuple(layers))
+def restrict(edit: Edit, layers: slice | Sequence[int]) -> Edit:
+    """The same edit applied to some layers of W+ only: to coarse ones for pose, to fine ones for colour.
+
+    layers: numbers, e.g. range(4) or [2, 3], or a slice with an end. Of an edit that is restricted already, those
+    that are in both.
+    """
+    if not isinstance(edit, Edit):
+        raise ValueError(f"edit: expected an Edit, got {type(edit).__name__}; a vector becomes one as Direction(name, "
+                         "vector)")  # fmt: skip
+    if isinstance(layers, slice) and layers.stop is not None:
+        layers = range(layers.start or 0, layers.stop, layers.step or 1)
+    if isinstance(layers, slice | int | str) or not (chosen := tuple(layers)):
+        raise ValueError(f"layers: expected several numbers, or a slice with an end as slice(0, 3), got {layers!r}")
+    return Restricted(edit, tuple(i for i in chosen if edit.layers is None or i in edit.layers))
 
 
 Editor = Callable[[Edit, State, Tensor, nn.Module], State]

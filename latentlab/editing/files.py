@@ -137,7 +137,10 @@ def read_directions(path: str | Path, G: nn.Module) -> dict[str, Direction]:
     if path.suffix not in (".npy", ".pt", ".pth"):
         raise ValueError(f"{path}: expected a .npy, .pt or .pth file, got {path.suffix or 'no suffix'}")
     try:
-        content = np.load(path) if path.suffix == ".npy" else torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".npy":
+            content = np.load(path, allow_pickle=False)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
     except Exception as error:  # numpy and torch raise many kinds for what they refuse

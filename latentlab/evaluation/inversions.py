@@ -68,7 +68,9 @@ def evaluate(
 
     Columns: method, image, faces ("clean", "strange" or "unknown"), and those of ``grade_inversion``.
 
-    edits: e.g. ("smile", 2.0), which fills columns "smile+2 ...", measured against the rendered truth of that edit:
+    judges: the shipped ones unless given. edits: they need ``invert``, a function from a method's name and images to an
+    inversion of them. E.g. ("smile", 2.0), which fills columns "smile+2 ...", measured against the rendered truth of
+    that edit:
 
     - gain: the share of the true edit that happened (``metrics.edit_gain``); oracle: the same for ``invert(method,
       edited truths).image``, which shows how much of such a change this method's pictures can hold. It is not an
@@ -111,6 +113,9 @@ def evaluate(
 
 
 def _by_name(inversions: Mapping[str, Inversion] | Sequence[Inversion]) -> dict[str, Inversion]:
+    if isinstance(inversions, Inversion):
+        raise ValueError("inversions: expected a list of inversions or a mapping from names, got one inversion; put it "
+                         "in a list")  # fmt: skip
     named = dict(inversions) if isinstance(inversions, Mapping) else {i.method: i for i in inversions}
     if not named or len(named) < len(inversions):
         raise ValueError("inversions: expected one or more with different methods, "

@@ -53,6 +53,8 @@ _NAMES = (
     (r"output_layer\.3\.weight", "it is ArcFace's IR-SE-50, which measures identity: load_identity('arcface', path)"),
     (r"features\.0\.weight", "it is VGG or AlexNet: load_perceptual('vgg' or 'alex', path)"),
     (r"module\.encoder_q\..*", "it is MoCo's ResNet-50: load_identity('moco', path)"),
+    (r"optimizer_G|G_ema\..*|.*path_length_mean", "it is a checkpoint of `latentlab train`: add it to the weights with "
+     "`latentlab publish RUN --name NAME` and load it by that name"),
     (r"param_groups", "it holds the state of an optimizer alone: the generator of the same training is wanted"),
 )  # fmt: skip
 

@@ -124,7 +124,7 @@ class Objective:
         rate = knobs["learning_rate"]
         if not (rate > 0 and math.isfinite(rate)):
             raise ValueError(f"learning_rate: expected a finite number above 0, got {rate}")
-        knobs = knobs | {"condition": getattr(self.condition, "__name__", None)}
+        knobs = knobs | {"condition": getattr(self.condition, "__name__", None), "floor": self.statistics.floor}
         before = self._before(method, knobs)
         path = self._recorded(before)
 
@@ -142,7 +142,7 @@ class Objective:
         with torch.no_grad():
             state = State(codes().clone(), None if noise is None else [m.detach() for m in noise])
             image = state.draw(self.G)
-        end = DescentState(descent.state.tensors | {"images": _summary(self.images)}, descent.state.rates)
+        end = DescentState(descent.state.tensors | {"target": self._summary()}, descent.state.rates)
         return Inversion(
             state,
             image,
@@ -162,21 +162,36 @@ class Objective:
         found = self.resume
         if found is None:
             return None
+        if not isinstance(found, Inversion):
+            raise ValueError(f"resume: expected the Inversion to continue, got {type(found).__name__}")
         if found.descent is None:
             raise ValueError(
                 "resume: expected an inversion as an optimiser returned it, got one without the state of a descent"
             )
+        if self.initial is not None:
+            raise ValueError("resume: expected no initial codes, since the search continues where it was, got some")
         then = {"method": found.method} | found.knobs
-        differing = [k for k, v in ({"method": method} | knobs).items() if then.get(k) != v]
+        differing = [
+            f"{name} = {value!r} (the inversion has {then.get(name)!r})"
+            for name, value in ({"method": method} | knobs).items()
+            if then.get(name) != value
+        ]
         if fingerprint(found.generator, "generator") != fingerprint(self.G, "generator"):
-            differing.append("generator")
-        if not torch.equal(found.descent.tensors["images"].to(self.images), _summary(self.images)):
-            differing.append("images")
+            differing.append("another generator")
+        then, now = found.descent.tensors["target"].to(self.images), self._summary()
+        if then.shape != now.shape or not torch.allclose(then, now, atol=1e-3):
+            differing.append("other images, another condition or another perceptual network")
         if differing:
-            raise ValueError(f"resume: expected an inversion with the same {', '.join(differing)}, got different ones")
+            raise ValueError(f"resume: expected the same as in the inversion to continue, got {', '.join(differing)}")
         tensors = {k: v.to(self.images.device) for k, v in found.descent.tensors.items()}
         state = DescentState(tensors, found.descent.rates)
         return Descent(found.trace, found.seconds, len(state.rates), state=state)
+
+    def _summary(self) -> Float[Tensor, "n _"]:
+        """What ``resume`` recognises the target and the perceptual network by: a thumbnail and mean features."""
+        thumbnail = nn.functional.adaptive_avg_pool2d(self.target, 8)
+        features = self.features[-1].mean((2, 3))
+        return torch.cat([thumbnail.flatten(1), features.to(thumbnail)], 1).detach()
 
     def _recorded(self, before: Descent | None) -> list[Tensor]:
         """The codes that were recorded before the pause."""
@@ -188,14 +203,12 @@ class Objective:
         return [self.resume.path[self.resume.path_steps.index(step)] for step in steps]
 
 
-def _summary(images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n 3"]:
-    """Means of the channels of each image, by which ``resume`` recognises the images."""
-    return images.mean((2, 3))
-
-
 def check_images(images: Tensor, G: nn.Module) -> None:
     """Raises ``ValueError`` unless images are (N, 3, R, R) of the generator's resolution, finite, and about [-1, 1]."""
     r = G.resolution
+    if not isinstance(images, Tensor):
+        advice = "pass its .images" if hasattr(images, "images") else "convert it with torch.as_tensor"
+        raise ValueError(f"images: expected a tensor of shape (N, 3, {r}, {r}), got {type(images).__name__}; {advice}")
     if images.ndim != 4 or tuple(images.shape[1:]) != (3, r, r) or len(images) == 0:
         raise ValueError(f"images: expected shape (N, 3, {r}, {r}) with N >= 1, got {tuple(images.shape)}")
     if not images.is_floating_point():

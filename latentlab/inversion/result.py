@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.editing.edit import Edit, Editor, Index, State, apply_edit, carry
+from latentlab.editing.edit import Edit, Editor, Index, State, apply_edit, as_rows, carry
 from latentlab.inversion.descent import DescentState
 from latentlab.spaces import fingerprint
 from latentlab.weights import read_tensors, write_tensors
 
 
-@dataclass
+@dataclass(repr=False)
 class Inversion:
     """The result of inverting a batch of images.
 
@@ -27,7 +27,7 @@ class Inversion:
     interrupted: whether Ctrl-C ended the search.
     path: (K, N, L, D), the codes after the numbers of steps in ``path_steps``, the last of which is ``latent``; None
         unless they were recorded (``record=``).
-    descent: final state of an optimiser, with which ``resume=`` continues; else None.
+    descent: final state of an optimiser, which ``resume=`` of this inversion continues; else None.
     editor: function that applies edits for this method, by default ``apply_edit``.
     """
 
@@ -62,9 +62,14 @@ class Inversion:
     def __len__(self) -> int:
         return len(self.state)
 
+    def __repr__(self) -> str:
+        steps = f", {self.knobs['steps']} steps" if "steps" in self.knobs else ""
+        r = self.image.shape[-1]
+        return f"Inversion({len(self)} images of {r} px by {self.method}{steps}, {self.seconds:.1f} s)"
+
     def __getitem__(self, index: Index) -> "Inversion":
         """The inversion of some of the images; a single index gives an inversion of one."""
-        chosen = slice(index, index + 1 or None) if isinstance(index, int) else index
+        chosen = as_rows(index, len(self))
         return replace(
             self,
             state=self.state[chosen],

@@ -130,12 +130,18 @@ def test_an_edit_need_not_be_a_vector(G, state):
     assert all(torch.equal(a, b) for a, b in zip(none.styles, state.styles, strict=True))
 
 
-def test_an_edit_can_be_restricted_to_layers(G, state, direction):
+def test_an_edit_can_be_restricted_to_layers(unchecked, G, state, direction):
     plain, strengths = having(state, "codes"), torch.tensor([1.0, 1.0])
     some, all_ = restrict(direction, [1, 2]), direction(plain, strengths, G).w_plus
     moved = some(plain, strengths, G).w_plus
     assert torch.equal(moved[:, 1:3], all_[:, 1:3]) and torch.equal(moved[:, 3:], plain.w_plus[:, 3:])
     assert (some.name, some.std, some.layers, some.space) == ("smile", 0.4, (1, 2), "W+")
+    assert restrict(direction, slice(1, 3)).layers == (1, 2) and restrict(some, [2, 3]).layers == (2,)
+    for layers in ([], 3, slice(2, None)):
+        with pytest.raises(ValueError, match="layers: expected several numbers, or a slice with an end"):
+            restrict(direction, layers)
+    with pytest.raises(ValueError, match="edit: expected an Edit, got Tensor"):
+        restrict(direction.vector, [0])
     with pytest.raises(ValueError, match="layers: expected some of 0 to 5, got .*6"):
         restrict(direction, [5, 6])(plain, strengths, G)
 
@@ -175,6 +181,18 @@ def test_an_inversion_belongs_to_the_whole_generator(G, state, tmp_path):
             Inversion.load(tmp_path / "a.safetensors", small_generator(2), codes_only=codes_only)
     with pytest.raises(ValueError, match="expected a saved inversion"):
         Inversion.load(next(ll.weights.FOLDER.glob("*.generator.safetensors")), G)
+
+
+def test_one_of_them(G, state):
+    """A single index keeps the batch; one that is not there raises, so that iteration ends."""
+    inv = Inversion(state, state.draw(G), G, "known", knobs={"steps": 3}, seconds=1.0)
+    assert len(inv[1]) == len(inv[-1]) == len(state[0]) == 1 and len([*inv]) == 2
+    for index in (2, -3):
+        with pytest.raises(IndexError, match="index: expected -2 to 1, got"):
+            inv[index]
+        with pytest.raises(IndexError, match="index: expected -2 to 1, got"):
+            state[index]
+    assert repr(inv) == "Inversion(2 images of 16 px by known, 3 steps, 1.0 s)"
 
 
 def test_bad_input(unchecked, G, state, direction):

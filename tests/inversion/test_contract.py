@@ -245,16 +245,20 @@ def test_continuing_gives_the_result_of_an_uninterrupted_run(G, targets, invert,
     torch.testing.assert_close(one.latent, whole.latent[1:], rtol=1e-3, atol=1e-4)
 
 
-def test_resume_refuses_a_different_run(G, targets, statistics, invert, method):
+def test_resume_refuses_a_different_run(unchecked, G, targets, statistics, invert, method):
     pause = invert(targets, G, method, steps=2, seed=3)
     for changed, message in (
-        ({"images": targets.flip(0)}, "the same images"),
-        ({"learning_rate": 0.5}, "the same learning_rate"),
-        ({"condition": mask(torch.ones(32, 32))}, "the same condition"),
+        ({"images": targets.flip(0)}, "other images"),
+        ({"images": targets[:1]}, "other images"),
+        ({"learning_rate": 0.5}, r"learning_rate = 0.5 \(the inversion has"),
+        ({"condition": mask(torch.ones(32, 32))}, "condition = 'masked'"),
+        ({"statistics": replace(statistics, floor=0.1)}, "floor = 0.1"),
+        ({"initial": pause.latent}, "no initial codes|which have no z"),
         ({"steps": 2}, "expected more than the 2 steps already done, got 2"),
-        ({"resume": replace(pause, method="other")}, "the same method"),
+        ({"resume": replace(pause, method="other")}, f"method = '{method}'"),
+        ({"resume": pause.descent}, "got DescentState"),
         ({"resume": replace(pause, descent=None)}, "got one without the state of a descent"),
-        ({"resume": replace(pause, generator=small_generator(3, 32))}, "the same generator"),
+        ({"resume": replace(pause, generator=small_generator(3, 32))}, "another generator"),
     ):
         knobs = {"images": targets, "steps": 4, "seed": 3, "resume": pause} | changed
         with pytest.raises(ValueError, match=message):

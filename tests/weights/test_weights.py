@@ -46,7 +46,7 @@ def test_files_are_found_by_the_fingerprint_of_their_generator():
     assert weights.find("encoder", mark) is None
     assert fingerprint(untrained := Generator(GeneratorConfig(16, 16, 16, 2, (16, 16, 8)))) != mark
     assert statistics_for(untrained).n == 100_000  # measured, because none are shipped
-    with pytest.raises(ValueError, match="no directions are shipped"):
+    with pytest.raises(ValueError, match="expected a generator with shipped directions"):
         directions_for(untrained)
 
 
