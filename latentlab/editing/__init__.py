@@ -1,1 +1,1 @@
-"""Ways to find directions of attributes, one file each."""
+"""What an edit is, ways to find edits (one file each), what they do, and edits as files."""
