@@ -1,1 +1,1 @@
-"""Edits: states and what moves them, directions of attributes, interpolation and style mixing."""
+"""Edits: states and what changes them, ways to find edits (one file each), interpolation and style mixing."""

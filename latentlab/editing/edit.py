@@ -177,8 +177,9 @@ class Restricted(Edit):
             raise ValueError(f"layers: expected some of 0 to {L - 1}, got {list(self.layers)}")
         edited = torch.tensor([i in self.layers for i in range(L)], device=state.w_plus.device)
         after = replace(after, w_plus=torch.where(edited[:, None], after.w_plus, state.w_plus))
-        if state.styles is not None and after.styles is not state.styles:
-            pairs = zip(G.style_layers, after.styles, state.styles, strict=True)
+        if after.styles is not None and after.styles is not state.styles:
+            before = G.styles(state.w_plus) if state.styles is None else state.styles
+            pairs = zip(G.style_layers, after.styles, before, strict=True)
             after = replace(after, styles=[new if layer.w_index in self.layers else old for layer, new, old in pairs])
         return after
 

@@ -106,7 +106,7 @@ def pn_direction(
 
 
 def fit_pn_directions(
-    samples: Samples, statistics: Statistics, *, lambda_ridge: float = 0.03
+    samples: Samples, statistics: Statistics, *, lambda_ridge: float = 0.3
 ) -> dict[str, PnDirection]:
     """Directions in PN that move one attribute while the others stay, by ridge regression.
 

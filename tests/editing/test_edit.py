@@ -130,6 +130,15 @@ def test_an_edit_need_not_be_a_vector(G, state):
     assert all(torch.equal(a, b) for a, b in zip(none.styles, state.styles, strict=True))
 
 
+def test_an_edit_of_styles_is_restricted_where_none_were_held(G, state):
+    plain, strengths = having(state, "codes"), torch.tensor([0.5, 0.5])
+    own = G.styles(plain.w_plus)
+    none = apply_edit(restrict(Recolour(), [0]), plain, strengths, G)
+    assert all(torch.equal(a, b) for a, b in zip(none.styles, own, strict=True))
+    last = apply_edit(restrict(Recolour(), [G.style_layers[-1].w_index]), plain, strengths, G)
+    assert torch.equal(last.styles[0], own[0]) and not torch.allclose(last.styles[-1], own[-1])
+
+
 def test_an_edit_can_be_restricted_to_layers(unchecked, G, state, direction):
     plain, strengths = having(state, "codes"), torch.tensor([1.0, 1.0])
     some, all_ = restrict(direction, [1, 2]), direction(plain, strengths, G).w_plus

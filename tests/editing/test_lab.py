@@ -66,8 +66,10 @@ def test_labels_and_few_choices(G, w, statistics):
 
 
 def test_random_labels_do_not_agree(G, w, statistics):
-    noise = torch.randn(400, generator=torch.Generator().manual_seed(4))
-    assert abs(edit_from_scores(G, w, noise, "noise", statistics=statistics, read=READ).agreement) < 0.2
+    """Six dimensions fit 30 random scores with a correlation of .45 on average; on those left out there is none."""
+    noise = torch.randn(10, 30, generator=torch.Generator().manual_seed(4))
+    found = [edit_from_scores(G, w[:30], scores, "noise", statistics=statistics).agreement for scores in noise]
+    assert sum(found) / 10 < 0.15
     pair = edit_from_choices(G, w, [0], [1], "two", statistics=statistics, read=READ)
     assert math.isnan(pair.agreement)
 
@@ -91,8 +93,9 @@ def test_pairs_of_codes_and_of_pictures(G, w, statistics):
     torch.testing.assert_close(layered.edit.step, found.edit.step.expand(3, 6))
     one = edit_from_pairs(G, w[:1], with_[:1], "hat", statistics=statistics)
     assert math.isnan(one.agreement) and one.effect is None  # nothing reads pictures of 4 px
-    unlike = edit_from_pairs(G, w[:20], w[20:40], "nothing", statistics=statistics, read=READ)
-    assert abs(unlike.agreement) < 0.3
+    unlike = [edit_from_pairs(G, w[i : i + 4], w[i + 4 : i + 8], "nothing", statistics=statistics).agreement
+              for i in range(0, 160, 8)]  # fmt: skip
+    assert abs(sum(unlike) / 20) < 0.2  # .5 with the mean of all four, its own difference included
 
 
 def test_scores_from_a_file(G, w, statistics, tmp_path):
