@@ -34,6 +34,15 @@ def test_the_crop_is_ffhqs():
         np.testing.assert_allclose(corners, centre + half * np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)]))
 
 
+def test_the_crop_lies_between_eyes_and_mouth():
+    """With the mouth to one side, its axis is the mean of the eyes' and of the mouth's, turned by 90 degrees."""
+    face = Landmarks.from_points([(80, 90), (120, 90), (95, 134), (125, 134)])  # eyes (40, 0), to the mouth (10, 44)
+    x = np.array([40 + 44, 0 - 10]) / np.hypot(84, 10) * 1.8 * np.hypot(10, 44)
+    y = np.array([-x[1], x[0]])
+    corners = np.array([101, 94.4]) + np.stack([-x - y, -x + y, x + y, x - y])
+    np.testing.assert_allclose(crop_corners(face), corners)
+
+
 def test_the_crop_turns_and_grows_with_the_face():
     turn = np.array([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]]) * 1.7
     face = upright()
