@@ -164,7 +164,7 @@ def _check_reachable(url: str) -> None:
         try:
             socket.create_connection((parts.hostname, port), timeout=PATIENCE).close()
             reached.set()
-        except OSError:
+        except Exception:  # whatever fails here counts as unreachable; the thread may outlive its caller
             pass
 
     thread = threading.Thread(target=connect, daemon=True)

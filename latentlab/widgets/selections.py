@@ -125,12 +125,17 @@ class EditSelection:
         edits = ", ".join(f"{name} {strength:+.1f}" for name, strength in self.strengths)
         return f"{edits} standard deviations in {describe_layers(G, self.layers)}"
 
+    @property
+    def _made(self) -> tuple[tuple[str, float], ...]:
+        """The strengths that change something: none where no layer is chosen."""
+        return self.strengths if self.layers[0] != self.layers[1] else ()
+
     def inversion(self, inv: Inversion, edits: Mapping[str, Edit]) -> Inversion:
         """The edited face as an inversion that can be saved; its ``knobs`` record the edits."""
         L = inv.latent.shape[1]
         check_layers(self.layers, L)
         one = inv[self.face]
-        for name, strength in self.strengths:
+        for name, strength in self._made:
             edit = edits[name] if self.layers == (0, L) else restrict(edits[name], range(*self.layers))
             one = one.edited(edit, strength)
         return one
@@ -152,11 +157,11 @@ class EditSelection:
 
         It also needs the mapping ``edits``, unless these are the ``shipped`` ones.
         """
-        some = self.layers != (0, inv.latent.shape[1]) and self.strengths
-        lines = ["import latentlab as ll", ""] if some or (shipped and self.strengths) else []
-        lines += ["edits = ll.directions_for(inv.generator)"] if shipped and self.strengths else []
+        some = self.layers != (0, inv.latent.shape[1]) and self._made
+        lines = ["import latentlab as ll", ""] if some or (shipped and self._made) else []
+        lines += ["edits = ll.directions_for(inv.generator)"] if shipped and self._made else []
         lines += [f"one = inv[{self.face}]"]
-        for name, strength in self.strengths:
+        for name, strength in self._made:
             edit = f"edits[{name!r}]"
             edit = f"ll.restrict({edit}, range{self.layers})" if some else edit
             lines += [f"one = one.edited({edit}, {strength!r})"]

@@ -253,7 +253,7 @@ def test_resume_refuses_a_different_run(unchecked, G, targets, statistics, inver
         ({"learning_rate": 0.5}, r"learning_rate = 0.5 \(the inversion has"),
         ({"condition": mask(torch.ones(32, 32))}, "condition = 'masked'"),
         ({"statistics": replace(statistics, floor=0.1)}, "floor = 0.1"),
-        ({"initial": pause.latent}, "no initial codes|which have no z"),
+        ({"initial": pause.latent}, "no initial codes|do not determine a z"),
         ({"steps": 2}, "expected more than the 2 steps already done, got 2"),
         ({"resume": replace(pause, method="other")}, f"method = '{method}'"),
         ({"resume": pause.descent}, "got DescentState"),

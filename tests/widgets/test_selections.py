@@ -91,9 +91,10 @@ def test_edits_add_up_in_their_layers_only(inv, directions):
     torch.testing.assert_close(single, inv[1].edit(directions["yaw"], 1.5))
 
 
+@pytest.mark.parametrize("layers", [(1, 5), (2, 2)])
 @pytest.mark.parametrize("strengths", [(), (("smile", 2.5),), (("odd", -0.3), ("yaw", 1.0))])
-def test_the_code_of_an_edit_reproduces_it(inv, directions, strengths):
-    edit = EditSelection(2, (1, 5), strengths)
+def test_the_code_of_an_edit_reproduces_it(inv, directions, strengths, layers):
+    edit = EditSelection(2, layers, strengths)
     scope = {"inv": inv, "edits": directions}
     exec(edit.code(inv, shipped=False), scope)
     assert torch.equal(scope["image"], edit.image(inv, directions))
