@@ -205,11 +205,11 @@ def _rename(state: State, rules: tuple[tuple[str, str], ...]) -> dict[str, Tenso
                 renamed[re.sub(pattern, name, key)] = tensor
                 break
         else:
-            raise ValueError(f"state: got the unknown key {key!r}, want those of an unconditional StyleGAN2")
+            raise ValueError(f"state: expected the keys of an unconditional StyleGAN2, got the unknown key {key!r}")
     return renamed
 
 
 def _check_filter(key: str, kernel: Tensor) -> None:
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
     if kernel.shape != (4, 4) or not torch.allclose(kernel.float().cpu(), torch.outer(taps, taps)):
-        raise ValueError(f"{key}: got {kernel.tolist()}, want the filter [1, 3, 3, 1]")
+        raise ValueError(f"{key}: expected the filter [1, 3, 3, 1], got {kernel.tolist()}")

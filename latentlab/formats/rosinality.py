@@ -70,7 +70,7 @@ def _ours(key: str) -> str:
         layer = f"blocks.{4 if match[1] is None else 8 << int(match[1])}.torgb"
         names = _TORGB
     if match is None or match[2] not in names.values():
-        raise ValueError(f"state: got the unknown key {key!r}, want those of rosinality's Generator")
+        raise ValueError(f"state: expected the keys of rosinality's Generator, got the unknown key {key!r}")
     return f"{layer}.{next(ours for ours, theirs in names.items() if theirs == match[2])}"
 
 
@@ -86,7 +86,7 @@ def _theirs(name: str) -> str:
         return f"style.{int(match[1]) + 1}.{match[2]}"
     match = re.fullmatch(r"blocks\.(\d+)\.(conv0|conv1|torgb)\.(.+)", name)
     if match is None:
-        raise ValueError(f"state: got the unknown key {name!r}, want those of latentlab's Generator")
+        raise ValueError(f"state: expected the keys of latentlab's Generator, got the unknown key {name!r}")
     level, layer, rest = int(match[1]).bit_length() - 4, match[2], match[3]  # level: k - 3
     if layer == "torgb":
         return f"{'to_rgb1' if level < 0 else f'to_rgbs.{level}'}.{_TORGB[rest]}"
@@ -122,4 +122,4 @@ def _check_filter(key: str, kernel: Tensor) -> None:
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
     kernel = kernel.float().cpu()  # those that upsample carry a gain of 4
     if kernel.shape != (4, 4) or not torch.allclose(kernel / kernel.sum(), torch.outer(taps, taps)):
-        raise ValueError(f"{key}: got {kernel.tolist()}, want the filter [1, 3, 3, 1]")
+        raise ValueError(f"{key}: expected the filter [1, 3, 3, 1], got {kernel.tolist()}")

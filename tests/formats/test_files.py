@@ -284,7 +284,7 @@ def changed(state, **tensors):
     ({"synthesis__b32__conv1__bias": torch.ones(6)}, "lacks blocks.32"),
     ({"synthesis__b20__conv1__bias": torch.ones(6)}, "power of two|widths"),
     ({"synthesis__b8__depth__weight": torch.ones(6)}, "unknown"),
-    ({"synthesis__b8__resample_filter": torch.ones(4, 4)}, "want the filter"),
+    ({"synthesis__b8__resample_filter": torch.ones(4, 4)}, "expected the filter"),
     ({"mapping__w_avg": torch.ones(3)}, r"w_avg: expected the shape \(12,\), got \(3,\)"),
     ({"synthesis__b4__conv1__noise_strength": torch.ones(2)}, "expected the shape"),
 ])  # fmt: skip
