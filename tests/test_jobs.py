@@ -7,8 +7,12 @@ import pandas
 import pytest
 import torch
 from PIL import Image
+from small import small_generator
 
 from latentlab.cli import main
+from latentlab.editing.edit import Direction
+from latentlab.editing.files import read_edits, save_edit
+from latentlab.editing.shipped import directions_for
 from latentlab.faces import real_set
 from latentlab.images import tile
 from latentlab.inversion.result import Inversion
@@ -93,7 +97,92 @@ def test_command_line_inverts(face, tmp_path, capsys):
     assert "psnr_db" in capsys.readouterr().out and (out / "face.age+1.png").is_file()
     with pytest.raises(SystemExit):
         main(["invert", str(face), "--edit", "smile"])
-    assert "expected FACTOR=STRENGTH, e.g. smile=+2, got 'smile'" in capsys.readouterr().err
+    assert "expected FACTOR=STRENGTH, e.g. smile=+2, or FILE=STRENGTH, got 'smile'" in capsys.readouterr().err
+
+
+def test_edits_from_files(face, tmp_path, capsys):
+    G = load("faces-64")
+    own, public = tmp_path / "mine.edit.safetensors", tmp_path / "found.pt"
+    vector = directions_for(G)["age"].vector
+    save_edit(own, Direction("age", vector, source="by hand"), G)
+    torch.save({"eigvec": torch.eye(128)}, public)
+    asked = ["--edit", "age=+1", "--edit", f"{own}=+1", "--edit", f"{public}:component 3=-0.5", "--edit", f"{own}=+60"]
+    out = tmp_path / "out"
+    assert main(["invert", str(face), "--steps", "1", *asked, "--out", str(out)]) == 0
+    pictures = [pixels(out / f"face.{label}.png") for label in ("age+1", "mine.edit+1", "found component 3-0.5")]
+    assert np.array_equal(pictures[0], pictures[1]) and not np.array_equal(pictures[0], pictures[2])
+    table = pandas.read_csv(out / "measured.csv")
+    assert table["mine.edit+1 after"][0] == table["age+1 after"][0]
+    assert not any("component" in column for column in table)  # no factor that the judge knows
+    said = capsys.readouterr().out
+    assert said.count("mine.edit+60: 1 of 1 pictures leave the generator's range: the PN+ norm of their codes is") == 1
+    assert "component 3-0.5: " not in said
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("{folder}/nowhere.npy=+1", "nowhere.npy: expected a file of edits or directions"),
+        ("{folder}/wide.npy=+1", "wide.npy: expected vectors of the 128 dimensions of W, got the shape (512,)"),
+        ("{folder}/many.npy=+1", "many.npy:many 0; got a file of many 0, many 1, many 2"),
+        ("{folder}/many.npy:many 7=+1", "expected one of many 0, many 1, many 2 behind "),
+        ("{folder}/other.safetensors=+1", "other.safetensors: expected an edit of mapping "),
+        ("{folder}/wide.txt=+1", "no file of weights"),
+    ],
+)
+def test_files_of_edits_that_do_not_fit(face, tmp_path, capsys, edit, message):
+    np.save(tmp_path / "wide.npy", np.ones((1, 512)))
+    np.save(tmp_path / "many.npy", np.eye(128)[:3])
+    other = small_generator()
+    save_edit(tmp_path / "other.safetensors", Direction("age", torch.ones(16)), other)
+    (tmp_path / "wide.txt").write_text("smile")
+    arguments = ["invert", str(face), "--steps", "1", "--edit", edit.format(folder=tmp_path), "--out", str(tmp_path / "o")]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+def test_samples_are_scored_and_become_an_edit(face, tmp_path, capsys):
+    """Scores by the losses' network of how dark the background is: the edit moves that most of all."""
+    folder, edit = tmp_path / "samples", tmp_path / "dark.edit.safetensors"
+    assert main(["edits", "sample", "--n", "150", "--seed", "3", "--out", str(folder)]) == 0
+    table = pandas.read_csv(folder / "scores.csv")
+    assert list(table["file"]) == [f"sample{i:05d}.png" for i in range(150)] == sorted(p.name for p in folder.glob("*.png"))
+    table["dark"] = [-pixels(folder / name)[:6].mean() for name in table["file"]]
+    table["same"], table["half"] = 1.0, [float("nan") if i % 2 else 1.0 for i in range(150)]
+    shuffled = table.sample(frac=1, random_state=0)
+    shuffled["file"] = "scored/" + shuffled["file"]
+    shuffled.to_csv(tmp_path / "shuffled.csv", index=False)
+    table.drop(columns="file").to_csv(tmp_path / "ordered.csv", index=False)
+    table[:100].to_csv(tmp_path / "short.csv", index=False)
+    capsys.readouterr()
+
+    def find(*arguments, column="dark", n=("--samples", str(folder))):
+        return main(["edits", "find", *n, "--column", column, "--name", "dark", "--out", str(edit), *arguments])
+
+    assert find("--scores", str(tmp_path / "shuffled.csv")) == 0
+    said = capsys.readouterr().out
+    assert "dark: ridge regression in PN on 150 scores" in said and "agreement with samples" in said
+    assert "background_light" in said.split("the largest:")[1].splitlines()[2:4][0] or "background_light" in said
+    first = read_edits(edit, load("faces-64"))["dark"]
+    assert find("--scores", str(tmp_path / "ordered.csv"), "--seed", "3", n=("--n", "150")) == 0
+    assert torch.equal(read_edits(edit, load("faces-64"))["dark"].step, first.step)
+    capsys.readouterr()
+    wrong = {
+        ("short.csv", "dark"): "expected a row for each of 150 samples, got 100",
+        ("ordered.csv", "smile"): "expected a column 'smile', got dark, same, half",
+        ("ordered.csv", "same"): "scores: expected two classes, or scores that vary, got one value",
+        ("ordered.csv", "half"): "expected numbers in 'half', got nan in row 1",
+    }
+    for (file, column), message in wrong.items():
+        assert find("--scores", str(tmp_path / file), column=column) == 2
+        assert message in capsys.readouterr().err
+    assert find("--scores", str(tmp_path / "ordered.csv"), "--generator", "faces-64-sketch") == 2
+    assert "codes.safetensors: expected samples of the generator" in capsys.readouterr().err
+    assert find("--scores", str(tmp_path / "ordered.csv"), n=("--samples", str(tmp_path))) == 2
+    assert "expected a folder of `latentlab edits sample`" in capsys.readouterr().err
+    assert main(["edits", "sample", "--out", str(folder)]) == 2
+    assert "expected a folder without scores.csv" in capsys.readouterr().err
 
 
 def test_methods_lists_methods_generators_and_factors(capsys):
