@@ -14,7 +14,7 @@ from latentlab.editing.code_range import CodeRange, Departure
 from latentlab.editing.edit import Edit
 from latentlab.editing.files import read_edits, save_edit
 from latentlab.editing.lab import Finding, edit_from_scores, read_scores
-from latentlab.editing.shipped import directions_for
+from latentlab.editing.shipped import edits_for
 from latentlab.evaluation import grade_inversion, load_judges, true_edit
 from latentlab.faces import FaceSet, real_set
 from latentlab.images import find_images, read_image, tile
@@ -133,7 +133,7 @@ def pick_edits(G: nn.Module, edits: Sequence[Asked]) -> list[Edit]:
     """The shipped edit of each factor, and the edit of each file. An unknown factor raises ``ValueError`` that lists
     the known ones, and so does a file with several edits of which none is named."""
     names = [name for name, _ in edits]
-    shipped = {} if all(map(_is_file, names)) else directions_for(G)
+    shipped = {} if all(map(_is_file, names)) else edits_for(G)
     if unknown := [name for name in names if not _is_file(name) and name not in shipped]:
         raise ValueError(f"edits: expected factors among {', '.join(shipped)}, or files of edits; got {unknown[0]!r}")
     return [_of_file(name, G) if _is_file(name) else shipped[name] for name in names]

@@ -160,7 +160,7 @@ def read_scores(
     numbers = pandas.to_numeric(table[column], errors="coerce")
     if numbers.isna().any():
         row = int(numbers.isna().to_numpy().argmax())
-        raise ValueError(f"{path}: expected numbers in {column!r}, got {table[column].iloc[row]!r} in row "
+        raise ValueError(f"{path}: expected numbers in {column!r}, got {str(table[column].iloc[row])!r} in row "
                          f"{table.index[row]}")  # fmt: skip
     return torch.tensor(numbers.to_numpy(dtype="float64"))
 
