@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import latentlab
@@ -42,10 +43,18 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--ledger", type=Path, help="file of the ledger (default: notebooks/claims.json)")
     claims.set_defaults(run=_run_claims)
     benchmark = commands.add_parser("benchmark", help="measure speed, networks, samples and inversions")
-    tables = ("speed", "optimisers", "networks", "samples", "inversions", "generators")
-    benchmark.add_argument("--only", choices=tables, help="one table instead of all")
+    tables = ("speed", "optimisers", "networks", "samples", "inversions", "generators", "edits")
+    benchmark.add_argument("--only", choices=tables, help="one table instead of all but edits, which take hours")
     benchmark.add_argument("--check", action="store_true", help="compare speed with its marks; exit code 1 if missed")
-    benchmark.add_argument("--method", action="append", default=[], help="method of the inversions; can be repeated")
+    several = "method of the inversions; can be repeated for --only inversions"
+    benchmark.add_argument("--method", action="append", default=[], help=several)
+    edits = benchmark.add_argument_group("for --only edits, which goes on with what is in --out")
+    edits.add_argument("--way", action="append", default=[], help="way to find edits (default: all); can be repeated")
+    edits.add_argument("--factor", action="append", default=[], help="(default: the main ones); can be repeated")
+    edits.add_argument("--faces", type=int, default=40, metavar="N", help="faces, and samples (%(default)s)")
+    edits.add_argument("--steps", type=int, default=300, help="of the inversions (%(default)s)")
+    found = "folder of edits that are found, e.g. --out of `latentlab train edits` (default: edits in --out)"
+    edits.add_argument("--found", type=Path, metavar="FOLDER", help=found)
     benchmark.add_argument(
         "--generator", action="append", default=[], metavar="SOURCE",
         help="generator of the table of generators: a name, a .safetensors file or a folder of a training run; can be "
@@ -412,7 +421,7 @@ def _run_claims(options: argparse.Namespace) -> None:
 
 
 def _run_benchmark(options: argparse.Namespace) -> int:
-    from latentlab.evaluation import generators, marks, timing
+    from latentlab.evaluation import edit_tables, generators, marks, timing
     from latentlab.evaluation import tables as measured
 
     device = _device(options.device)
@@ -423,12 +432,17 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         "samples": lambda: measured.measure_samples(device=device),
         "inversions": lambda: measured.measure_inversions(options.method, device=device),
         "generators": lambda: generators.measure_generators(options.generator or ["faces-64"]),
-    }
+        "edits": lambda: edit_tables.measure_edits(
+            options.out, generator=(options.generator or ["faces-64"])[0], method=(options.method or ["ii2s"])[0],
+            steps=options.steps, ways=options.way, factors=options.factor, n=options.faces, found=options.found,
+            device=device, say=partial(print, flush=True),
+        ),
+    }  # fmt: skip
     chosen = [mark for mark in marks.MARKS if options.only in (None, mark.table)]
     if options.check and not chosen:
         with_marks = " or ".join(dict.fromkeys(mark.table for mark in marks.MARKS))
         raise ValueError(f"--check: expected --only {with_marks}, or no --only, got --only {options.only}")
-    names = dict.fromkeys(mark.table for mark in chosen) if options.check else measure
+    names = dict.fromkeys(mark.table for mark in chosen) if options.check else [k for k in measure if k != "edits"]
     options.out.mkdir(parents=True, exist_ok=True)
     tables = {}
     for name in [options.only] if options.only else names:
