@@ -114,6 +114,24 @@ def test_a_wrong_account_of_its_strength_is_put_right(task):
     torch.testing.assert_close(measure_edit(task, unknown, "yaw").values["strength"], torch.ones(6), atol=0.03, rtol=0)
 
 
+class Cubic(Edit):
+    """Turns the head by s^3 standard deviations."""
+
+    name, space, std = "yaw", "W", float(factor_std()[NAMES.index("yaw")])
+
+    def __call__(self, state, strengths, G):
+        return direction("yaw")(state, strengths**3, G)
+
+
+def test_a_curved_answer_is_matched_in_few_pictures(task):
+    task.inversion.generator.drawn = 0
+    found, request = measure_edit(task, Cubic(), "yaw"), task.request("yaw")
+    assert (found.values["matched"] == 1).all() and task.inversion.generator.drawn <= 6 * 6
+    turned = found.values["strength"] * AMOUNT  # in standard deviations of the face world, before the cube
+    torch.testing.assert_close(turned**3, request.change.abs() / Cubic.std, atol=0.06, rtol=0)
+    torch.testing.assert_close(found.values["gain"], torch.ones(6), atol=0.05, rtol=0)
+
+
 def test_a_leak_is_seen_with_its_sign(task):
     k = NAMES.index("smile")
     clean, leaking = (measure_edit(task, direction("yaw", leak=leak), "yaw") for leak in (0.0, 0.5))
