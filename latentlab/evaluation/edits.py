@@ -36,7 +36,8 @@ class Request:
     """What each of N pictures is asked for: a change of one factor, ``change`` (N,) in the factor's own unit.
 
     target: what the attribute judge is to read, (N,), on the scale of ``EditTask.levels``. usable: whether the picture
-    has room for at least half of the change, and the judge sees at least a quarter of it in the truth. truth: the faces rendered with it, None for samples.
+    has room for at least half of the change, and the judge sees at least a quarter of it in the truth. truth: the faces
+    rendered with it, None for samples.
     """
 
     factor: str
