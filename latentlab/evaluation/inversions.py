@@ -162,7 +162,7 @@ def true_edit(faces: FaceSet, edit: Edit, strength: float) -> FaceSet:
 
 
 @cache
-def _factor_std() -> Float[Tensor, " k"]:
+def factor_std() -> Float[Tensor, " k"]:
     """Standard deviations of the factors over the face world, (K,), those of binary factors included."""
     return sample_factors(20_000, seed=777_777).values.std(0)
 
@@ -205,9 +205,12 @@ def _one_edit(
     edited = move(strengths.nan_to_num())
     after = read(edited)
     others = torch.arange(after.shape[1], device=after.device) != k
-    moved, floor = (((b - a).abs() / _factor_std().to(a))[:, others] for a, b in ((before, after), (given, aim)))
+    moved, floor = (((b - a).abs() / factor_std().to(a))[:, others] for a, b in ((before, after), (given, aim)))
+    best = against_truth(inversion.image, oracle, images, truth)
     columns = {
-        **_against_truth(inversion.image, edited, images, truth, oracle),
+        **against_truth(inversion.image, edited, images, truth),
+        "oracle": best["gain"],
+        "oracle error": best["error"],
         f"identity ({judges.backbone})": 1 - judges.identity(edited.clamp(-1, 1), images),
         "before": before[:, k],
         "after": after[:, k],
@@ -221,23 +224,21 @@ def _one_edit(
     return {key: value.where(usable, torch.nan) for key, value in columns.items()}
 
 
-def _against_truth(
-    inversion: Images, edited: Images, images: Images, truth: Images, oracle: Images
+def against_truth(
+    inversion: Images, edited: Images, images: Images, truth: Images
 ) -> dict[str, Float[Tensor, " n"]]:
-    """Gain, residual, its part outside, total error, and gain and error of the oracle: NaN where the truth changes
-    nothing."""
+    """Gain, residual, its part outside, and total error of edited inversions against the edited truth, (N,) each: NaN
+    where the truth changes nothing."""
     change = (truth - images).abs().amax(1, keepdim=True)
     rows = change.flatten(1).amax(1) > 0
     outside = (change[rows] <= SEEN).to(images)
-    before, after, best, x, y = (v[rows] for v in (inversion, edited, oracle, images, truth))
+    before, after, x, y = (v[rows] for v in (inversion, edited, images, truth))
     gain, residual = edit_gain(before, after, x, y)
     found = {
         "gain": gain,
         "residual": residual,
         "outside": edit_gain(before, after, x, y, outside)[1],
         "error": edit_error(before, after, x, y),
-        "oracle": edit_gain(before, best, x, y)[0],
-        "oracle error": edit_error(before, best, x, y),
     }
     blank = images.new_full((len(images),), torch.nan)
     return {key: blank.masked_scatter(rows, value) for key, value in found.items()}
