@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentlab.checkpoints import load_checkpoint
 from latentlab.editing.regression import fit_directions
-from latentlab.faces import NAMES, render, sample_factors
+from latentlab.faces import MAIN_NAMES, NAMES, render, sample_factors
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.judges.identity import load_identity_judge
 from latentlab.losses.attributes import load_attributes
@@ -26,7 +26,6 @@ from latentlab.weights.generators import load
 if TYPE_CHECKING:
     import pandas
 
-MAIN = ("smile", "age", "yaw", "pitch", "glasses", "beard", "hair_length", "mouth_open", "light_azimuth")
 GOAL = 1.0  # standard deviations by which the judge should see a factor move, on average over faces
 LIMIT = 4.0  # the largest strength that is tried
 
@@ -71,7 +70,7 @@ def measure_latent_space(G: Generator, statistics: Statistics, samples: Samples)
     for space, x in {"w": samples.w, "pn": statistics.w_to_pn(samples.w)}.items():
         r2 = held_out_r2(x, samples.readings)
         found[f"r2_{space}"] = float(r2.median())
-        found |= {f"r2_{space} {name}": float(r2[NAMES.index(name)]) for name in MAIN}
+        found |= {f"r2_{space} {name}": float(r2[NAMES.index(name)]) for name in MAIN_NAMES}
     return found
 
 
@@ -98,7 +97,7 @@ def measure_directions(G: Generator, samples: Samples, *, faces: int = 100, seed
     w = draw_judged(G, faces, seed=seed).w
     before = read_factors(judge, G.synthesis(G.broadcast(w)).clamp(-1, 1))
     found: dict[str, float] = {}
-    for name in MAIN:
+    for name in MAIN_NAMES:
         k, d = NAMES.index(name), directions[name].vector
 
         def change(strength: float, d: Tensor = d) -> Float[Tensor, "n k"]:
@@ -121,7 +120,7 @@ def measure_directions(G: Generator, samples: Samples, *, faces: int = 100, seed
             f"scatter {name}": float(moved[:, others].std(0).mean()),
         }
     for what in ("reached", "leakage", "systematic", "scatter"):
-        found[what] = sum(found[f"{what} {name}"] for name in MAIN) / len(MAIN)
+        found[what] = sum(found[f"{what} {name}"] for name in MAIN_NAMES) / len(MAIN_NAMES)
     return found
 
 
@@ -156,7 +155,7 @@ def measure_distribution(G: Generator, samples: Samples, *, seed: int = 555_555)
     ks = {name: kolmogorov_smirnov(samples.readings[:, k], readings[:, k]) for k, name in enumerate(NAMES)}
     return {
         "ks": sum(ks.values()) / len(ks),
-        **{f"ks {name}": ks[name] for name in MAIN},
+        **{f"ks {name}": ks[name] for name in MAIN_NAMES},
         "fid_judges": fid(samples.embeddings, embeddings),
         "fid_losses": fid(own, losses),
     }

@@ -89,6 +89,8 @@ TABLE: tuple[Factor, ...] = (
 NAMES: tuple[str, ...] = tuple(f.name for f in TABLE)
 COLUMN: dict[str, int] = {name: i for i, name in enumerate(NAMES)}
 BINARY_NAMES: tuple[str, ...] = tuple(f.name for f in TABLE if f.kind == "binary")
+# Those that edits, tables and widgets show first.
+MAIN_NAMES = ("smile", "mouth_open", "age", "glasses", "yaw", "pitch", "beard", "hair_length", "light_azimuth")
 IDENTITY = torch.tensor([f.group == "identity" for f in TABLE])  # mask of the identity factors, (K,)
 
 

@@ -12,11 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentlab.editing.edit import Edit, restrict
+from latentlab.faces import MAIN_NAMES
 from latentlab.images import tile
 from latentlab.inversion.result import Inversion
 from latentlab.seeds import stream
-
-MAIN_FACTORS = ("smile", "age", "yaw", "glasses", "beard", "hair_length", "mouth_open", "light_azimuth")
 
 
 def describe_layers(G: nn.Module, layers: tuple[int, int]) -> str:
@@ -224,4 +223,4 @@ def pick_factors(edits: Mapping[str, Edit], factors: Sequence[str] | None) -> li
         raise ValueError(f"factors: expected names among {', '.join(edits)}; got {', '.join(unknown)}")
     if factors is not None:
         return list(factors)
-    return [name for name in MAIN_FACTORS if name in edits] or list(edits)
+    return [name for name in MAIN_NAMES if name in edits] or list(edits)
