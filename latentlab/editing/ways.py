@@ -157,6 +157,8 @@ WAYS: Mapping[str, Way] = {
         Way("StyleSpace", "Wu et al., arXiv 2011.12799", "S", _channel),
         Way("StyleFlow", "Abdal et al., arXiv 2008.02401", "W+", _flow),
         Way("learned in W+", "latentlab", "W+", lambda e, name: _learned(e, name, space="W+")),
+        Way("learned in PN", "latentlab", "PN", lambda e, name: _learned(e, name, space="PN")),
+        Way("learned in PN+", "latentlab", "PN", lambda e, name: _learned(e, name, space="PN+")),
         Way("learned in S", "latentlab", "S", lambda e, name: _learned(e, name, space="S")),
         Way("PN, corrected", "latentlab", "S", _corrected),
     )
