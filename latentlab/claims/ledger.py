@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from latentlab.claims import inversion, latent_spaces
+from latentlab.claims import editing, inversion, latent_spaces
 from latentlab.claims.finding import Claim, Finding
 from latentlab.spaces import fingerprint
 from latentlab.stylegan.generator import Generator
@@ -24,7 +24,9 @@ def _place(claim: Claim) -> tuple[str, int]:
     return paper, int(number)
 
 
-CLAIMS: dict[str, Claim] = {c.id: c for c in sorted((*latent_spaces.CLAIMS, *inversion.CLAIMS), key=_place)}
+CLAIMS: dict[str, Claim] = {
+    c.id: c for c in sorted((*latent_spaces.CLAIMS, *inversion.CLAIMS, *editing.CLAIMS), key=_place)
+}
 LEDGER = Path(__file__).parents[2] / "notebooks" / "claims.json"
 STATED = ("paper", "statement", "paper_value")
 

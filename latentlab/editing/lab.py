@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from latentlab.editing.calibration import Effect, measure_effect
 from latentlab.editing.edit import Edit
 from latentlab.editing.regression import pn_direction
-from latentlab.editing.samples import Read, Samples
+from latentlab.editing.samples import Read, Samples, draw_samples
 from latentlab.losses.attributes import load_attributes
 from latentlab.spaces import Statistics, statistics_for
 
 FOLDS = 5
+EFFECT_SAMPLES = 1_000
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,16 @@ def edit_from_pairs(
     return Finding(edit, agreement, _effect(edit, G, read, names, samples))
 
 
+def samples_for_effects(
+    G: nn.Module, read: Read | None = None, names: Sequence[str] | None = None
+) -> Samples | None:
+    """The samples that a ``Finding``'s effect is measured on unless others are given, to be drawn once for several
+    edits; None where nothing reads this generator's pictures."""
+    if read is None and G.resolution != load_attributes().resolution:
+        return None
+    return draw_samples(G, read, names, n=EFFECT_SAMPLES)
+
+
 def read_scores(
     path: str | Path, column: str, count: int, *, files: Sequence[str] | None = None
 ) -> Float64[Tensor, " n"]:
@@ -186,6 +197,5 @@ def _ridge(v: Float64[Tensor, "n dim"], y: Float64[Tensor, " n"], ridge: float) 
 def _effect(
     edit: Edit, G: nn.Module, read: Read | None, names: Sequence[str] | None, samples: Samples | None
 ) -> Effect | None:
-    if read is None and G.resolution != load_attributes().resolution:
-        return None
-    return measure_effect(edit, G, read, names, samples=samples)
+    samples = samples or samples_for_effects(G, read, names)
+    return None if samples is None else measure_effect(edit, G, read, names, samples=samples)

@@ -63,13 +63,15 @@ def evaluate(
     edits: Sequence[Asked] = (),
     invert: Invert | None = None,
     matched: bool = False,
+    known: Mapping[str, Edit] | None = None,
 ) -> "pandas.DataFrame":
     """Grades inversions and their edits: a table with one row for each method and image.
 
     Columns: method, image, faces ("clean", "strange" or "unknown"), and those of ``grade_inversion``.
 
     judges: the shipped ones unless given. edits: they need ``invert``, a function from a method's name and images to an
-    inversion of them. E.g. ("smile", 2.0), which fills columns "smile+2 ...", measured against the rendered truth of
+    inversion of them, and ``known``, the edit of each factor, by default those shipped with the generator. E.g.
+    ("smile", 2.0), which fills columns "smile+2 ...", measured against the rendered truth of
     that edit:
 
     - gain: the share of the true edit that happened (``metrics.edit_gain``); oracle: the same for ``invert(method,
@@ -106,7 +108,7 @@ def evaluate(
     for name, inversion in named.items():
         columns = grade_inversion(inversion, images, judges)
         if edits:
-            columns |= _edited(name, inversion, targets, judges, edits, invert, matched)
+            columns |= _edited(name, inversion, targets, judges, edits, invert, matched, known)
         keys = {"method": name, "image": range(len(images)), "faces": kinds or "unknown"}
         tables.append(pandas.DataFrame(keys | {key: value.tolist() for key, value in columns.items()}))
     return pandas.concat(tables, ignore_index=True)
@@ -169,9 +171,9 @@ def factor_std() -> Float[Tensor, " k"]:
 
 def _edited(
     name: str, inversion: Inversion, faces: FaceSet, judges: Judges, edits: Sequence[Asked], invert: Invert,
-    matched: bool,
+    matched: bool, known: Mapping[str, Edit] | None,
 ) -> dict[str, Float[Tensor, " n"]]:  # fmt: skip
-    known = edits_for(inversion.generator)
+    known = edits_for(inversion.generator) if known is None else known
     if unknown := [factor for factor, strength in edits if factor not in known or strength == 0]:
         raise ValueError(f"edits are factors with a strength other than 0, not {unknown}; known: {', '.join(known)}")
     truths = [true_edit(faces, known[factor], strength).images for factor, strength in edits]
