@@ -1,4 +1,4 @@
-"""S, W+ or PN+ as one vector a picture, in standard deviations, and how readings depend on it."""
+"""S or W+ as one vector a picture, in standard deviations, and how readings depend on it."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -8,45 +8,36 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentlab.editing.edit import Direction, Edit, State
-from latentlab.editing.regression import pn_direction
 from latentlab.editing.samples import Read
 from latentlab.editing.stylespace import StyleDirection, shift_styles, style_statistics
-from latentlab.spaces import Statistics, p_to_w, statistics_for, w_to_p
+from latentlab.spaces import Statistics, statistics_for
 
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
     """A space of steps x, (C,) or (N, C): a step of 1 in a coordinate is one standard deviation of it over samples.
 
-    space: "S", whose coordinates are all style channels; "W+", all entries of all layers; "PN+", the same along the
-    principal axes of P by ``statistics``; or "PN", where all layers move alike. scale: (C,) standard deviations, 0 for
-    what is to stay. widths: how many coordinates each layer has.
+    space: "S", whose coordinates are all style channels, or "W+", all entries of all layers. scale: (C,) standard
+    deviations, 0 for what is to stay. widths: how many coordinates each layer has.
     """
 
-    space: Literal["S", "W+", "PN+", "PN"]
+    space: Literal["S", "W+"]
     scale: Float[Tensor, " c"]
     widths: tuple[int, ...]
-    statistics: Statistics | None = None
 
     def shift(self, state: State, x: Float[Tensor, "n c"], G: nn.Module) -> State:
         """The state moved by x, (N, C). Gradients pass."""
         steps = (x * self.scale.to(x)).split(self.widths, dim=-1)
         if self.space == "S":
             return shift_styles(state, steps, G)
-        if self.space == "W+":
-            return replace(state, w_plus=state.w_plus + torch.stack(steps, 1))
-        steps = self.statistics.pn_to_p(torch.stack(steps, 1)) - self.statistics.mean.to(x)
-        return replace(state, w_plus=p_to_w(w_to_p(state.w_plus) + steps))
+        return replace(state, w_plus=state.w_plus + torch.stack(steps, 1))
 
     def edit(self, name: str, x: Float[Tensor, " c"], **about: str | float) -> Edit:
         """The straight line along x, (C,), as an edit. about: std, unit, source."""
         steps = (x.detach() * self.scale.to(x)).split(self.widths)
         if self.space == "S":
             return StyleDirection(name, tuple(steps), **about)
-        if self.space == "W+":
-            return Direction(name, torch.stack(steps), **about)
-        vector = steps[0] if self.space == "PN" else torch.stack(steps)
-        return pn_direction(name, vector.cpu(), self.statistics, **about)
+        return Direction(name, torch.stack(steps), **about)
 
     def jacobian(
         self, read: Read, state: State, G: nn.Module
@@ -65,7 +56,7 @@ class Coordinates:
 def coordinates_of(
     G: nn.Module, space: str = "S", *, torgb: bool = False, statistics: Statistics | None = None
 ) -> Coordinates:
-    """The coordinates of a generator's space, by its ``statistics``. torgb: whether toRGB's styles move in S."""
+    """The coordinates of "S" (toRGB stays unless ``torgb``) or "W+" of a generator, by its ``statistics``."""
     statistics = statistics or statistics_for(G)
     statistics.check(G)
     if space == "S":
@@ -73,8 +64,6 @@ def coordinates_of(
         scales = [std if torgb or layer.kind == "conv" else torch.zeros_like(std) for layer, std in pairs]
     elif space == "W+":
         scales = [statistics.w_covariance.diagonal().clamp(min=0).sqrt().to(G.w_avg)] * G.num_ws
-    elif space in ("PN+", "PN"):
-        scales = [torch.ones(G.w_dim).to(G.w_avg)] * (G.num_ws if space == "PN+" else 1)
     else:
-        raise ValueError(f"space: expected 'S', 'W+', 'PN+' or 'PN', got {space!r}")
-    return Coordinates(space, torch.cat(scales), tuple(len(s) for s in scales), statistics)
+        raise ValueError(f"space: expected 'S' or 'W+', got {space!r}")
+    return Coordinates(space, torch.cat(scales), tuple(len(s) for s in scales))

@@ -1,6 +1,7 @@
 """Edits of one's own: from scores or labels of samples, from faces that are liked or not, from pairs of pictures."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,9 +147,14 @@ def samples_for_effects(
     return draw_samples(G, read, names, n=EFFECT_SAMPLES)
 
 
-def read_scores(path: str | Path, column: str, count: int) -> Float64[Tensor, " n"]:
-    """One column of a CSV file with a header and a row for each of ``count`` samples, in their order. True and False
-    are 1 and 0."""
+def read_scores(
+    path: str | Path, column: str, count: int, *, files: Sequence[str] | None = None
+) -> Float64[Tensor, " n"]:
+    """One column of a CSV file with a header and a row for each of ``count`` samples. True and False are 1 and 0.
+
+    files: names of the samples' pictures. A table with a column ``file`` is put in their order, whatever folders it
+    names; without ``files``, or without that column, the rows must be in the order of the samples.
+    """
     import pandas
 
     table = pandas.read_csv(path)
@@ -156,10 +162,17 @@ def read_scores(path: str | Path, column: str, count: int) -> Float64[Tensor, " 
         raise ValueError(f"{path}: expected a column {column!r}, got {', '.join(map(str, table.columns))}")
     if len(table) != count:
         raise ValueError(f"{path}: expected a row for each of {count} samples, got {len(table)}")
+    if files is not None and "file" in table:
+        table.index = [re.split(r"[/\\]", str(name))[-1] for name in table["file"]]
+        if missing := sorted(set(files) - set(table.index)):
+            raise ValueError(f"{path}: expected a row for each of {files[0]} to {files[-1]} in the column 'file', got "
+                             f"none for {missing[0]}")  # fmt: skip
+        table = table.loc[list(files)]
     numbers = pandas.to_numeric(table[column], errors="coerce")
     if numbers.isna().any():
         row = int(numbers.isna().to_numpy().argmax())
-        raise ValueError(f"{path}: expected numbers in {column!r}, got {table[column].iloc[row]!r} in row {row}")
+        raise ValueError(f"{path}: expected numbers in {column!r}, got {str(table[column].iloc[row])!r} in row "
+                         f"{table.index[row]}")  # fmt: skip
     return torch.tensor(numbers.to_numpy(dtype="float64"))
 
 

@@ -84,7 +84,7 @@ def learn_edit(
     callback: Callable[[int, Terms], object] | None = None,
     seed: int = 0,
 ) -> Edit:
-    """A direction of S, of W+ or of PN (``coordinates_of``), that moves one attribute of the generator's own samples and leaves the others.
+    """A direction of S, or of W+, that moves one attribute of the generator's own samples and leaves the others.
 
     It starts at ``start_of``, and Adam minimises ``loss`` (``EditLoss()`` unless given) over new codes and strengths at
     each step, its rate falling to 0 as a cosine; 0 steps give the start itself. read: with gradients; by default the

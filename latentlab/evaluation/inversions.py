@@ -63,13 +63,15 @@ def evaluate(
     edits: Sequence[Asked] = (),
     invert: Invert | None = None,
     matched: bool = False,
+    known: Mapping[str, Edit] | None = None,
 ) -> "pandas.DataFrame":
     """Grades inversions and their edits: a table with one row for each method and image.
 
     Columns: method, image, faces ("clean", "strange" or "unknown"), and those of ``grade_inversion``.
 
     judges: the shipped ones unless given. edits: they need ``invert``, a function from a method's name and images to an
-    inversion of them. E.g. ("smile", 2.0), which fills columns "smile+2 ...", measured against the rendered truth of
+    inversion of them, and ``known``, the edit of each factor, by default those shipped with the generator. E.g.
+    ("smile", 2.0), which fills columns "smile+2 ...", measured against the rendered truth of
     that edit:
 
     - gain: the share of the true edit that happened (``metrics.edit_gain``); oracle: the same for ``invert(method,
@@ -106,7 +108,7 @@ def evaluate(
     for name, inversion in named.items():
         columns = grade_inversion(inversion, images, judges)
         if edits:
-            columns |= _edited(name, inversion, targets, judges, edits, invert, matched)
+            columns |= _edited(name, inversion, targets, judges, edits, invert, matched, known)
         keys = {"method": name, "image": range(len(images)), "faces": kinds or "unknown"}
         tables.append(pandas.DataFrame(keys | {key: value.tolist() for key, value in columns.items()}))
     return pandas.concat(tables, ignore_index=True)
@@ -162,16 +164,16 @@ def true_edit(faces: FaceSet, edit: Edit, strength: float) -> FaceSet:
 
 
 @cache
-def _factor_std() -> Float[Tensor, " k"]:
+def factor_std() -> Float[Tensor, " k"]:
     """Standard deviations of the factors over the face world, (K,), those of binary factors included."""
     return sample_factors(20_000, seed=777_777).values.std(0)
 
 
 def _edited(
     name: str, inversion: Inversion, faces: FaceSet, judges: Judges, edits: Sequence[Asked], invert: Invert,
-    matched: bool,
+    matched: bool, known: Mapping[str, Edit] | None,
 ) -> dict[str, Float[Tensor, " n"]]:  # fmt: skip
-    known = edits_for(inversion.generator)
+    known = edits_for(inversion.generator) if known is None else known
     if unknown := [factor for factor, strength in edits if factor not in known or strength == 0]:
         raise ValueError(f"edits are factors with a strength other than 0, not {unknown}; known: {', '.join(known)}")
     truths = [true_edit(faces, known[factor], strength).images for factor, strength in edits]
@@ -205,9 +207,12 @@ def _one_edit(
     edited = move(strengths.nan_to_num())
     after = read(edited)
     others = torch.arange(after.shape[1], device=after.device) != k
-    moved, floor = (((b - a).abs() / _factor_std().to(a))[:, others] for a, b in ((before, after), (given, aim)))
+    moved, floor = (((b - a).abs() / factor_std().to(a))[:, others] for a, b in ((before, after), (given, aim)))
+    best = against_truth(inversion.image, oracle, images, truth)
     columns = {
-        **_against_truth(inversion.image, edited, images, truth, oracle),
+        **against_truth(inversion.image, edited, images, truth),
+        "oracle": best["gain"],
+        "oracle error": best["error"],
         f"identity ({judges.backbone})": 1 - judges.identity(edited.clamp(-1, 1), images),
         "before": before[:, k],
         "after": after[:, k],
@@ -221,23 +226,21 @@ def _one_edit(
     return {key: value.where(usable, torch.nan) for key, value in columns.items()}
 
 
-def _against_truth(
-    inversion: Images, edited: Images, images: Images, truth: Images, oracle: Images
+def against_truth(
+    inversion: Images, edited: Images, images: Images, truth: Images
 ) -> dict[str, Float[Tensor, " n"]]:
-    """Gain, residual, its part outside, total error, and gain and error of the oracle: NaN where the truth changes
-    nothing."""
+    """Gain, residual, its part outside, and total error of edited inversions against the edited truth, (N,) each: NaN
+    where the truth changes nothing."""
     change = (truth - images).abs().amax(1, keepdim=True)
     rows = change.flatten(1).amax(1) > 0
     outside = (change[rows] <= SEEN).to(images)
-    before, after, best, x, y = (v[rows] for v in (inversion, edited, oracle, images, truth))
+    before, after, x, y = (v[rows] for v in (inversion, edited, images, truth))
     gain, residual = edit_gain(before, after, x, y)
     found = {
         "gain": gain,
         "residual": residual,
         "outside": edit_gain(before, after, x, y, outside)[1],
         "error": edit_error(before, after, x, y),
-        "oracle": edit_gain(before, best, x, y)[0],
-        "oracle error": edit_error(before, best, x, y),
     }
     blank = images.new_full((len(images),), torch.nan)
     return {key: blank.masked_scatter(rows, value) for key, value in found.items()}

@@ -20,7 +20,7 @@ from latentlab.faces import BINARY_NAMES, NAMES, FaceSet, draw_details, render, 
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import edit_error, edit_gain, matched_strength
 
-CANDIDATES = ("PN regression", "InterFaceGAN, conditional", "StyleSpace", "learned in W+", "learned in S")
+CANDIDATES = ("PN regression", "InterFaceGAN, conditional", "StyleSpace", "learned in S")
 FACES_START = 10**7  # of the training seed: faces that no training has reached
 LIMIT = 4.0  # largest strength, in standard deviations of the factor
 UNMATCHED = 1.0  # the total error of no edit, which is what a face gets that an edit cannot bring to the target

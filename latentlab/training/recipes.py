@@ -272,7 +272,7 @@ def train_edits(
     samples: of the generator, to find them from. faces: renders to choose them on, inverted by II2S with ``steps``.
     """
     G = load(generator)
-    known = {"generator": generator, "samples": samples, "faces": faces, "steps": steps, "ways": list(ways)}
+    known = {"generator": generator, "samples": samples, "faces": faces, "steps": steps, "seed": seed}
     described = {"kind": "edits", "fingerprint": fingerprint(G, "generator")} | known
     if (out / "run.json").is_file():
         begun = json.loads((out / "run.json").read_text())
@@ -282,7 +282,7 @@ def train_edits(
     else:
         out.mkdir(parents=True, exist_ok=True)
         command = " ".join(["latentlab", *sys.argv[1:]])
-        about = described | {"command": command, "seed": seed, "hardware": _hardware()}
+        about = described | {"command": command, "hardware": _hardware()}
         (out / "run.json").write_text(json.dumps(about, indent=1) + "\n")
     targets = training_faces(faces, seed, G.resolution)
     inversion = invert(targets.images, G, method="ii2s", steps=steps, seed=seed)
@@ -359,7 +359,7 @@ def _describe(out: Path, kind: str, seed: int, facts: dict[str, Any], fabric) ->
     command = " ".join(["latentlab", *sys.argv[1:]])
     with fabric.autocast():
         precision = str(compute_dtype(torch.empty(0, device=fabric.device))).removeprefix("torch.")
-    described = {"kind": kind, "command": command, "seed": seed, "hardware": _hardware(), "precision": precision}
+    described = {"kind": kind, "command": command, "hardware": _hardware(), "precision": precision}
     (out / "run.json").write_text(json.dumps(described | facts, indent=1) + "\n")
 
 
