@@ -71,7 +71,8 @@ def choose_edits(
                     trial = try_edit(edit, inversion, faces, evidence.reader, way)
                 record.write_text(json.dumps(trial.__dict__, indent=1))
             rows.append((Trial(**json.loads(record.read_text())), file))
-        best, file = min(rows, key=lambda row: row[0].error)
+        # A refusal counts as no edit in the trials, and must not win over an edit that is worse than none.
+        best, file = min(rows, key=lambda row: (bool(row[0].refused), row[0].error))
         if not best.refused:
             chosen[factor] = load_edit(file, G)
         trials += [trial for trial, _ in rows]

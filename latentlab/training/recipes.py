@@ -298,7 +298,7 @@ def _publish_edits(out: Path, name: str, folder: Path, described: dict[str, Any]
     described["chosen"] = {}
     for factor in metadata["edits"]:
         rows = [trial for trial in json.loads((out / "trials.json").read_text()) if trial["factor"] == factor]
-        best = min(rows, key=lambda trial: trial["error"])
+        best = min(rows, key=lambda trial: (bool(trial["refused"]), trial["error"]))
         described["chosen"][factor] = {"way": best["way"], "error": round(best["error"], 3)}
     return [weights.publish(f"{name}.edits.safetensors", tensors, metadata, described, folder=folder)]
 

@@ -96,3 +96,5 @@ def test_the_least_total_error_is_chosen_and_trials_are_kept(faces, inversion, r
     assert asked == list(ways)  # nothing was found again
     torch.testing.assert_close(again["yaw"].vector, chosen["yaw"].vector)
     assert recipe.choose_edits(evidence, inversion, faces, tmp_path, factors=["yaw"], ways=["none"])[0] == {}
+    found, _ = recipe.choose_edits(evidence, inversion, faces, tmp_path, factors=["yaw"], ways=["none", "still"])
+    torch.testing.assert_close(found["yaw"].vector, EDITS["still"].vector)  # any edit rather than a refusal
