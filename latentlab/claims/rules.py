@@ -1,0 +1,94 @@
+"""The rules of all claims: they are committed before the data that they judge."""
+
+from collections.abc import Mapping
+
+from latentlab.claims.rule import OWN, SIGN, Part, Rule
+
+LAMBDAS = (0.0, 0.001, 0.005, 0.01)
+TASKS = ("colour", "half", "detail")
+
+
+def _is(says: str, *cells: str, below: float | None = None, above: float | None = None, source: str) -> Part:
+    """A condition that the numbers themselves decide."""
+    relation, bar = ("<", below) if above is None else (">", above)
+    return Part(says, cells, relation, bar, source, exact=True)
+
+
+BULMER = f"{OWN}: Bulmer (1979) calls a skewness below 1/2 nearly symmetric, above 1 heavy"
+NORMALITY = ("mardia_skewness", "mardia_kurtosis", "axes", "henze_zirkler_16")
+MOMENTS = {"mean": "mean 0", "variance": "variance 1 above the floor", "correlation": "correlation 0"}
+NETWORKS = ("judge", "losses")
+EQUAL = "equality with a margin: no pixel changes by 1e-3 of its range"
+
+RULES: Mapping[str, Rule] = {
+    "II2S-1": Rule("100,000 codes of W without truncation", (
+        _is("W skewed (> 1/2)", "w_median", above=0.5, source=BULMER),
+        _is("heavily (> 1)", "w_median", above=1, source=BULMER),
+        _is("P nearly symmetric (< 1/2)", "p_median", below=0.5, source=BULMER),
+    )),
+    "II2S-2": Rule("100 sets of 1000 codes", tuple(
+        Part(f"{name} rejects P", (name,), ">", 0.5, f"{OWN}: in most sets") for name in NORMALITY
+    ), tuple(
+        _is(f"{name} keeps its level", f"normal_{name}", below=0.25, source=f"{OWN}: a level of 5 % and its noise")
+        for name in NORMALITY
+    )),
+    "II2S-3": Rule("50 sets of 1000 codes; 20,000 codes for distance and dip", (
+        _is("one mode on every axis", "p_dip_least_q", above=0.05, source="the paper's: dip test at 5 %"),
+        _is("median axis within 0.05 of normal", "p_distance", below=0.05, source=OWN),
+        _is("more axes of P pass than of W", "p_passing_beyond_w", above=0, source=SIGN),
+    ), (_is("the dip test sees two modes", "two_modes_dip_p", below=0.01, source=OWN),)),
+    "II2S-4": Rule("200,000 codes that the statistics did not see", (*(
+        _is(says, f"{name}_p", f"second_{name}_p", above=0.01, source="equality within the sampling error, at 1 %")
+        for name, says in MOMENTS.items()
+    ), _is("|v|^2 is Mahalanobis' distance", "norm_error", "second_norm_error", below=1e-4,
+           source="equality with a margin of 1e-4"))),
+    "II2S-5": Rule("10,000 images of each sampler, 10,000 renders; features of two networks", (
+        Part("PN within 1.5 of the mapping's FID", tuple(f"{k}_pn_ratio" for k in NETWORKS), "<", 1.5,
+             "equality with a margin of a half; the paper has 3.28 / 2.81 = 1.17"),
+        Part("a normal in W beyond 2", tuple(f"{k}_w_ratio" for k in NETWORKS), ">", 2,
+             f"{OWN}; the paper has 76.63 / 2.81 = 27"),
+    ), (_is("FID sees a bad sampler", *(f"{k}_w_diagonal_ratio" for k in NETWORKS), above=2, source=OWN),)),
+    "II2S-6": Rule("9 faces, 800 steps", (
+        *(Part(f"at least twice the norm of lambda {x}",
+               (f"pn_norm_ratio_{x}", f"second_pn_norm_ratio_{x}", f"coarse_pn_norm_ratio_{x}"), ">", 2, OWN)
+          for x in (0.001, 0.005)),
+        Part("the norm still grows at the end", ("growth_free", "second_growth_free", "coarse_growth_free"), ">", 1.1,
+             OWN),
+        Part("the second half gains less than 0.5 dB", ("late_psnr_gain",), "<", 0.5, OWN),
+        Part("less than 0.5 dB over lambda 0.001", ("psnr_gain_0.001",), "<", 0.5,
+             f"{OWN}, about the smallest visible difference; the paper's Table 1 has 0.45"),
+    )),
+    "II2S-7": Rule("9 faces, 800 steps", tuple(
+        Part(f"{says}{' at the second floor' * bool(floor)}",
+             tuple(f"{floor}{what}_{a:g}_to_{b:g}" for a, b in zip(LAMBDAS, LAMBDAS[1:], strict=False)), "<", bar, SIGN)
+        for floor in ("", "second_") for says, what, bar in (("PSNR falls", "psnr", 0), ("density rises", "pn_norm", 1))
+    )),
+    "II2S-10": Rule("12 faces, 600 steps, lambda 0.005 against 0", tuple(
+        Part(f"{task}: {what}", (f"{task}_{what}",), "<", same, SIGN)
+        for task in TASKS for what, same in (("hidden", 1), ("perceptual", 0), ("identity", 0))
+    )),
+    "II2S-12": Rule("9 faces, 800 steps, lambda 0.001", tuple(
+        Part(says, cells, ">", 0.5, "sign with a margin of 0.5 dB, about the smallest visible difference")
+        for says, cells in (
+            ("at equal steps", ("gain", "gain_seed_0", "gain_seed_1")),
+            ("with twice its steps", ("gain_twice_the_steps",)),
+            ("if W+ starts at random, too", ("gain_random_start",)),
+        )
+    )),
+    "II2S-13": Rule("9 faces, 3 starts, 800 steps of II2S and 100 of PULSE", (
+        *(Part(f"PULSE at {size} px gives another answer", (f"pulse_{size}_perceptual",), ">", 0.5,
+               f"{OWN}: half of the distance of two people") for size in (32, 8)),
+        *(Part(f"at {size} px twice II2S' spread", (f"pulse_{size}_by_ii2s_perceptual",), ">", 2, OWN)
+          for size in (32, 8)),
+        Part("II2S gives the same, from random starts", ("ii2s_perceptual",), "<", 0.25,
+             f"{OWN}: a quarter of the distance of two people"),
+    )),
+    "LSAP-1": Rule("16 codes, float64", (
+        _is("a > 0 on convolutions", "convolutions_positive", below=2e-3, source=EQUAL),
+        _is("a < 0", "convolutions_negative", below=2e-3, source=EQUAL),
+        _is("toRGB", "torgb", below=2e-3, source=EQUAL),
+        _is("other codes of W+, the same picture (Property 3.3)", "least_squares_residual", "own_codes", below=2e-3,
+            source=EQUAL),
+        _is("also where toRGB reads the code", "shared_codes", below=2e-3, source=EQUAL),
+    )),
+}  # fmt: skip
