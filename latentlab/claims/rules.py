@@ -37,7 +37,6 @@ RULES: Mapping[str, Rule] = {
     "II2S-3": Rule("50 sets of 1000 codes; 20,000 codes for distance and dip", (
         _is("one mode on every axis", "p_dip_least_q", above=0.05, source="the paper's: dip test at 5 %"),
         _is("median axis within 0.05 of normal", "p_distance", below=0.05, source=OWN),
-        _is("more axes of P pass than of W", "p_passing_beyond_w", above=0, source=SIGN),
     ), (_is("the dip test sees two modes", "two_modes_dip_p", below=0.01, source=OWN),)),
     "II2S-4": Rule("200,000 codes that the statistics did not see", (*(
         _is(says, f"{name}_p", f"second_{name}_p", above=0.01, source="equality within the sampling error, at 1 %")
