@@ -1,6 +1,7 @@
 """The rules of all claims: they are committed before the data that they judge."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 from latentlab.claims.rule import OWN, SIGN, Part, Rule
 
@@ -70,11 +71,13 @@ RULES: Mapping[str, Rule] = {
                  f"{OWN}, about the smallest visible difference; the paper: 'negligible', 0.45 dB in its Table 1"),
         )), faces=FORTY,
     ),
-    "II2S-7": Rule("9 faces, 800 steps", tuple(
-        Part(f"{says}{' at the second floor' * bool(floor)}",
-             tuple(f"{floor}{what}_{a:g}_to_{b:g}" for a, b in zip(LAMBDAS, LAMBDAS[1:], strict=False)), "<", bar, SIGN)
-        for floor in ("", "second_") for says, what, bar in (("PSNR falls", "psnr", 0), ("density rises", "pn_norm", 1))
-    )),
+    "II2S-7": Rule("1300 steps; floors 1e-4 and 1e-2; differences from each lambda to the next, face by face", tuple(
+        Part(f"{says}, {kind} faces",
+             tuple(f"{kind}_{floor}{what}_{a:g}_to_{b:g}" for floor in FLOORS for a, b in pairwise(LAMBDAS)), "<", bar,
+             SIGN, constructed=built)
+        for kind in KINDS for says, what, bar, built in
+        (("PSNR falls", "psnr", 0, False), ("density rises", "pn_norm", 1, True))
+    ), faces=FORTY),
     "II2S-10": Rule("12 faces, 600 steps, lambda 0.005 against 0", tuple(
         Part(f"{task}: {what}", (f"{task}_{what}",), "<", same, SIGN)
         for task in TASKS for what, same in (("hidden", 1), ("perceptual", 0), ("identity", 0))
