@@ -94,6 +94,16 @@ RULES: Mapping[str, Rule] = {
             ("hidden", "nearer to what was hidden", "sign; the paper asked for 'closest to the ground truth'"),
         )
     ), faces=ALL),
+    "II2S-11": Rule("lambda 0.005 against 0, 1300 steps; floors 1e-4 and 1e-2; KID to 2,000 renders of the "
+                    "same kind on the attribute judge's features; jackknife over faces", tuple(
+        Part(f"{says}, {kind} faces", tuple(f"{kind}_{floor}{task}" for floor in FLOORS), relation, 0,
+             f"sign; FID in the paper's Table 6: {theirs}")
+        for kind in KINDS for task, says, relation, theirs in (
+            ("mixing", "II2S better in style mixing", "<", "55.69 against 57.36"),
+            ("pn_interpolation", "II2S better on lines of PN+", "<", "49.15 against 55.25"),
+            ("w_interpolation", "I2S better on lines of W+", ">", "48.61 against 43.03"),
+        )
+    ), faces=FORTY),
     "II2S-12": Rule("1300 steps, lambda 0.001, 3 starts of its own for each face; floors 1e-4 and 1e-2", tuple(
         Part(f"{says}, {kind} faces", tuple(f"{kind}_{name}" for name in names), ">", 0.5,
              "sign with a margin of 0.5 dB, about the smallest visible difference; the paper: 'clearly worse', 3.01 dB")
