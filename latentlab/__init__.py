@@ -4,7 +4,7 @@
     G = ll.load("faces-64")
     x = ll.faces.real_set().clean[:4]
     inv = ll.invert(x.images, G, method="ii2s", steps=500)
-    older = inv.edit(ll.directions_for(G)["age"], 2)
+    older = inv.edit(ll.edits_for(G)["age"], 2)
 
 Images are float32 (N, 3, R, R) in [-1, 1]; z and w are (N, D), w_plus is (N, L, D), losses are (N,).
 Importing this package imports nothing else: each name below is imported when it is first used.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from latentlab.editing.edit import Direction, Edit, State, apply_edit, restrict
     from latentlab.editing.mixing import interpolate, mix
     from latentlab.editing.regression import find_directions
-    from latentlab.editing.shipped import directions_for
+    from latentlab.editing.shipped import directions_for, edits_for
     from latentlab.evaluation import evaluate, summarize
     from latentlab.images import read_image
     from latentlab.inversion.result import Inversion
@@ -41,6 +41,7 @@ _NAMES = {
     "restrict": "editing.edit",
     "apply_edit": "editing.edit",
     "directions_for": "editing.shipped",
+    "edits_for": "editing.shipped",
     "find_directions": "editing.regression",
     "evaluate": "evaluation",
     "summarize": "evaluation",

@@ -248,6 +248,22 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
             help="auto: bf16-mixed where GPU or CPU have units for bfloat16, else 32-true, three times faster there",
         )  # fmt: skip
         parser.set_defaults(run=run)
+    edits = what.add_parser("edits", help="the default edits of a generator, found in several ways and chosen")
+    edits.add_argument("--generator", default="faces-64", help="shipped generator (%(default)s)")
+    edits.add_argument("--samples", type=int, default=10_000, help="of the generator, to find them from (%(default)s)")
+    edits.add_argument("--faces", type=int, default=24, help="renders to choose them on (%(default)s)")
+    edits.add_argument("--factors", nargs="+", metavar="FACTOR", help="only these (default: all)")
+    edits.add_argument("--out", type=Path, required=True, help="folder of the run; what is there is not found again")
+    edits.set_defaults(run=_run_train_edits)
+
+
+def _run_train_edits(options: argparse.Namespace) -> None:
+    from latentlab.faces import NAMES
+    from latentlab.training.recipes import train_edits
+
+    wanted = options.factors or NAMES
+    train_edits(options.generator, options.out, factors=wanted, samples=options.samples, faces=options.faces)
+    print(f"written to {options.out}/; add it to the weights with: latentlab publish {options.out} --name NAME")
 
 
 def _fabric(options: argparse.Namespace):

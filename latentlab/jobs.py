@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from latentlab.editing.edit import Edit
-from latentlab.editing.shipped import directions_for
+from latentlab.editing.shipped import edits_for
 from latentlab.evaluation import grade_inversion, load_judges, true_edit
 from latentlab.faces import FaceSet, real_set
 from latentlab.images import find_images, read_image, tile
@@ -116,7 +116,7 @@ def pick_edits(G: nn.Module, edits: Sequence[Asked]) -> list[Edit]:
     """The shipped edit of each factor. An unknown factor raises ``ValueError`` that lists the known ones."""
     if not edits:
         return []
-    known = directions_for(G)
+    known = edits_for(G)
     for name, _ in edits:
         if name not in known:
             raise ValueError(f"edits: expected factors among {', '.join(known)}; got {name!r}")

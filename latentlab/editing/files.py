@@ -28,6 +28,12 @@ def save_edit(path: str | Path, edit: Edit, G: nn.Module) -> None:
     A network that an edit reads attributes with is not part of it: ``load_edit`` takes one. ``ValueError`` where the
     edit is none of ``G``.
     """
+    tensors, metadata = pack_edit(edit, G)
+    write_tensors(path, tensors, metadata)
+
+
+def pack_edit(edit: Edit, G: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of an edit of ``G``, as ``save_edit`` writes them."""
     edit(State(G.broadcast(G.w_avg[None])), torch.zeros(1).to(G.w_avg), G)  # refuses another generator
     chain, tensors = [], {}
     while isinstance(edit, Restricted | Calibrated | Corrected):
@@ -40,7 +46,7 @@ def save_edit(path: str | Path, edit: Edit, G: nn.Module) -> None:
     tensors |= {f"{len(chain) - 1}.{name}": t for name, t in held.items()}
     whole = any(values["kind"] in ("style", "corrected") for values in chain)
     marks = {"mapping": fingerprint(G), "generator": fingerprint(G, "generator"), "whole": whole}
-    write_tensors(path, tensors, {"edit": chain} | marks)
+    return tensors, {"edit": chain} | marks
 
 
 def load_edit(
@@ -57,8 +63,16 @@ def load_edit(
     if metadata[wanted] != found:
         raise ValueError(f"{path}: expected an edit of {wanted} {found}, got one of {metadata[wanted]}; load it with "
                          "the generator that it was found for")  # fmt: skip
+    return unpack_edit(tensors, metadata["edit"], G, read, names)
+
+
+def unpack_edit(
+    tensors: Mapping[str, Tensor], chain: Sequence[dict[str, Any]], G: nn.Module, read: Read | None = None,
+    names: Sequence[str] | None = None,
+) -> Edit:  # fmt: skip
+    """The edit that ``pack_edit`` gave as ``tensors`` and, in its metadata, ``chain``; ``read`` as in ``load_edit``."""
     edit = None
-    for i, values in reversed(list(enumerate(metadata["edit"]))):
+    for i, values in reversed(list(enumerate(chain))):
         held = {k.split(".", 1)[1]: t.to(G.w_avg.device) for k, t in tensors.items() if k.startswith(f"{i}.")}
         edit = _unpack(values, held, edit, G, read, names)
     return edit

@@ -1,12 +1,14 @@
 """Edits that are shipped with a generator."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from latentlab import weights
-from latentlab.editing.edit import Direction
+from latentlab.editing.edit import Direction, Edit
+from latentlab.editing.files import pack_edit, unpack_edit
 from latentlab.spaces import fingerprint
 
 
@@ -25,3 +27,33 @@ def directions_for(G: nn.Module) -> dict[str, Direction]:
     tensors, metadata = weights.read_weights(file)
     entries = zip(metadata["names"], tensors["vectors"], tensors["std"].tolist(), strict=True)
     return {name: Direction(name, vector, std) for name, vector, std in entries}
+
+
+def edits_for(G: nn.Module) -> dict[str, Edit]:
+    """The edits stored with the weights of ``G``, by the name of their factor: the best that were found for it.
+
+    Each was found in several ways and chosen by its total error on rendered faces of a training seed. A strength of 1
+    moves its factor by ``std`` of the factor's own unit, one standard deviation of the generator's samples, on average
+    over faces; ``source`` says in which way it was found. Raises ``ValueError`` if there are none.
+    """
+    if (file := weights.find("edits", own := fingerprint(G, "generator"))) is None:
+        raise ValueError(f"G: expected a generator with shipped edits, got {own}; find your own with "
+                         "latentlab.editing.ways.find_edit or latentlab.editing.lab")  # fmt: skip
+    tensors, metadata = weights.read_weights(file)
+    return edits_from_tensors(tensors, metadata, G)
+
+
+def edits_to_tensors(edits: Mapping[str, Edit], G: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata for a file of weights."""
+    packed = {name: pack_edit(edit, G) for name, edit in edits.items()}
+    tensors = {f"{name}.{key}": t for name, (held, _) in packed.items() for key, t in held.items()}
+    return tensors, {"edits": {name: metadata["edit"] for name, (_, metadata) in packed.items()}}
+
+
+def edits_from_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], G: nn.Module) -> dict[str, Edit]:
+    """The edits that ``edits_to_tensors`` packed."""
+    found = {}
+    for name, chain in metadata["edits"].items():
+        own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+        found[name] = unpack_edit(own, chain, G)
+    return found

@@ -12,7 +12,7 @@ from latentlab.editing.corrected import Corrected, correct
 from latentlab.editing.edit import Direction, Edit
 from latentlab.editing.ganspace import find_components
 from latentlab.editing.interfacegan import find_boundaries
-from latentlab.editing.learned import learn_edit
+from latentlab.editing.learned import EditLoss, learn_edit
 from latentlab.editing.regression import PnDirection, fit_directions, fit_pn_directions
 from latentlab.editing.samples import Read, Samples, draw_samples, reader_of
 from latentlab.editing.sefa import factorize
@@ -132,7 +132,13 @@ def _flow(evidence: Evidence, name: str) -> Edit:
 
 def _learned(evidence: Evidence, name: str, *, space: str) -> Edit:
     samples, known = evidence.gradient_samples[:FIRST], {"statistics": evidence.statistics, "seed": evidence.seed}
-    return learn_edit(evidence.G, name, evidence.gradient_reader, space=space, samples=samples, **known)
+    loss = EditLoss()
+    if name in BINARY_NAMES:
+        # There are no half glasses: a target between the two classes is met by pictures that nothing is to be seen in.
+        y = samples.of(name)
+        switch = float((y[y > 0].mean() - y[y <= 0].mean()) / y.std())
+        loss = EditLoss(strengths=(0.9 * switch, switch))
+    return learn_edit(evidence.G, name, evidence.gradient_reader, loss=loss, space=space, samples=samples, **known)
 
 
 def _corrected(evidence: Evidence, name: str) -> Edit:

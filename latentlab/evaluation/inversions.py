@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentlab.editing.edit import Edit
-from latentlab.editing.shipped import directions_for
+from latentlab.editing.shipped import edits_for
 from latentlab.evaluation.intervals import confidence_interval, nanmean
 from latentlab.faces import TABLE, FaceSet, sample_factors
 from latentlab.inversion.result import Inversion
@@ -171,7 +171,7 @@ def _edited(
     name: str, inversion: Inversion, faces: FaceSet, judges: Judges, edits: Sequence[Asked], invert: Invert,
     matched: bool,
 ) -> dict[str, Float[Tensor, " n"]]:  # fmt: skip
-    known = directions_for(inversion.generator)
+    known = edits_for(inversion.generator)
     if unknown := [factor for factor, strength in edits if factor not in known or strength == 0]:
         raise ValueError(f"edits are factors with a strength other than 0, not {unknown}; known: {', '.join(known)}")
     truths = [true_edit(faces, known[factor], strength).images for factor, strength in edits]

@@ -67,8 +67,8 @@ class TrainingConfig:
 
 # Few images call for small batches: 8 gives four times the updates of the papers' 32 for the same work.
 PRESETS = {
-    "faces-64": TrainingConfig(batch_size=8),
-    "faces-64-sketch": TrainingConfig(batch_size=8, learn_mapping=False, seed=64),
+    "faces-64": TrainingConfig(GeneratorConfig(mapping_layers=2), batch_size=8, path_length_weight=2.0),
+    "faces-64-sketch": TrainingConfig(GeneratorConfig(mapping_layers=2), batch_size=8, learn_mapping=False, seed=64),
     "tiny-16": TrainingConfig(GeneratorConfig(16, 16, 16, 2, (16, 16, 8)), batch_size=4, ema_half_life=100.0),
 }
 

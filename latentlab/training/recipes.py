@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from latentlab import weights
 from latentlab.checkpoints import load_checkpoint
 from latentlab.editing.regression import find_directions
-from latentlab.editing.shipped import directions_to_tensors
+from latentlab.editing.shipped import directions_to_tensors, edits_to_tensors
+from latentlab.editing.ways import Evidence
 from latentlab.faces import BINARY_NAMES, NAMES, render, sketch, training_factors, training_states
+from latentlab.inversion_methods import invert
 from latentlab.judges import attributes as judge_attributes
 from latentlab.judges import identity as judge_identity
 from latentlab.judges import perceptual as judge_perceptual
@@ -31,6 +33,8 @@ from latentlab.networks.perceptual import PerceptualDistance
 from latentlab.spaces import fingerprint, measure_statistics, statistics_for
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 from latentlab.stylegan.ops import compute_dtype
+from latentlab.training.edits import CANDIDATES as EDIT_WAYS
+from latentlab.training.edits import choose_edits, training_faces
 from latentlab.training.generator import PRESETS, GeneratorTraining, TrainingConfig, replace_mapping, train_generator
 from latentlab.training.readers import fit_factors, fit_identity
 from latentlab.weights.generators import load
@@ -180,6 +184,9 @@ def publish_run(
         raise FileNotFoundError(f"{run} is no run of `latentlab train`: it holds no run.json")
     described = json.loads((run / "run.json").read_text())
     kind = described.pop("kind", None)
+    if kind == "edits":
+        described["date"] = datetime.date.today().isoformat()
+        return _publish_edits(run, name, folder or weights.FOLDER, described)
     if kind not in RECIPES:
         raise ValueError(f"{run / 'run.json'}: expected one of the kinds {', '.join(RECIPES)}, got {kind!r}")
     described["date"] = datetime.date.today().isoformat()
@@ -249,6 +256,53 @@ def _verify(distance: nn.Module, seed: int) -> dict[str, float]:
     return {"people": HELD_OUT, "auc": auc, "equal_error_rate": eer}
 
 
+def train_edits(
+    generator: str,
+    out: Path,
+    *,
+    factors: Sequence[str] = NAMES,
+    ways: Sequence[str] = EDIT_WAYS,
+    samples: int = 10_000,
+    faces: int = 24,
+    steps: int = 300,
+    seed: int = 300,
+) -> None:
+    """Finds the edits of a generator that reads 64 px, see ``choose_edits``; what is in ``out`` is not found again.
+
+    samples: of the generator, to find them from. faces: renders to choose them on, inverted by II2S with ``steps``.
+    """
+    G = load(generator)
+    known = {"generator": generator, "samples": samples, "faces": faces, "steps": steps, "seed": seed}
+    described = {"kind": "edits", "fingerprint": fingerprint(G, "generator")} | known
+    if (out / "run.json").is_file():
+        begun = json.loads((out / "run.json").read_text())
+        if differing := [k for k, v in described.items() if begun.get(k) != v]:
+            raise ValueError(f"{out}: expected a run of the same settings, got other {', '.join(differing)}; choose "
+                             "another folder")  # fmt: skip
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        command = " ".join(["latentlab", *sys.argv[1:]])
+        about = described | {"command": command, "hardware": _hardware()}
+        (out / "run.json").write_text(json.dumps(about, indent=1) + "\n")
+    targets = training_faces(faces, seed, G.resolution)
+    inversion = invert(targets.images, G, method="ii2s", steps=steps, seed=seed)
+    evidence = Evidence(G, n=samples, seed=seed)
+    edits, trials = choose_edits(evidence, inversion, targets, out, factors=factors, ways=ways)
+    tensors, metadata = edits_to_tensors(edits, G)
+    weights.write_tensors(out / "edits.safetensors", tensors, metadata)
+    (out / "trials.json").write_text(json.dumps([asdict(trial) for trial in trials], indent=1) + "\n")
+
+
+def _publish_edits(out: Path, name: str, folder: Path, described: dict[str, Any]) -> list[Path]:
+    tensors, metadata = weights.read_tensors(out / "edits.safetensors")
+    described["chosen"] = {}
+    for factor in metadata["edits"]:
+        rows = [trial for trial in json.loads((out / "trials.json").read_text()) if trial["factor"] == factor]
+        best = min(rows, key=lambda trial: trial["error"])
+        described["chosen"][factor] = {"way": best["way"], "error": round(best["error"], 3)}
+    return [weights.publish(f"{name}.edits.safetensors", tensors, metadata, described, folder=folder)]
+
+
 # --- the table -------------------------------------------------------------------------------------------
 
 
@@ -305,7 +359,7 @@ def _describe(out: Path, kind: str, seed: int, facts: dict[str, Any], fabric) ->
     command = " ".join(["latentlab", *sys.argv[1:]])
     with fabric.autocast():
         precision = str(compute_dtype(torch.empty(0, device=fabric.device))).removeprefix("torch.")
-    described = {"kind": kind, "command": command, "seed": seed, "hardware": _hardware(), "precision": precision}
+    described = {"kind": kind, "command": command, "hardware": _hardware(), "precision": precision}
     (out / "run.json").write_text(json.dumps(described | facts, indent=1) + "\n")
 
 

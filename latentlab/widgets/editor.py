@@ -6,7 +6,7 @@ import ipywidgets
 from torch import Tensor
 
 from latentlab.editing.edit import Edit
-from latentlab.editing.shipped import directions_for
+from latentlab.editing.shipped import edits_for
 from latentlab.inversion.result import Inversion
 from latentlab.widgets.parts import LABEL, Names, Panel, Picture, face_choice, grid, layers_slider, row, slider
 from latentlab.widgets.selections import EditSelection, pick_factors
@@ -76,5 +76,5 @@ def edit(inv: Inversion, edits: Mapping[str, Edit] | None = None, *, factors: Se
     edit of coarse properties, such as yaw, also changes colours if it is applied to the fine layers.
     """
     shipped = edits is None
-    known = directions_for(inv.generator) if shipped else edits
+    known = edits_for(inv.generator) if shipped else edits
     return Editor(inv, known, pick_factors(known, factors), shipped)

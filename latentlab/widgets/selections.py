@@ -158,7 +158,7 @@ class EditSelection:
         """
         some = self.layers != (0, inv.latent.shape[1]) and self._made
         lines = ["import latentlab as ll", ""] if some or (shipped and self._made) else []
-        lines += ["edits = ll.directions_for(inv.generator)"] if shipped and self._made else []
+        lines += ["edits = ll.edits_for(inv.generator)"] if shipped and self._made else []
         lines += [f"one = inv[{self.face}]"]
         for name, strength in self._made:
             edit = f"edits[{name!r}]"
