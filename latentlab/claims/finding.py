@@ -49,10 +49,10 @@ class Finding:
 
     measured: numbers by name. controls: the same quantities measured where the claim need not hold. intervals:
     95 % intervals [low, high] of those measured numbers and controls that are statistics of samples. samples: their
-    number "n" and standard deviation "sd" (that of the logarithms where "log" is 1). settings: numbers of codes, images,
-    axes. rule: version of the rule by which the verdict was found. provenance, for a recorded finding: command, date,
-    seconds, the generator's name and fingerprint, and the number of images that the generator was trained on. others:
-    the same for other generators, by name. outdated: why a recorded finding has to be measured again, or "".
+    number "n" and standard deviation "sd" (that of the logarithms where "log" is 1). settings: numbers of codes,
+    images, axes. rule: version of the rule by which the verdict was found. provenance, for a recorded finding: command,
+    date, seconds, the generator's name and fingerprint, and the number of images that the generator was trained on.
+    others: the same for other generators, by name. outdated: why a recorded finding is to be measured again, or "".
     """
 
     measured: dict[str, float]
@@ -110,8 +110,9 @@ class Finding:
 
     def explained(self) -> str:
         """The whole record: the numbers, the rule, and each number against its bar with the samples that it needs."""
-        rows = [f"  rule {self.claim.rule.version}" + f", recorded under {self.rule}" * (self.rule not in ("", self.claim.rule.version))]
-        rows += [f"    {line}" for line in self.claim.rule.text.splitlines()]
+        rule = self.claim.rule
+        earlier = f", recorded under {self.rule or 'a rule without version'}" * (self.rule != rule.version)
+        rows = [f"  rule {rule.version}{earlier}", *(f"    {line}" for line in rule.text.splitlines())]
         rows += ["  against the bars"] + [f"    {_compared(cell)}" for cell in self.cells]
         rows += [f"  with {name}: {other['verdict']}: {other['reason']}." for name, other in self.others.items()]
         return "\n".join([repr(self), *(textwrap.fill(r, WIDTH, subsequent_indent=" " * 8) for r in rows)])

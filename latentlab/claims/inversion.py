@@ -4,7 +4,7 @@ Methods are compared face by face, on clean and on strange faces of the real set
 kind of the faces; "coarse_" numbers belong to the floor 1e-2 of the eigenvalues of P.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentlab.claims.finding import Claim, Finding, over_samples
 from latentlab.claims.rules import FORTY, LAMBDAS, RULES
-from latentlab.claims.runs import FLOORS, KINDS, OWN, Bench, Found, Planned, Run
+from latentlab.claims.runs import FLOORS, KINDS, OWN, Bench, Planned, Run
 from latentlab.judges.identity import load_identity_judge
 from latentlab.judges.perceptual import load_perceptual_judge
 from latentlab.metrics import psnr, rmse
@@ -47,7 +47,7 @@ def steps_of(bench: Bench, id: str) -> int:
     return PAPER_STEPS if bench.full else QUICK_STEPS[id]
 
 
-def kinds_of(bench: Bench, wanted: dict[str, int], quick: int = 3) -> dict[str, int]:
+def kinds_of(bench: Bench, wanted: Mapping[str, int], quick: int = 3) -> dict[str, int]:
     """Numbers of faces: so many of each kind as are wanted or allowed, or a few clean ones on a quick subset."""
     return {kind: bench.count(n) for kind, n in wanted.items()} if bench.full else {"clean": quick}
 
@@ -217,7 +217,8 @@ def _z_plus(bench: Bench) -> Finding:
         if bench.full:
             long = _likeness(bench, kind, n, runs["z"][:1], 2 * steps)
             means |= {f"{kind}_coarse_gain": psnrs["coarse_w"] - psnrs["coarse_z"],
-                      f"{kind}_gain_twice_the_steps": w - long, f"{kind}_gain_random_start": psnrs["random"] - z}  # fmt: skip
+                      f"{kind}_gain_twice_the_steps": w - long,
+                      f"{kind}_gain_random_start": psnrs["random"] - z}  # fmt: skip
     settings = {"faces": faces_text(kinds), "steps": steps, "lambda": 0.001, "starts a face": Z_STARTS[bench.full]}
     return collect(means, {}, settings)
 
@@ -269,10 +270,13 @@ def _spread(bench: Bench) -> Finding:
 
 
 def _remark_spread(f: Finding) -> str:
-    told = [f"{f.measured[f'{kind}_{name}_identity']:.2f} ({word}, {kind})" for kind in KINDS
-            for name, word in (("pulse_32", "PULSE"), ("ii2s", "II2S")) if f"{kind}_{name}_identity" in f.measured]  # fmt: skip
-    return f"By identity two runs lie apart, in distances of two people, {', '.join(told)}. From its own start, the mean " \
-           "of W, II2S always gives the same"  # fmt: skip
+    told = []
+    for kind in KINDS:
+        if f"{kind}_ii2s_identity" in f.measured:
+            pulse, ours = (f.measured[f"{kind}_{name}_identity"] for name in ("pulse_32", "ii2s"))
+            told.append(f"{pulse:.2f} (PULSE, 32 px) and {ours:.2f} (II2S) of the distance of two people, {kind} faces")
+    own = "From its own start, the mean of W, II2S always gives the same"
+    return ". ".join([f"By identity two runs are apart by {text}" for text in told] + [own])
 
 
 def _plan_spread(bench: Bench) -> Iterator[Planned]:

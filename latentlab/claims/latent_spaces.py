@@ -160,8 +160,12 @@ def _whiteness(bench: Bench) -> Finding:
 
 
 def _remark_whiteness(f: Finding) -> str:
-    told = [f"the floor {f.settings[f'{k}floor']:g} leaves {f.settings[f'{k}floored_axes']} axes with less variance than 1 "
-            f"and the codes' own |v|^2 / D at {f.measured[f'{k}pn_norm']:.2f} on average" for k in FLOORS]  # fmt: skip
+    told = []
+    for name in FLOORS:
+        floor, axes = f.settings[f"{name}floor"], f.settings[f"{name}floored_axes"]
+        norm = f.measured[f"{name}pn_norm"]
+        told.append(f"the floor {floor:g} leaves {axes} axes with less variance than 1, and the mean |v|^2 / D of the "
+                    f"generator's own codes at {norm:.2f}, not 1")  # fmt: skip
     return "; ".join(told)
 
 
@@ -246,8 +250,8 @@ def _remark_samplers(f: Finding) -> str:
 
 
 CLAIMS = tuple(
-    Claim(id, "LSAP, section 3.3" if id == "LSAP-1" else "II2S, section 3", statement, theirs, measure, RULES[id], *more)
-    for id, statement, theirs, measure, *more in (
+    Claim(id, "LSAP, section 3.3" if id == "LSAP-1" else "II2S, section 3", says, theirs, measure, RULES[id], *remark)
+    for id, says, theirs, measure, *remark in (
         ("II2S-1", "Marginals of W are skewed, those of P nearly symmetric.",
          "Fig. 1: W heavily skewed, P Gaussian-like", _skewness, _remark_skewness),
         ("II2S-2", "P is not multivariate normal.", "Henze-Zirkler and Mardia reject at 5 %, n = 1000, d = 512",

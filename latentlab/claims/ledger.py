@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from latentlab.claims import inversion, latent_spaces
+from latentlab.claims import conditional, editing, inversion, latent_spaces
 from latentlab.claims.finding import Claim, Finding
 from latentlab.claims.runs import Bench
 from latentlab.spaces import fingerprint
@@ -31,7 +31,8 @@ def _place(claim: Claim) -> tuple[str, int]:
     return paper, int(number)
 
 
-CLAIMS: dict[str, Claim] = {c.id: c for c in sorted((*latent_spaces.CLAIMS, *inversion.CLAIMS), key=_place)}
+_ALL = (*latent_spaces.CLAIMS, *inversion.CLAIMS, *conditional.CLAIMS, *editing.CLAIMS)
+CLAIMS: dict[str, Claim] = {claim.id: claim for claim in sorted(_ALL, key=_place)}
 LEDGER = Path(__file__).parents[2] / "notebooks" / "claims.json"
 STATED = ("paper", "statement", "paper_value")
 NOT_RECORDED = ("claim", "outdated")
@@ -119,7 +120,9 @@ def remaining(id: str, bench: Bench) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _command(id: str, full: bool, name: str, faces: int | None) -> str:

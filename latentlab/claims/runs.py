@@ -91,8 +91,8 @@ class Planned(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """What a run found: codes after each number of steps, {steps: (N, L, D)}; images of the last codes; mean seconds a
-    face."""
+    """What a run found: codes after numbers of steps, {steps: (N, L, D)}; images of the last ones; mean seconds that it
+    took for a face."""
 
     codes: dict[int, Float[Tensor, "n layers dim"]]
     image: Float[Tensor, "n 3 r r"]
@@ -106,11 +106,12 @@ class Found:
 
 @dataclass(frozen=True)
 class _Face:
-    """The same for one face. image: None where the codes are enough to draw it."""
+    """The same for one face. pace: seconds a step. pictures: after numbers of steps; where one is missing, it is drawn
+    from the codes."""
 
     codes: dict[int, Tensor]
-    seconds: float
-    image: Tensor | None
+    pace: float
+    pictures: dict[int, Tensor]
 
 
 _KEPT: WeakKeyDictionary[Generator, dict] = WeakKeyDictionary()  # what this process has found already
@@ -180,17 +181,17 @@ class Bench:
         for start in range(0, len(missing), self.batch):
             chunk = missing[start : start + self.batch]
             known |= self._descend(run, kind, chunk, [marks[i] for i in chunk])
-            rest = len(missing) - start - len(chunk)
-            self.say(f"  {run.name}: {kind} faces {chunk[0]} to {chunk[-1]}, {known[chunk[0]].seconds:.1f} s a face"
-                     + f", {rest} to go" * bool(rest))  # fmt: skip
+            seconds, rest = known[chunk[0]].pace * run.steps, len(missing) - start - len(chunk)
+            told = f"  {run.name}: {kind} faces {chunk[0]} to {chunk[-1]}, {seconds:.1f} s each"
+            self.say(told + f", {rest} to go" * bool(rest))
         found = [known[i] for i in faces]
         codes = {k: torch.stack([face.codes[k] for face in found]).to(self.G.w_avg) for k in run.at}
-        if any(face.image is None for face in found):
+        if all(run.steps in face.pictures for face in found):
+            image = torch.stack([face.pictures[run.steps] for face in found]).to(self.G.w_avg)
+        else:
             with torch.no_grad():
                 image = torch.cat([self.G.synthesis(part) for part in codes[run.steps].split(40)])
-        else:
-            image = torch.stack([face.image for face in found]).to(self.G.w_avg)
-        return Found(codes, image, sum(face.seconds for face in found) / len(found))
+        return Found(codes, image, run.steps * sum(face.pace for face in found) / len(found))
 
     def left(self, plan: Iterable[Planned]) -> tuple[int, int, float]:
         """Face descents in all, those still to be made, and the seconds that these take; NaN if none was timed yet.
@@ -200,12 +201,12 @@ class Bench:
         total, missing, seconds, untimed, rates = 0, 0, 0.0, 0, []
         for run, kind, n in dict.fromkeys(plan):
             known = [self._known(run, kind, i, _mark(x)) for i, x in enumerate(self.images(kind, range(n)))]
-            done = [face.seconds * run.steps / max(face.codes) for face in known if face is not None]
-            to_do = n - len(done)
+            paces = [face.pace for face in known if face is not None]
+            to_do = n - len(paces)
             total, missing = total + n, missing + to_do
-            if done:
-                seconds += to_do * sum(done) / len(done)
-                rates.append(sum(done) / len(done) / run.steps)
+            if paces:
+                rates.append(sum(paces) / len(paces))
+                seconds += to_do * run.steps * rates[-1]
             else:
                 untimed += to_do * run.steps
         rate = sum(rates) / len(rates) if rates else math.nan
@@ -217,7 +218,7 @@ class Bench:
         for run, kind, n in plan:
             marks = map(_mark, self.images(kind, range(n)))
             known = [self._known(run, kind, i, mark) for i, mark in enumerate(marks)]
-            spent += sum(face.seconds * run.steps / max(face.codes) for face in known) / n
+            spent += sum(face.pace for face in known) / n * run.steps
         return spent / len({kind for _, kind, _ in plan}) if plan else 0.0
 
     def _key(self, run: Run) -> str:
@@ -242,11 +243,11 @@ class Bench:
             face = _read(self._path(run, kind, i, mark))
         return None if face is None or not set(run.at) <= face.codes.keys() else face
 
-    def _keep(self, run: Run, kind: str, i: int, mark: str, face: _Face, *, with_image: bool) -> None:
+    def _keep(self, run: Run, kind: str, i: int, mark: str, face: _Face) -> None:
         if self.folder is None:
             _KEPT.setdefault(self.G, {})[self._key(run), kind, i, mark] = face
         else:
-            _write(self._path(run, kind, i, mark), face, with_image=with_image)
+            _write(self._path(run, kind, i, mark), face)
 
     def _descend(self, run: Run, kind: str, faces: list[int], marks: list[str]) -> dict[int, _Face]:
         """Makes a run on these faces, from where an earlier or shorter one stopped, and keeps the result."""
@@ -270,11 +271,13 @@ class Bench:
         done = {}
         for row, (i, mark) in enumerate(zip(faces, marks, strict=True)):
             codes = {k: v[row].cpu() for k, v in zip(found.path_steps, found.path, strict=True) if k in run.at}
-            shorter = self._known(replace(run, at=()), kind, i, mark) if run.method in STEADY else None
-            codes = (shorter.codes if shorter else {}) | codes
-            done[i] = _Face(codes, found.seconds / len(faces), found.image[row].detach().cpu())
             # What noise maps have drawn cannot be drawn from the codes.
-            self._keep(run, kind, i, mark, done[i], with_image=found.noise is not None)
+            keeps_pictures = self.folder is None or found.noise is not None
+            pictures = {run.steps: found.image[row].detach().cpu()} if keeps_pictures else {}
+            if run.method in STEADY and (shorter := self._known(replace(run, at=()), kind, i, mark)):
+                codes, pictures = shorter.codes | codes, shorter.pictures | pictures
+            done[i] = _Face(codes, found.seconds / len(faces) / run.steps, pictures)
+            self._keep(run, kind, i, mark, done[i])
             if run.open and self.folder is not None:
                 found[row].save(_open(self._path(run, kind, i, mark)))
         if unfinished is not None:
@@ -318,11 +321,11 @@ def _open(path: Path) -> Path:
     return path.with_suffix(".open.safetensors")
 
 
-def _write(path: Path, face: _Face, *, with_image: bool) -> None:
+def _write(path: Path, face: _Face) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {"codes": torch.stack(list(face.codes.values()))}
-    tensors |= {"image": face.image.half()} if with_image else {}
-    write_tensors(path, tensors, {"steps": list(face.codes), "seconds": face.seconds})
+    tensors = {f"codes.{k}": v for k, v in face.codes.items()}
+    tensors |= {f"picture.{k}": v.half() for k, v in face.pictures.items()}
+    write_tensors(path, tensors, {"pace": face.pace})
 
 
 def _read(path: Path) -> _Face | None:
@@ -331,9 +334,10 @@ def _read(path: Path) -> _Face | None:
         return None
     try:
         tensors, metadata = read_tensors(path)
-        codes = dict(zip(metadata["steps"], tensors["codes"], strict=True))
-        return _Face(codes, metadata["seconds"], tensors.get("image"))
-    except (ValueError, LookupError, TypeError) as error:
+        codes, pictures = ({int(k.partition(".")[2]): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+                           for name in ("codes", "picture"))  # fmt: skip
+        return _Face(codes, metadata["pace"], pictures)
+    except (ValueError, LookupError) as error:
         warnings.warn(f"{path}: expected a descent, got a damaged file ({error}); it is made again", stacklevel=4)
         return None
 
