@@ -1,139 +1,222 @@
-"""Claims about what codes are worth once they are found: II2S (arXiv 2012.09036), section 5.2 and appendix A."""
+"""Claims about edits that none of the five papers could measure: where straight lines lead, and what an edit is worth.
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+Edits are found with the losses' networks and read by the judges. Strengths are such that 1 moves the attribute by one
+standard deviation of the generator's samples, or are matched: the judge reads the same in the edit as in the truth.
+"""
 
+from collections.abc import Mapping
+from functools import lru_cache, partial
+
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.stats import gmean
 from torch import Tensor
 
-from latentlab.claims.finding import Claim, Finding
-from latentlab.claims.inversion import PAPER_STEPS, collect, faces_text, floors_of, ii2s, kinds_of
-from latentlab.claims.realism import RENDERS, judge_features, kid_differences, render_features
-from latentlab.claims.rules import ALL, EDITS, FORTY, RULES
-from latentlab.claims.runs import FLOORS, Bench, Found, Planned
-from latentlab.editing.edit import State
-from latentlab.editing.mixing import interpolate, mix
-from latentlab.evaluation.inversions import evaluate, load_judges
-from latentlab.faces import FaceSet
+from latentlab.claims.finding import Claim, Finding, spread_of
+from latentlab.claims.inversion import PAPER_STEPS, ii2s
+from latentlab.claims.rules import ENTANGLED, FACTORS, LINES, RULES
+from latentlab.claims.runs import Bench, Planned
+from latentlab.editing.calibration import Calibrated, calibrate
+from latentlab.editing.coordinates import Coordinates, coordinates_of
+from latentlab.editing.edit import Edit, State, apply_edit
+from latentlab.editing.interfacegan import find_boundaries
+from latentlab.editing.shipped import edits_for
+from latentlab.editing.ways import LIMIT, Evidence
+from latentlab.evaluation import load_judges, true_edit
+from latentlab.evaluation.intervals import confidence_interval
 from latentlab.inversion.result import Inversion
-from latentlab.metrics import kid
+from latentlab.judges.attributes import load_attribute_judge
+from latentlab.metrics import edit_error, matched_strength
+from latentlab.networks.attributes import read_factors
+from latentlab.priors import pn_norm
+from latentlab.seeds import stream
+from latentlab.spaces import statistics_for
+from latentlab.stylegan.generator import Generator
 
-if TYPE_CHECKING:
-    import pandas
-
-QUICK_STEPS = 40
-STRENGTH = 1.0  # of the edits: the truth changes by one standard deviation
-COARSE_SHARE = 7 / 18  # of the layers, whose codes a mix takes from the first face
-PROPORTIONS = (0.1, 0.25, 0.5, 0.75, 0.9)  # of an interpolation
-MIXES, LINES = 12, 5  # partners of each face
-FEW_FACES, FEW_RENDERS = 5, 200  # of a quick subset
-
-Codes = Float[Tensor, "n layers dim"]
-
-
-def _steps(bench: Bench) -> int:
-    return PAPER_STEPS if bench.full else QUICK_STEPS
+SAMPLES = {True: 10_000, False: 1_000}  # at full and at quick size
+PROBES = {True: 64, False: 12}  # samples that strengths are calibrated on
+FACES = {True: 256, False: 24}  # of the generator, on which edits are measured
+JACOBIANS = {True: (64, 64), False: (12, 8)}  # faces that a line is fitted to and tested on
+JUDGED = {True: (40, PAPER_STEPS), False: (4, 60)}  # clean faces, and steps of their inversion
+STRENGTH = 1.5  # of the true edits of EDIT-4, in standard deviations
+RIDGE = 0.03
 
 
-def _found(bench: Bench, kind: str, n: int) -> dict[str, Found]:
-    """Inversions by name: "i2s", and II2S at each floor under the floor's prefix."""
-    steps = _steps(bench)
-    ours = {floor: bench.find(ii2s(0.005, steps, floor), kind, n) for floor in floors_of(bench)}
-    return {"i2s": bench.find(ii2s(0.0, steps), kind, n)} | ours
+@lru_cache(maxsize=2)
+def _evidence(G: Generator, n: int) -> Evidence:
+    return Evidence(G, n=n)
 
 
-def _plan(bench: Bench, kinds: dict[str, int]) -> Iterator[Planned]:
-    for kind, n in kinds.items():
-        yield Planned(ii2s(0.0, _steps(bench)), kind, n)
-        yield from (Planned(ii2s(0.005, _steps(bench), floor), kind, n) for floor in floors_of(bench))
+def _codes(G: Generator, n: int) -> Float[Tensor, "n layers dim"]:
+    z = torch.randn(n, G.z_dim, generator=stream(0, "claims", "edits")).to(G.w_avg)
+    return G.broadcast(G.mapping(z))
 
 
-@torch.no_grad()
-def _edits(bench: Bench) -> Finding:
-    """Edits of the paper's three factors by the shipped edits, at the strength at which the judge reads the true edit.
-
-    error: total error against the rendered truth; identity: similarity to the target; gain, residual, leakage as in
-    ``evaluation.evaluate``: differences of II2S and I2S, over faces for which both have such a strength. matched: share
-    of the faces for which a method has one.
-    """
-    kinds, judges, means = kinds_of(bench, ALL), load_judges(device=bench.G.w_avg.device), {}
-    for kind, n in kinds.items():
-        faces, found = _on_device(bench, kind, n), _found(bench, kind, n)
-        made = {name or "fine": Inversion(State(f.latent), f.image, bench.G, name) for name, f in found.items()}
-        table = evaluate(made, faces, judges, edits=[(factor, STRENGTH) for factor in EDITS], matched=True)
-        table = {name: rows.reset_index(drop=True) for name, rows in table.groupby("method", sort=False)}
-        for factor in EDITS:
-            theirs = _graded(table["i2s"], factor, judges.backbone)
-            for floor in floors_of(bench):
-                ours, name = _graded(table[floor or "fine"], factor, judges.backbone), f"{kind}_{floor}{factor}"
-                means |= {f"{name}_{what}": ours[what] - theirs[what] for what in ours}
-                means |= {f"matched_{name}": ours["error"].isfinite().double()}
-            means |= {f"matched_{kind}_i2s_{factor}": theirs["error"].isfinite().double(),
-                      f"i2s_{kind}_{factor}_error": theirs["error"]}  # fmt: skip
-    settings = {"faces": faces_text(kinds), "steps": _steps(bench), "strength": STRENGTH}
-    return collect(means, {}, settings, ("matched_", "i2s_"))
+def _finding(values: Mapping[str, tuple], controls: Mapping[str, tuple], settings: Mapping[str, int]) -> Finding:
+    """Statistics of the faces and their intervals. values, controls: name -> numbers (N,) and their statistic."""
+    found, intervals, samples = {}, {}, {}
+    for name, (x, statistic) in (*values.items(), *controls.items()):
+        x = np.asarray(x, float)
+        found[name], intervals[name] = float(statistic(x, axis=0)), confidence_interval(x, statistic)
+        samples[name] = spread_of(x, statistic)
+    measured, others = ({name: found[name] for name in part} for part in (values, controls))
+    return Finding(measured, intervals, others, {**settings}, samples=samples)
 
 
-def _graded(rows: "pandas.DataFrame", factor: str, backbone: str) -> dict[str, Tensor]:
-    names = {what: what for what in ("error", "gain", "residual", "leakage")} | {"identity": f"identity ({backbone})"}
-    return {what: torch.tensor(rows[f"{factor}{STRENGTH:+g} {name}"].to_numpy()) for what, name in names.items()}
-
-
-def _on_device(bench: Bench, kind: str, n: int) -> FaceSet:
-    faces, device = bench.faces_of(kind, n), bench.G.w_avg.device
-    return FaceSet(faces.images.to(device), faces.factors.to(device), faces.wear.to(device))
+def _calibrated(edit: Edit, evidence: Evidence, full: bool) -> Calibrated:
+    known = {"samples": evidence.samples, "n": PROBES[full], "limit": LIMIT}
+    return calibrate(edit, evidence.G, evidence.reader, **known)
 
 
 @torch.no_grad()
-def _combinations(bench: Bench) -> Finding:
-    """KID to renders of style mixes and of interpolations in W+ and PN+: difference of II2S and I2S, with pseudo-values
-    over faces."""
-    kinds = kinds_of(bench, FORTY, FEW_FACES)
-    mixes, lines, renders = (MIXES, LINES, RENDERS) if bench.full else (2, 2, FEW_RENDERS)
-    columns, kids = {}, {}
-    for kind, n in kinds.items():
-        shifts = {"mixing": mixes, "w_interpolation": lines, "pn_interpolation": lines}
-        found, reference = _found(bench, kind, n), render_features(kind, bench.G.resolution, renders)
-        for floor in floors_of(bench):
-            for task, most in shifts.items():
-                a, b = _pairs(n, most)
-                members = list(zip(a, b, strict=True)) * (1 if task == "mixing" else len(PROPORTIONS))
-                theirs, ours = (_features(bench, found[name].latent, a, b, task, floor) for name in ("i2s", floor))
-                _, values = kid_differences(ours, theirs, reference, members)
-                columns[f"{kind}_{floor}{task}"] = torch.tensor(values)
-                kids |= {f"kid_{kind}_{floor}{task}_{name}": kid(x, reference)[0]
-                         for name, x in (("i2s", theirs), ("ii2s", ours))}  # fmt: skip
-    settings = {"faces": faces_text(kinds), "steps": _steps(bench), "renders": renders, "mixes a face": mixes,
-                "lines a face": lines}  # fmt: skip
-    found = collect(columns, {}, settings)
-    found.controls.update(kids)
-    return found
+def _leaving(bench: Bench) -> Finding:
+    """Distance from the generator's codes after edits by two standard deviations, in W and in PN."""
+    G, full = bench.G, bench.full
+    evidence, w_plus, s = _evidence(G, SAMPLES[full]), _codes(G, FACES[full]), statistics_for(G)
+    norms = {}
+    for space, found in {"W": evidence.w_regression, "PN": evidence.pn_regression}.items():
+        edits = [_calibrated(found[name], evidence, full) for name in FACTORS]
+        states = [apply_edit(edit, State(w_plus), torch.full((len(w_plus),), 2.0).to(w_plus), G) for edit in edits]
+        # the geometric mean over the factors, for each face
+        norms[space] = torch.stack([pn_norm(state.w_plus, s) for state in states]).log().mean(0).exp().cpu()
+    before = pn_norm(w_plus, s).cpu()
+    values = {"w": norms["W"] / before, "pn": norms["PN"] / before, "w_by_pn": norms["W"] / norms["PN"]}
+    controls = {"unedited_pn_norm": (before, np.mean)}
+    settings = {"samples": SAMPLES[full], "faces": FACES[full]}
+    return _finding({name: (x, gmean) for name, x in values.items()}, controls, settings)
 
 
-def _pairs(n: int, most: int) -> tuple[list[int], list[int]]:
-    """Each of n faces with those that follow it, at most so many."""
-    shifts = range(1, min(most, n - 1) + 1)
-    return [i for _ in shifts for i in range(n)], [(i + shift) % n for shift in shifts for i in range(n)]
+@torch.no_grad()
+def _changes(G: Generator, edit: Edit, w_plus: Tensor, strength: float = 1.0) -> Float[Tensor, "n k"]:
+    """How far the judge's readings move, in their standard deviations over these faces."""
+    judge = load_attribute_judge(device=w_plus.device)
+    before = _read(judge, State(w_plus), G)
+    after = [
+        _read(judge, apply_edit(edit, State(part), torch.full((len(part),), strength).to(part), G), G)
+        for part in w_plus.split(32)
+    ]
+    return (torch.cat(after) - before) / before.std(0)
 
 
-def _features(bench: Bench, codes: Codes, a: Sequence[int], b: Sequence[int], task: str, floor: str) -> Tensor:
-    """Judge features of the mixes or of all interpolations of these pairs."""
-    x, y = codes[list(a)], codes[list(b)]
-    if task == "mixing":
-        made = [mix(x, y, slice(round(COARSE_SHARE * bench.G.num_ws), None))]
-    else:
-        space = {"space": "PN+", "statistics": bench.statistics(FLOORS[floor])} if task == "pn_interpolation" else {}
-        made = [interpolate(x, y, t, **space) for t in PROPORTIONS]
-    pictures = (bench.G.synthesis(part) for whole in made for part in whole.split(40))
-    return torch.cat([judge_features(x) for x in pictures])
+def _read(judge: torch.nn.Module, state: State, G: Generator) -> Tensor:
+    return torch.cat([read_factors(judge, state[i : i + 32].draw(G)) for i in range(0, len(state), 32)])
+
+
+@torch.no_grad()
+def _entanglement(bench: Bench) -> Finding:
+    """What plain and conditional boundaries do to the attribute that the world ties to theirs."""
+    G, full = bench.G, bench.full
+    evidence, w_plus = _evidence(G, SAMPLES[full]), _codes(G, FACES[full])
+    names, samples, values, controls = load_attribute_judge().names, evidence.samples, {}, {}
+    for name, tied, sign in ENTANGLED:
+        held = {"plain": (), "conditional": (tied,)}
+        found = {kind: find_boundaries(samples, [name], held=others) for kind, others in held.items()}
+        edits = {kind: _calibrated(edits[name], evidence, full) for kind, edits in found.items()}
+        moved = {kind: _changes(G, edit, w_plus).cpu() for kind, edit in edits.items()}
+        tie = {kind: sign * x[:, names.index(tied)] for kind, x in moved.items()}
+        values |= {f"{kind}_{name}_{tied}": (x, np.mean) for kind, x in tie.items()}
+        values[f"shrinks_{name}_{tied}"] = (tie["plain"] - tie["conditional"], np.mean)
+        controls |= {f"{kind}_{name}": (x[:, names.index(name)], np.mean) for kind, x in moved.items()}
+        lengths = {kind: edit.scale * float(edit.edit.vector.norm()) for kind, edit in edits.items()}
+        controls[f"longer_{name}"] = ([lengths["conditional"] / lengths["plain"]], np.mean)
+    return _finding(values, controls, {"samples": len(samples), "faces": len(w_plus)})
+
+
+def _scatter(bench: Bench) -> Finding:
+    """The best straight line of S for many faces, and for each face by itself, by the derivatives of the readings."""
+    G, (fitted, tested) = bench.G, JACOBIANS[bench.full]
+    judge, coordinates = load_attribute_judge(device=G.w_avg.device), coordinates_of(G)
+    J = _jacobians(G, judge, coordinates, fitted + tested)
+    values = {}
+    for name in LINES:
+        k = judge.names.index(name)
+        others = torch.arange(J.shape[1]) != k
+        shared = J[fitted:] @ best_line(J[:fitted], k)  # (N, K)
+        own = torch.stack([j @ best_line(j[None], k) for j in J[fitted:]])
+        size = {kind: x[:, others].square().mean(1).sqrt() for kind, x in (("shared", shared), ("own", own))}
+        values |= {f"{kind}_{name}": (x, np.mean) for kind, x in size.items()}
+        values |= {f"shared_by_own_{name}": (size["shared"] / size["own"], gmean),
+                   f"scatter_share_{name}": (np.arange(tested), partial(_scatter_share, shared[:, others].numpy()))}
+    return _finding(values, {}, {"faces fitted": fitted, "faces tested": tested})
+
+
+def _scatter_share(leaks: np.ndarray, rows: np.ndarray, axis: int) -> np.ndarray:
+    """Share of the mean square of leaks (N, K) that is their variance over the faces ``rows``, the rest being their
+    mean over the faces."""
+    x = leaks[rows.astype(int)]  # (.., N, K)
+    return x.var(axis).sum(-1) / np.square(x).mean(axis).sum(-1)
+
+
+def best_line(J: Tensor, k: int, lambda_ridge: float = RIDGE) -> Tensor:
+    """argmin over x of E|J x - e_k|^2 + lambda |x|^2, (C,), at a length where the mean J predicts 1 for reading k."""
+    rows, mean = J.flatten(0, 1) / len(J) ** 0.5, J[:, k].mean(0)
+    gram = rows @ rows.T + lambda_ridge * torch.eye(len(rows)).to(rows)
+    x = mean - rows.T @ torch.linalg.solve(gram, rows @ mean)
+    return x / (mean @ x)
+
+
+def _jacobians(G: Generator, judge: torch.nn.Module, coordinates: Coordinates, n: int) -> Tensor:
+    """Derivatives of standardised readings with respect to S, (N, K, C), float64."""
+    w_plus = _codes(G, n)
+    with torch.no_grad():
+        spread = torch.cat([judge(State(part).draw(G)) for part in _codes(G, 256).split(32)]).std(0)
+
+    def read(images: Tensor) -> Tensor:  # binary factors as logits, which have gradients
+        return judge(images) / spread
+
+    return torch.cat([coordinates.jacobian(read, State(part), G)[1] for part in w_plus.split(8)]).double().cpu()
+
+
+def _remark_scatter(f: Finding) -> str:
+    return "By derivatives: long steps are not straight in the readings either"
+
+
+@torch.no_grad()
+def _worth(bench: Bench) -> Finding:
+    """Total error at matched strength of the default edits and of regression in W, on rendered faces."""
+    (run, kind, n), G, full = _inversions(bench), bench.G, bench.full
+    faces, judges, evidence = bench.faces_of(kind, n), load_judges(), _evidence(G, SAMPLES[full])
+    found = bench.find(run, kind, n)
+    inversion = Inversion(State(found.latent), found.image, G, run.method)
+    known, values = edits_for(G), {}
+    for name in FACTORS:
+        k = judges.attributes.names.index(name)
+        truth = true_edit(faces, known[name], STRENGTH).images
+        rows = (truth != faces.images).flatten(1).any(1)
+        some, x, y = inversion[rows.nonzero()[:, 0]], faces.images[rows], truth[rows]
+        read = partial(_reading, judges.attributes, k)
+        errors = {}
+        ways = {"default": known[name], "w": _calibrated(evidence.w_regression[name], evidence, full)}
+        for way, edit in ways.items():
+            move = partial(some.edit, edit)
+            strengths = matched_strength(move, read, read(y), limit=3 * STRENGTH, steps=6)
+            error = edit_error(some.image, move(strengths.nan_to_num()), x, y)
+            errors[way] = error.where(strengths.isfinite(), torch.ones_like(error))  # where none matches: no edit
+            values[f"{way}_{name}"] = (errors[way], np.mean)
+        values[f"w_minus_default_{name}"] = (errors["w"] - errors["default"], np.mean)
+    return _finding(values, {}, {"faces": n, "steps": run.steps, "samples": SAMPLES[full]})
+
+
+def _inversions(bench: Bench) -> Planned:
+    n, steps = JUDGED[bench.full]
+    return Planned(ii2s(0.005, steps, open=bench.full), "clean", bench.count(n))
+
+
+def _reading(judge: torch.nn.Module, k: int, images: Tensor) -> Float[Tensor, " n"]:
+    return read_factors(judge, images.clamp(-1, 1))[:, k]
 
 
 CLAIMS = (
-    Claim("II2S-9", "II2S, section 5.2", "Codes of II2S edit better than those of I2S.",
-          "Table 2: users prefer II2S to I2S in 80 % (age), 69 % (pose), 79 % (light)",
-          _edits, RULES["II2S-9"], plan=lambda bench: _plan(bench, kinds_of(bench, ALL))),
-    Claim("II2S-11", "II2S, appendix A", "II2S is best for style mixing and on lines in PN+, I2S on lines in W+.",
-          "Table 6, FID: mixing 55.69 against 57.36, PN+ 49.15 against 55.25, W+ 48.61 against 43.03",
-          _combinations, RULES["II2S-11"], plan=lambda bench: _plan(bench, kinds_of(bench, FORTY, FEW_FACES))),
+    Claim("EDIT-1", "latentlab",
+          "A straight line of W leaves the region of the generator's codes, a straight line of PN does not.",
+          "no paper has it", _leaving, RULES["EDIT-1"]),
+    Claim("EDIT-2", "latentlab",
+          "The world's entanglement is in the plain directions and shrinks in the conditional ones.",
+          "no paper has it", _entanglement, RULES["EDIT-2"]),
+    Claim("EDIT-3", "latentlab",
+          "One step does different things to different faces, which no straight line can avoid.",
+          "no paper has it", _scatter, RULES["EDIT-3"], _remark_scatter),
+    Claim("EDIT-4", "latentlab", "The default edits are nearer to the truth than regression in W, and than no edit.",
+          "no paper has it", _worth, RULES["EDIT-4"], plan=lambda bench: [_inversions(bench)]),
 )  # fmt: skip

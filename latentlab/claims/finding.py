@@ -5,8 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from latentlab.claims.rule import Cell, Estimate, Rule
 from latentlab.claims.runs import Bench, Planned
+from latentlab.evaluation.intervals import confidence_interval, nanmean
 
 WIDTH = 100  # columns of what is printed
 
@@ -132,23 +136,29 @@ def _compared(cell: Cell) -> str:
     return told
 
 
-def over_samples(columns: Mapping[str, Any], *, log: bool = False) -> dict[str, dict]:
-    """Means of columns of samples (N,), geometric means with ``log``, as keywords of a ``Finding``: measured, intervals
-    (Student's t) and samples. NaN samples are left out."""
-    import numpy as np
+def spread_of(x: np.ndarray, statistic: Callable) -> dict[str, float]:
+    """Number and standard deviation of samples (N,), for ``Finding.samples``: that of the logarithms for scipy's
+    ``gmean``; none for statistics that are no means."""
     from scipy.stats import gmean
 
-    from latentlab.evaluation.intervals import confidence_interval
+    log = statistic is gmean
+    if len(x) < 2 or not (log or statistic in (np.mean, nanmean)):
+        return {"n": len(x)}
+    return {"n": len(x), "sd": float(np.std(np.log(x) if log else x, ddof=1))} | ({"log": 1} if log else {})
+
+
+def over_samples(columns: Mapping[str, Tensor | np.ndarray], *, log: bool = False) -> dict[str, dict]:
+    """Means of columns of samples (N,), geometric means with ``log``, as keywords of a ``Finding``: measured, intervals
+    (Student's t) and samples. NaN samples are left out."""
+    from scipy.stats import gmean
 
     found: dict[str, dict] = {"measured": {}, "intervals": {}, "samples": {}}
     for name, values in columns.items():
-        x = np.asarray(values.double().cpu() if hasattr(values, "cpu") else values, dtype=float)
+        x = values.detach().double().cpu().numpy() if isinstance(values, Tensor) else values.astype(float)
         x = x[~np.isnan(x)]
-        if len(x) == 0:
-            continue
-        statistic = gmean if log else np.mean
-        found["measured"][name] = float(statistic(x))
-        found["intervals"][name] = confidence_interval(x, statistic)
-        sd = float(np.std(np.log(x) if log else x, ddof=1)) if len(x) > 1 else float("nan")
-        found["samples"][name] = {"n": len(x), "sd": sd} | ({"log": 1} if log else {})
+        if len(x):
+            statistic = gmean if log else np.mean
+            found["measured"][name] = float(statistic(x))
+            found["intervals"][name] = confidence_interval(x, statistic)
+            found["samples"][name] = spread_of(x, statistic)
     return found

@@ -8,6 +8,9 @@ from latentlab.claims.rule import OWN, SIGN, Part, Rule
 LAMBDAS = (0.0, 0.001, 0.005, 0.01)
 TASKS = ("colour", "half", "detail")
 EDITS = ("age", "yaw", "light_azimuth")  # the paper's three: age, pose, light
+FACTORS = ("smile", "age", "beard", "glasses")  # of the claims about edits
+LINES = ("smile", "age", "beard", "yaw")
+ENTANGLED = (("glasses", "age", 1), ("beard", "hair_length", -1))  # the world's correlations and their signs
 KINDS = ("clean", "strange")  # faces of the real set without and with out-of-domain detail; prefixes, too
 FORTY, ALL = {"clean": 40, "strange": 40}, {"clean": 40, "strange": 80}
 FLOORS = ("", "coarse_")  # prefixes of numbers: the eigenvalues of P have a floor of 1e-4, or of 1e-2, of the largest
@@ -119,6 +122,25 @@ RULES: Mapping[str, Rule] = {
              "sign; the paper: 'widely different results' against 'relatively stable'")
         for kind in KINDS for what in ("identity", "perceptual")
     ), faces=FORTY),
+    "EDIT-1": Rule("256 codes of the generator; edits by two standard deviations", (
+        Part("the line of W leaves", ("w",), ">", 2, OWN),
+        Part("that of PN stays", ("pn",), "<", 1.5, OWN),
+        Part("by the ratio of the two", ("w_by_pn",), ">", 2, OWN),
+    )),
+    "EDIT-2": Rule("256 codes of the generator; edits by one standard deviation", tuple(
+        Part(f"{name} and {tied.replace('_', ' ')}: {says}", (f"{what}_{name}_{tied}",), ">", 0, SIGN)
+        for name, tied, _ in ENTANGLED
+        for what, says in (("plain", "tied in the plain direction"), ("shrinks", "less in the conditional one"))
+    )),
+    "EDIT-3": Rule("derivatives at 64 codes, after a fit to 64 others", (
+        *(Part(f"{name}: the best line leaks mostly scatter", (f"scatter_share_{name}",), ">", 0.5, OWN)
+          for name in LINES),
+        *(Part(f"{name}: a line for each face leaks half", (f"shared_by_own_{name}",), ">", 2, OWN) for name in LINES),
+    )),
+    "EDIT-4": Rule("40 clean faces inverted with lambda 0.005 in 1300 steps; edits at matched strength", (
+        *(Part(f"{name}: better than the line of W", (f"w_minus_default_{name}",), ">", 0, SIGN) for name in FACTORS),
+        *(Part(f"{name}: better than no edit", (f"default_{name}",), "<", 1, SIGN) for name in FACTORS),
+    )),
     "LSAP-1": Rule("16 codes, float64", (
         _is("a > 0 on convolutions", "convolutions_positive", below=2e-3, source=EQUAL),
         _is("a < 0", "convolutions_negative", below=2e-3, source=EQUAL),

@@ -63,14 +63,16 @@ def evaluate(
     edits: Sequence[Asked] = (),
     invert: Invert | None = None,
     matched: bool = False,
+    known: Mapping[str, Edit] | None = None,
 ) -> "pandas.DataFrame":
     """Grades inversions and their edits: a table with one row for each method and image.
 
     Columns: method, image, faces ("clean", "strange" or "unknown"), and those of ``grade_inversion``.
 
     judges: the shipped ones unless given. invert: a function from a method's name and images to an inversion of them;
-    without it the columns of the oracle are left out. edits: e.g. ("smile", 2.0), which fills columns "smile+2 ...",
-    measured against the rendered truth of that edit:
+    without it the columns of the oracle are left out. known: the edit of each factor, by default those shipped with the
+    generator. edits: e.g. ("smile", 2.0), which fills columns "smile+2 ...", measured against the rendered truth of
+    that edit:
 
     - gain: the share of the true edit that happened (``metrics.edit_gain``); oracle: the same for ``invert(method,
       edited truths).image``, which shows how much of such a change this method's pictures can hold. It is not an
@@ -105,7 +107,7 @@ def evaluate(
     for name, inversion in named.items():
         columns = grade_inversion(inversion, images, judges)
         if edits:
-            columns |= _edited(name, inversion, targets, judges, edits, invert, matched)
+            columns |= _edited(name, inversion, targets, judges, edits, invert, matched, known)
         keys = {"method": name, "image": range(len(images)), "faces": kinds or "unknown"}
         tables.append(pandas.DataFrame(keys | {key: value.tolist() for key, value in columns.items()}))
     return pandas.concat(tables, ignore_index=True)
@@ -161,16 +163,16 @@ def true_edit(faces: FaceSet, edit: Edit, strength: float) -> FaceSet:
 
 
 @cache
-def _factor_std() -> Float[Tensor, " k"]:
+def factor_std() -> Float[Tensor, " k"]:
     """Standard deviations of the factors over the face world, (K,), those of binary factors included."""
     return sample_factors(20_000, seed=777_777).values.std(0)
 
 
 def _edited(
-    name: str, inversion: Inversion, faces: FaceSet, judges: Judges, edits: Sequence[Asked], invert: Invert | None,
-    matched: bool,
+    name: str, inversion: Inversion, faces: FaceSet, judges: Judges, edits: Sequence[Asked],
+    invert: Invert | None, matched: bool, known: Mapping[str, Edit] | None,
 ) -> dict[str, Float[Tensor, " n"]]:  # fmt: skip
-    known = edits_for(inversion.generator)
+    known = edits_for(inversion.generator) if known is None else known
     if unknown := [factor for factor, strength in edits if factor not in known or strength == 0]:
         raise ValueError(f"edits are factors with a strength other than 0, not {unknown}; known: {', '.join(known)}")
     truths = [true_edit(faces, known[factor], strength).images for factor, strength in edits]
@@ -207,9 +209,11 @@ def _one_edit(
     edited = move(strengths.nan_to_num())
     after = read(edited)
     others = torch.arange(after.shape[1], device=after.device) != k
-    moved, floor = (((b - a).abs() / _factor_std().to(a))[:, others] for a, b in ((before, after), (given, aim)))
+    moved, floor = (((b - a).abs() / factor_std().to(a))[:, others] for a, b in ((before, after), (given, aim)))
+    best = {} if oracle is None else against_truth(inversion.image, oracle, images, truth)
     columns = {
-        **_against_truth(inversion.image, edited, images, truth, oracle),
+        **against_truth(inversion.image, edited, images, truth),
+        **{name: best[what] for name, what in (("oracle", "gain"), ("oracle error", "error")) if best},
         f"identity ({judges.backbone})": 1 - judges.identity(edited.clamp(-1, 1), images),
         "before": before[:, k],
         "after": after[:, k],
@@ -223,11 +227,11 @@ def _one_edit(
     return {key: value.where(usable, torch.nan) for key, value in columns.items()}
 
 
-def _against_truth(
-    inversion: Images, edited: Images, images: Images, truth: Images, oracle: Images | None
+def against_truth(
+    inversion: Images, edited: Images, images: Images, truth: Images
 ) -> dict[str, Float[Tensor, " n"]]:
-    """Gain, residual, its part outside, total error, and gain and error of the oracle if there is one: NaN where the
-    truth changes nothing."""
+    """Gain, residual, its part outside, and total error of edited inversions against the edited truth, (N,) each: NaN
+    where the truth changes nothing."""
     change = (truth - images).abs().amax(1, keepdim=True)
     rows = change.flatten(1).amax(1) > 0
     outside = (change[rows] <= SEEN).to(images)
@@ -239,9 +243,6 @@ def _against_truth(
         "outside": edit_gain(before, after, x, y, outside)[1],
         "error": edit_error(before, after, x, y),
     }
-    if oracle is not None:
-        best = oracle[rows]
-        found |= {"oracle": edit_gain(before, best, x, y)[0], "oracle error": edit_error(before, best, x, y)}
     blank = images.new_full((len(images),), torch.nan)
     return {key: blank.masked_scatter(rows, value) for key, value in found.items()}
 
