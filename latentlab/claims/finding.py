@@ -117,7 +117,8 @@ class Finding:
         rule = self.claim.rule
         earlier = f", recorded under {self.rule or 'a rule without version'}" * (self.rule != rule.version)
         rows = [f"  rule {rule.version}{earlier}", *(f"    {line}" for line in rule.text.splitlines())]
-        rows += ["  against the bars"] + [f"    {_compared(cell)}" for cell in self.cells]
+        if any(cell.estimate for cell in self.cells):
+            rows += ["  against the bars"] + [f"    {_compared(cell)}" for cell in self.cells]
         rows += [f"  with {name}: {other['verdict']}: {other['reason']}." for name, other in self.others.items()]
         return "\n".join([repr(self), *(textwrap.fill(r, WIDTH, subsequent_indent=" " * 8) for r in rows)])
 

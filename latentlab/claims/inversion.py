@@ -202,8 +202,9 @@ def _z_runs(bench: Bench) -> dict[str, list[Run]]:
 
 def _likeness(bench: Bench, kind: str, n: int, runs: Sequence[Run], at: int) -> PerFace:
     """PSNR of each face after so many steps, mean over runs."""
-    images, found = targets(bench, kind, n), (bench.find(run, kind, n) for run in runs)
-    return torch.stack([psnr(draw(bench, run.codes[at]), images) for run in found]).mean(0)
+    images, found = targets(bench, kind, n), [(bench.find(run, kind, n), run.steps == at) for run in runs]
+    seen = [run.image.clamp(-1, 1) if whole else draw(bench, run.codes[at]) for run, whole in found]
+    return torch.stack([psnr(x, images) for x in seen]).mean(0)
 
 
 @torch.no_grad()

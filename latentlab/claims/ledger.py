@@ -26,9 +26,9 @@ from latentlab.weights.generators import load
 SHIPPED = "faces-64"  # the generator that the ledger belongs to
 
 
-def _place(claim: Claim) -> tuple[str, int]:
+def _place(claim: Claim) -> tuple[bool, str, int]:
     paper, number = claim.id.split("-")
-    return paper, int(number)
+    return claim.paper == "latentlab", paper, int(number)
 
 
 _ALL = (
@@ -69,6 +69,11 @@ def recorded(id: str, path: str | Path | None = None) -> Finding:
     known = {f.name for f in fields(Finding)} - set(NOT_RECORDED)
     found = Finding(claim=claim, **{k: v for k, v in entries[id].items() if k in known})
     return replace(found, outdated=_outdated(found))
+
+
+def recorded_ids(path: str | Path | None = None) -> list[str]:
+    """The claims that the ledger holds."""
+    return list(_read(path))
 
 
 def table(path: str | Path | None = None) -> pd.DataFrame:

@@ -66,7 +66,8 @@ class Part:
 
     source: where the bar comes from: the paper's words, a sign, an equality with a margin, or a bar of our own.
     exact: the number itself decides; otherwise its whole interval must lie beyond the bar, after Holm's correction for
-    all such cells of the rule. constructed: algebra guarantees it, so that it does not count for the verdict.
+    all such cells of the rule. constructed: algebra guarantees it, so that it counts neither for the verdict nor for
+    the correction.
     """
 
     says: str
@@ -115,8 +116,13 @@ class Rule:
         lines = [f"data: {self.data}"] if self.data else []
         lines += [f"faces: {', '.join(f'{n} {kind}' for kind, n in self.faces.items())}"] * bool(self.faces)
         lines += [part.text for part in self.parts] + [f"control: {part.text}" for part in self.controls]
-        tested = sum(len(part.cells) for part in self.parts if not part.exact)
+        tested = sum(len(part.cells) for part in self._tested)
         return "\n".join(lines + [f"Holm's correction over {tested} cells"] * (tested > 1))
+
+    @property
+    def _tested(self) -> list[Part]:
+        """The parts over whose cells Holm's correction goes."""
+        return [part for part in self.parts if not part.exact and not part.constructed]
 
     @property
     def version(self) -> str:
@@ -125,7 +131,7 @@ class Rule:
 
     def compare(self, numbers: Mapping[str, Estimate]) -> list[Cell]:
         """All cells of parts and controls against their bars."""
-        tested = [(part, name) for part in self.parts if not part.exact for name in part.cells if name in numbers]
+        tested = [(part, name) for part in self._tested for name in part.cells if name in numbers]
         p_values = [numbers[name].p_value(part.relation, part.bar) for part, name in tested]
         adjusted = dict(zip(((id(part), name) for part, name in tested), holm(p_values), strict=True))
         level = 2 * LEVEL / max(1, len(tested))
@@ -137,7 +143,7 @@ class Rule:
                     cells.append(Cell(part, name, None, math.nan, None, None))
                     continue
                 p = adjusted.get((id(part), name), math.nan)
-                if math.isnan(p) and not part.exact:  # a control
+                if math.isnan(p) and not part.exact:  # of a control, or by construction
                     p = found.p_value(part.relation, part.bar)
                 beyond = found.value > part.bar if part.relation == ">" else found.value < part.bar
                 needed = None if part.exact else found.samples_needed(part.relation, part.bar, level)

@@ -64,6 +64,7 @@ def test_what_algebra_guarantees_does_not_count():
     built = part("x", says="x falls", constructed=True)
     assert Rule("", (built,)).judge(numbers) == ("by construction", "by construction: x falls")
     assert Rule("", (built, part("y", says="y falls"))).judge(numbers)[0] == "not reproduced"
+    assert Rule("", (built, down := part("y", says="y"))).text.count("Holm") == 0 and down.cells == ("y",)
     wrong = replace(built, relation=">")
     assert Rule("", (wrong, built)).judge(numbers)[0] == "not reproduced"  # then the code is at fault
 
