@@ -141,7 +141,7 @@ def _scatter(bench: Bench) -> Finding:
     return _finding(values, {}, {"faces fitted": fitted, "faces tested": tested})
 
 
-def _scatter_share(leaks: np.ndarray, rows: np.ndarray, axis: int) -> np.ndarray:
+def _scatter_share(leaks: np.ndarray, rows: np.ndarray, axis: int) -> np.ndarray | np.floating:
     """Share of the mean square of leaks (N, K) that is their variance over the faces ``rows``, the rest being their
     mean over the faces."""
     x = leaks[rows.astype(int)]  # (.., N, K)

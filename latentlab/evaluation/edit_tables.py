@@ -184,8 +184,9 @@ def _introduction() -> str:
         f"Each picture is asked to change one factor by {AMOUNT:g} standard deviations of the face world, upwards and "
         "downwards in turn where it has room for both; glasses are switched. Every edit is measured at matched "
         f"strength: on each picture the strength, up to {LIMIT} times the edit's own, at which the attribute judge "
-        "sees that change. Standard deviations are those of the factors over the face world. Means are over matched "
-        "pictures; the column \"mean\" is over the factors. Numbers in brackets are 95 % intervals over the pictures."
+        "sees the factor move as far as in the edited truth, or is nearly as sure of the switch. Standard deviations "
+        "are those of the factors over the face world. Means are over matched pictures; the column \"mean\" is over "
+        "the factors. Numbers in brackets are 95 % intervals over the pictures."
     )
 
 

@@ -1,8 +1,8 @@
 """What edits are worth: on inverted faces against the rendered truth, and on a generator's own samples.
 
 Every edit is measured at matched strength: on each picture, the strength at which the attribute judge sees the factor
-move as far as it was asked to. On samples nothing is inverted and no truth is known, so their numbers show the share of
-an edit's faults that is not the inversion's.
+move as far as it was asked to, or is nearly as sure of a switch as it is of the truth. On samples nothing is inverted
+and no truth is known, so their numbers show the share of an edit's faults that is not the inversion's.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from latentlab.seeds import stream
 AMOUNT = 1.5  # of a factor's standard deviations over the face world, by which each picture is to change
 LIMIT = 4  # largest strength that is tried, in multiples of the one that should do by the edit's own account
 CLOSE = 0.02  # of the asked change: a reading as near as that to its target is a match
+SURE = 0.9, 4.0  # a switch is made at this share of the judge's logit in the truth, and at most at this logit (98 %)
 REFINEMENTS = 6
 BATCH = 20
 
@@ -34,8 +35,9 @@ Draw = Callable[[Tensor, Tensor], Tensor]  # strengths and row numbers to pictur
 class Request:
     """What each of N pictures is asked for: a change of one factor, ``change`` (N,) in the factor's own unit.
 
-    target: what the attribute judge is to read, (N,). usable: whether the picture has room for at least half of the
-    change. truth: the faces rendered with it, None for samples.
+    target: what the attribute judge is to read, (N,), on the scale of ``EditTask.levels``. usable: whether the picture
+    has room for at least half of the change, and the judge sees at least a quarter of it in the truth. truth: the faces
+    rendered with it, None for samples.
     """
 
     factor: str
@@ -76,6 +78,13 @@ class EditTask:
         """The attribute judge's readings in the factors' own units, (N, K)."""
         return read_factors(self.judges.attributes, images.clamp(-1, 1))
 
+    def levels(self, readings: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Readings on a scale without ends, on which strengths are matched: logits for binary factors.
+
+        Probabilities are at 0 or 1 for a wide range of strengths, of which the least is meant.
+        """
+        return torch.where(self.judges.attributes.binary, readings.logit(eps=1e-6), readings)
+
     def column(self, factor: str) -> int:
         """The judge's column of a factor; ``ValueError`` if it reads none of that name."""
         names = self.judges.attributes.names
@@ -96,17 +105,20 @@ class EditTask:
         value = self.faces.factors[factor]
         change, room = _change(value, factor, self.amount)
         truth = self.faces.with_factors(**{factor: value + change})
-        seen = self.read(truth.images.to(self.before.device))[:, k]
+        seen = self.levels(self.read(truth.images.to(self.before.device)))[:, k]
         # An inversion rarely reads as its face does, so what is matched is the change; a switch is on or off.
-        target = seen if _is_binary(factor) else self.before[:, k] + seen - self.given[:, k]
-        shows = (truth.images - self.faces.images).flatten(1).abs().amax(1) > 0
-        return Request(factor, change, target, room & shows, truth)
+        moved = seen - self.given[:, k]
+        target = self.before[:, k] + moved
+        if _is_binary(factor):
+            moved, target = seen, (SURE[0] * seen).clamp(-SURE[1], SURE[1])
+        visible = (moved.cpu() / change >= 0.25) & ((truth.images - self.faces.images).flatten(1).abs().amax(1) > 0)
+        return Request(factor, change, target, room & visible, truth)
 
     def _of_samples(self, factor: str, k: int) -> Request:
         value = self.before[:, k].cpu()
         if _is_binary(factor):
-            target = torch.where(value < 0.5, 0.9, 0.1)
-            return Request(factor, target - value, target.to(self.before), (target - value).abs() > 0.4)
+            change = 1 - 2 * value.round()
+            return Request(factor, change, SURE[1] * change.to(self.before), torch.ones_like(value, dtype=torch.bool))
         change, room = _change(value, factor, self.amount)
         return Request(factor, change, (value + change).to(self.before), room)
 
@@ -215,7 +227,7 @@ class _Search:
         self.draw, self.task, self.k, self.target = draw, task, task.column(request.factor), request.target
         self.pictures, self.readings = task.inversion.image.clone(), task.before.clone()
         self.strengths, self.usable = torch.zeros_like(nominal), request.usable.to(nominal.device)
-        self.start = task.before[:, self.k] - self.target
+        self.start = task.levels(task.before)[:, self.k] - self.target
         self.best = self.start.abs()
         blank = torch.full_like(nominal, torch.nan)
         self.low, self.low_gap = torch.zeros_like(nominal), self.start.clone()
@@ -263,8 +275,8 @@ class _Search:
                 return strengths
             drawn = self.draw(s, r)
             readings = self.task.read(drawn)
-            gap = readings[:, self.k] - self.target[r]
-            at = gap.abs() < self.best[r]
+            gap = self.task.levels(readings)[:, self.k] - self.target[r]
+            at = gap.abs() < 1.01 * self.best[r]  # of equally near ones the last: on a plateau, the least strength
             nearer = r[at]
             self.pictures[nearer], self.readings[nearer] = drawn[at], readings[at]
             self.strengths[nearer], self.best[nearer] = s[at], gap.abs()[at]

@@ -50,6 +50,17 @@ class World(nn.Module):
         return faces.with_factors(**values).images
 
 
+class Blind(nn.Module):
+    """A judge that reads the same in every picture."""
+
+    def __init__(self, judge: nn.Module) -> None:
+        super().__init__()
+        self.names, self.binary, self.mean, self.std = judge.names, judge.binary, judge.mean, judge.std
+
+    def forward(self, images):
+        return torch.zeros(len(images), len(self.names))
+
+
 def direction(name: str, *, std: float = 1.0, leak: float = 0.0, gain: float = 1.0, source: str = "") -> Direction:
     """Moves ``name`` by ``gain`` standard deviations and smile by ``leak``; says that it moves by ``std`` of them."""
     vector = torch.zeros(4)
@@ -85,6 +96,8 @@ def test_a_request_stays_in_range_and_goes_both_ways(task, faces):
     torch.testing.assert_close(request.target - task.before[:, NAMES.index("yaw")], seen)
     full = EditTask(task.inversion, task.judges, faces.with_factors(beard=1.0)).request("beard")
     assert (full.change < 0).all() and full.usable.all()  # no room upwards
+    blind = EditTask(task.inversion, replace(task.judges, attributes=Blind(task.judges.attributes)), faces)
+    assert not blind.request("yaw").usable.any() and request.usable.all()
     switched = task.request("glasses")
     assert torch.equal(switched.truth.factors["glasses"], 1 - faces.factors["glasses"])
     with pytest.raises(ValueError, match="factor: expected one that the attribute judge reads, got 'wings'"):
@@ -147,7 +160,12 @@ def test_edits_that_cannot_match(task):
         found = measure_edit(task, edit, "yaw")
         assert (found.values["matched"] == 0).all() and found.values["reach"].max() < 0.1
         assert found.values["gain"].isnan().all() and found.change.isnan().all()
+
+
+def test_a_switch_takes_no_more_strength_than_it_needs(task):
+    """Glasses are there from half of the nominal strength on; a face would be no more edited at twice that."""
     glasses = measure_edit(task, direction("glasses"), "glasses")
+    assert (glasses.values["strength"] < 0.8).all()
     assert (glasses.values["matched"] == 1).all() and (glasses.values["error"] < 0.05).all()
 
 
