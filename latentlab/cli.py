@@ -37,11 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_publish(commands)
     methods = commands.add_parser("methods", help="list inversion methods, generators and factors")
     methods.set_defaults(run=_run_methods)
-    claims = commands.add_parser("claims", help="print the ledger of the papers' claims, or measure them again")
-    claims.add_argument("--full", action="store_true", help="measure at full size (an hour or two) and record it")
-    claims.add_argument("--only", nargs="+", default=[], metavar="ID", help="only these claims, e.g. II2S-1 LSAP-1")
-    claims.add_argument("--ledger", type=Path, help="file of the ledger (default: notebooks/claims.json)")
-    claims.set_defaults(run=_run_claims)
+    _add_claims(commands)
     benchmark = commands.add_parser("benchmark", help="measure speed, networks, samples and inversions")
     tables = ("speed", "optimisers", "networks", "samples", "inversions", "generators", "edits")
     benchmark.add_argument("--only", choices=tables, help="one table instead of all but edits, which take hours")
@@ -411,13 +407,59 @@ def _run_methods(options: argparse.Namespace) -> None:
         print(f"  {factor.name:17}{factor.group:10}{span:22}{factor.description}")
 
 
-def _run_claims(options: argparse.Namespace) -> None:
-    from latentlab import claims
+def _add_claims(commands: argparse._SubParsersAction) -> None:
+    claims = commands.add_parser("claims", help="print the ledger of the papers' claims, or measure them again")
+    claims.add_argument("--only", nargs="+", default=[], metavar="ID", help="only these claims, e.g. II2S-1 LSAP-1")
+    claims.add_argument("--explain", nargs="+", default=[], metavar="ID", help="the whole record of these claims")
+    claims.add_argument(
+        "--full", action="store_true",
+        help="measure at full size and record it: hours, in as many sessions as you like, since descents are kept in "
+        "the user's cache folder and Ctrl-C loses nothing",
+    )  # fmt: skip
+    claims.add_argument("--left", action="store_true", help="print what is left to do at full size, and its time")
+    claims.add_argument("--faces", type=int, metavar="N", help="at most so many faces of each kind; the record says so")
+    claims.add_argument("--batch", type=int, metavar="N", help="faces that descend together (10); more on a GPU")
+    claims.add_argument("--generator", default="faces-64", help="another one is recorded beside faces-64 (%(default)s)")
+    claims.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
+    claims.add_argument("--pages", action="store_true", help="write docs/claims.md and the README's table")
+    claims.add_argument("--coverage", action="store_true", help="simulate the coverage of the intervals, and --pages")
+    claims.add_argument("--ledger", type=Path, help="file of the ledger (default: notebooks/claims.json)")
+    claims.set_defaults(run=_run_claims)
 
-    ids = options.only or list(claims.table(options.ledger)["id"] if not options.full else claims.CLAIMS)
-    for id in ids:
-        found = claims.write([id], options.ledger)[0] if options.full else claims.recorded(id, options.ledger)
-        print(found, end="\n\n", flush=True)
+
+def _run_claims(options: argparse.Namespace) -> None:
+    from latentlab.claims import pages
+
+    if options.pages or options.coverage:
+        coverages = pages.coverage_table() if options.coverage else None
+        print("\n".join(str(path) for path in pages.write_pages(options.ledger, coverages=coverages)))
+    elif options.left or options.full:
+        _measure_claims(options)
+    elif options.explain:
+        print("\n\n".join(pages.explanation(id, options.ledger) for id in options.explain))
+    else:
+        print(pages.listing(options.only, options.ledger))
+
+
+def _measure_claims(options: argparse.Namespace) -> None:
+    from latentlab import claims
+    from latentlab.claims import pages
+    from latentlab.claims.runs import Bench
+    from latentlab.weights.generators import load
+
+    G = load(options.generator, device=_device(options.device))
+    knobs = {"faces": options.faces} | ({"batch": options.batch} if options.batch else {})
+    for id in options.only or claims.CLAIMS:
+        if options.left:
+            print(f"{id:8} {claims.remaining(id, Bench.kept(G, **knobs))}", flush=True)
+            continue
+        name = Path(options.generator).stem
+        try:
+            claims.write([id], options.ledger, G=G, name=name, say=lambda text: print(text, flush=True), **knobs)
+        except KeyboardInterrupt:
+            print(f"\n{id} is not finished; the same command goes on where this one stopped", file=sys.stderr)
+            raise
+        print(pages.line(id, options.ledger), flush=True)
 
 
 def _run_benchmark(options: argparse.Namespace) -> int:

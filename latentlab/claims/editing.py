@@ -13,7 +13,10 @@ from jaxtyping import Float
 from scipy.stats import gmean
 from torch import Tensor
 
-from latentlab.claims.finding import Claim, Finding, verdict
+from latentlab.claims.finding import Claim, Finding, spread_of
+from latentlab.claims.inversion import PAPER_STEPS, ii2s
+from latentlab.claims.rules import ENTANGLED, FACTORS, LINES, RULES
+from latentlab.claims.runs import Bench, Planned
 from latentlab.editing.calibration import Calibrated, calibrate
 from latentlab.editing.coordinates import Coordinates, coordinates_of
 from latentlab.editing.edit import Edit, State, apply_edit
@@ -22,8 +25,7 @@ from latentlab.editing.shipped import edits_for
 from latentlab.editing.ways import LIMIT, Evidence
 from latentlab.evaluation import load_judges, true_edit
 from latentlab.evaluation.intervals import confidence_interval
-from latentlab.faces import real_set
-from latentlab.inversion_methods import invert
+from latentlab.inversion.result import Inversion
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.metrics import edit_error, matched_strength
 from latentlab.networks.attributes import read_factors
@@ -32,14 +34,11 @@ from latentlab.seeds import stream
 from latentlab.spaces import statistics_for
 from latentlab.stylegan.generator import Generator
 
-FACTORS = ("smile", "age", "beard", "glasses")
-ENTANGLED = (("glasses", "age", 1), ("beard", "hair_length", -1))  # the world's correlations and their signs
-LINES = ("smile", "age", "beard", "yaw")
 SAMPLES = {True: 10_000, False: 1_000}  # at full and at quick size
 PROBES = {True: 64, False: 12}  # samples that strengths are calibrated on
 FACES = {True: 256, False: 24}  # of the generator, on which edits are measured
 JACOBIANS = {True: (64, 64), False: (12, 8)}  # faces that a line is fitted to and tested on
-JUDGED = {True: (40, 500), False: (4, 60)}  # clean faces, and steps of their inversion
+JUDGED = {True: (40, PAPER_STEPS), False: (4, 60)}  # clean faces, and steps of their inversion
 STRENGTH = 1.5  # of the true edits of EDIT-4, in standard deviations
 RIDGE = 0.03
 
@@ -56,13 +55,13 @@ def _codes(G: Generator, n: int) -> Float[Tensor, "n layers dim"]:
 
 def _finding(values: Mapping[str, tuple], controls: Mapping[str, tuple], settings: Mapping[str, int]) -> Finding:
     """Statistics of the faces and their intervals. values, controls: name -> numbers (N,) and their statistic."""
-    found, intervals = {}, {}
+    found, intervals, samples = {}, {}, {}
     for name, (x, statistic) in (*values.items(), *controls.items()):
         x = np.asarray(x, float)
         found[name], intervals[name] = float(statistic(x, axis=0)), confidence_interval(x, statistic)
-    told = {"generators": "single seed", "intervals": "bootstrap over faces"}
+        samples[name] = spread_of(x, statistic)
     measured, others = ({name: found[name] for name in part} for part in (values, controls))
-    return Finding(measured, intervals, others, {**settings, **told})
+    return Finding(measured, intervals, others, {**settings}, samples=samples)
 
 
 def _calibrated(edit: Edit, evidence: Evidence, full: bool) -> Calibrated:
@@ -71,8 +70,9 @@ def _calibrated(edit: Edit, evidence: Evidence, full: bool) -> Calibrated:
 
 
 @torch.no_grad()
-def _leaving(G: Generator, full: bool) -> Finding:
+def _leaving(bench: Bench) -> Finding:
     """Distance from the generator's codes after edits by two standard deviations, in W and in PN."""
+    G, full = bench.G, bench.full
     evidence, w_plus, s = _evidence(G, SAMPLES[full]), _codes(G, FACES[full]), statistics_for(G)
     norms = {}
     for space, found in {"W": evidence.w_regression, "PN": evidence.pn_regression}.items():
@@ -85,12 +85,6 @@ def _leaving(G: Generator, full: bool) -> Finding:
     controls = {"unedited_pn_norm": (before, np.mean)}
     settings = {"samples": SAMPLES[full], "faces": FACES[full]}
     return _finding({name: (x, gmean) for name, x in values.items()}, controls, settings)
-
-
-def _judge_leaving(f: Finding) -> tuple[str, str]:
-    ends = f.intervals
-    return verdict({"the line of W leaves": ends["w"][0] > 2, "that of PN stays": ends["pn"][1] < 1.5,
-                    "by the ratio of the two": ends["w_by_pn"][0] > 2})  # fmt: skip
 
 
 @torch.no_grad()
@@ -110,8 +104,9 @@ def _read(judge: torch.nn.Module, state: State, G: Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _entanglement(G: Generator, full: bool) -> Finding:
+def _entanglement(bench: Bench) -> Finding:
     """What plain and conditional boundaries do to the attribute that the world ties to theirs."""
+    G, full = bench.G, bench.full
     evidence, w_plus = _evidence(G, SAMPLES[full]), _codes(G, FACES[full])
     names, samples, values, controls = load_attribute_judge().names, evidence.samples, {}, {}
     for name, tied, sign in ENTANGLED:
@@ -128,18 +123,9 @@ def _entanglement(G: Generator, full: bool) -> Finding:
     return _finding(values, controls, {"samples": len(samples), "faces": len(w_plus)})
 
 
-def _judge_entanglement(f: Finding) -> tuple[str, str]:
-    parts = {}
-    for name, tied, _ in ENTANGLED:
-        pair = f"{name} and {tied.replace('_', ' ')}"
-        parts[f"{pair}: tied in the plain direction"] = f.intervals[f"plain_{name}_{tied}"][0] > 0
-        parts[f"{pair}: less in the conditional one"] = f.intervals[f"shrinks_{name}_{tied}"][0] > 0
-    return verdict(parts)
-
-
-def _scatter(G: Generator, full: bool) -> Finding:
+def _scatter(bench: Bench) -> Finding:
     """The best straight line of S for many faces, and for each face by itself, by the derivatives of the readings."""
-    fitted, tested = JACOBIANS[full]
+    G, (fitted, tested) = bench.G, JACOBIANS[bench.full]
     judge, coordinates = load_attribute_judge(device=G.w_avg.device), coordinates_of(G)
     J = _jacobians(G, judge, coordinates, fitted + tested)
     values = {}
@@ -182,22 +168,17 @@ def _jacobians(G: Generator, judge: torch.nn.Module, coordinates: Coordinates, n
     return torch.cat([coordinates.jacobian(read, State(part), G)[1] for part in w_plus.split(8)]).double().cpu()
 
 
-def _judge_scatter(f: Finding) -> tuple[str, str]:
-    low = {name: low for name, (low, _) in f.intervals.items()}
-    parts = {f"{name}: the best line leaks mostly scatter": low[f"scatter_share_{name}"] > 0.5 for name in LINES}
-    parts |= {f"{name}: a line for each face leaks half": low[f"shared_by_own_{name}"] > 2 for name in LINES}
-    return verdict(parts, {}, "By derivatives: long steps are not straight in the readings either")
+def _remark_scatter(f: Finding) -> str:
+    return "By derivatives: long steps are not straight in the readings either"
 
 
 @torch.no_grad()
-def _worth(G: Generator, full: bool) -> Finding:
+def _worth(bench: Bench) -> Finding:
     """Total error at matched strength of the default edits and of regression in W, on rendered faces."""
-    n, steps = JUDGED[full]
-    faces, judges, evidence = real_set(G.resolution).clean[:n], load_judges(), _evidence(G, SAMPLES[full])
-    with torch.enable_grad():
-        inversion = invert(faces.images, G, "ii2s", steps=steps)
-    if inversion.interrupted:
-        raise KeyboardInterrupt
+    (run, kind, n), G, full = _inversions(bench), bench.G, bench.full
+    faces, judges, evidence = bench.faces_of(kind, n), load_judges(), _evidence(G, SAMPLES[full])
+    found = bench.find(run, kind, n)
+    inversion = Inversion(State(found.latent), found.image, G, run.method)
     known, values = edits_for(G), {}
     for name in FACTORS:
         k = judges.attributes.names.index(name)
@@ -214,29 +195,28 @@ def _worth(G: Generator, full: bool) -> Finding:
             errors[way] = error.where(strengths.isfinite(), torch.ones_like(error))  # where none matches: no edit
             values[f"{way}_{name}"] = (errors[way], np.mean)
         values[f"w_minus_default_{name}"] = (errors["w"] - errors["default"], np.mean)
-    return _finding(values, {}, {"faces": n, "steps": steps, "samples": SAMPLES[full]})
+    return _finding(values, {}, {"faces": n, "steps": run.steps, "samples": SAMPLES[full]})
+
+
+def _inversions(bench: Bench) -> Planned:
+    n, steps = JUDGED[bench.full]
+    return Planned(ii2s(0.005, steps, open=bench.full), "clean", bench.count(n))
 
 
 def _reading(judge: torch.nn.Module, k: int, images: Tensor) -> Float[Tensor, " n"]:
     return read_factors(judge, images.clamp(-1, 1))[:, k]
 
 
-def _judge_worth(f: Finding) -> tuple[str, str]:
-    parts = {f"{name}: better than the line of W": f.intervals[f"w_minus_default_{name}"][0] > 0 for name in FACTORS}
-    parts |= {f"{name}: better than no edit": f.intervals[f"default_{name}"][1] < 1 for name in FACTORS}
-    return verdict(parts)
-
-
-CLAIMS = tuple(
-    Claim(id, "latentlab", statement, "no paper has it", measure, rule)
-    for id, statement, measure, rule in (
-        ("EDIT-1", "A straight line of W leaves the region of the generator's codes, a straight line of PN does not.",
-         _leaving, _judge_leaving),
-        ("EDIT-2", "The world's entanglement is in the plain directions and shrinks in the conditional ones.",
-         _entanglement, _judge_entanglement),
-        ("EDIT-3", "One step does different things to different faces, which no straight line can avoid.",
-         _scatter, _judge_scatter),
-        ("EDIT-4", "The default edits are nearer to the truth than regression in W, and than no edit.",
-         _worth, _judge_worth),
-    )
+CLAIMS = (
+    Claim("EDIT-1", "latentlab",
+          "A straight line of W leaves the region of the generator's codes, a straight line of PN does not.",
+          "no paper has it", _leaving, RULES["EDIT-1"]),
+    Claim("EDIT-2", "latentlab",
+          "The world's entanglement is in the plain directions and shrinks in the conditional ones.",
+          "no paper has it", _entanglement, RULES["EDIT-2"]),
+    Claim("EDIT-3", "latentlab",
+          "One step does different things to different faces, which no straight line can avoid.",
+          "no paper has it", _scatter, RULES["EDIT-3"], _remark_scatter),
+    Claim("EDIT-4", "latentlab", "The default edits are nearer to the truth than regression in W, and than no edit.",
+          "no paper has it", _worth, RULES["EDIT-4"], plan=lambda bench: [_inversions(bench)]),
 )  # fmt: skip

@@ -69,9 +69,9 @@ def evaluate(
 
     Columns: method, image, faces ("clean", "strange" or "unknown"), and those of ``grade_inversion``.
 
-    judges: the shipped ones unless given. edits: they need ``invert``, a function from a method's name and images to an
-    inversion of them, and ``known``, the edit of each factor, by default those shipped with the generator. E.g.
-    ("smile", 2.0), which fills columns "smile+2 ...", measured against the rendered truth of
+    judges: the shipped ones unless given. invert: a function from a method's name and images to an inversion of them;
+    without it the columns of the oracle are left out. known: the edit of each factor, by default those shipped with the
+    generator. edits: e.g. ("smile", 2.0), which fills columns "smile+2 ...", measured against the rendered truth of
     that edit:
 
     - gain: the share of the true edit that happened (``metrics.edit_gain``); oracle: the same for ``invert(method,
@@ -98,10 +98,9 @@ def evaluate(
     images = targets.images if isinstance(targets, FaceSet) else targets
     for name, inversion in named.items():
         _check(name, inversion, images)
-    if edits and not (isinstance(targets, FaceSet) and invert):
-        given = f"{type(targets).__name__} and invert={invert}"
-        raise ValueError(f"edits: expected targets with known factors (a FaceSet) and invert=, got {given}; "
-                         "they are measured against the rendered truth and an oracle")  # fmt: skip
+    if edits and not isinstance(targets, FaceSet):
+        raise ValueError(f"edits: expected targets with known factors (a FaceSet), got {type(targets).__name__}; "
+                         "they are measured against the rendered truth")  # fmt: skip
     judges = judges or load_judges(device=images.device)
     kinds = ["clean" if d == "none" else "strange" for d in targets.details] if isinstance(targets, FaceSet) else None
     tables = []
@@ -170,26 +169,29 @@ def factor_std() -> Float[Tensor, " k"]:
 
 
 def _edited(
-    name: str, inversion: Inversion, faces: FaceSet, judges: Judges, edits: Sequence[Asked], invert: Invert,
-    matched: bool, known: Mapping[str, Edit] | None,
+    name: str, inversion: Inversion, faces: FaceSet, judges: Judges, edits: Sequence[Asked],
+    invert: Invert | None, matched: bool, known: Mapping[str, Edit] | None,
 ) -> dict[str, Float[Tensor, " n"]]:  # fmt: skip
     known = edits_for(inversion.generator) if known is None else known
     if unknown := [factor for factor, strength in edits if factor not in known or strength == 0]:
         raise ValueError(f"edits are factors with a strength other than 0, not {unknown}; known: {', '.join(known)}")
     truths = [true_edit(faces, known[factor], strength).images for factor, strength in edits]
-    with torch.enable_grad():
-        oracles = invert(name, torch.cat(truths)).image
-    if oracles.shape != torch.cat(truths).shape:
-        raise ValueError(f"invert gave {tuple(oracles.shape)} for {len(edits)} x {len(faces)} edited truths")
+    oracles: Sequence[Tensor | None] = [None] * len(edits)
+    if invert is not None:
+        with torch.enable_grad():
+            found = invert(name, torch.cat(truths)).image
+        if found.shape != torch.cat(truths).shape:
+            raise ValueError(f"invert gave {tuple(found.shape)} for {len(edits)} x {len(faces)} edited truths")
+        oracles = found.split(len(faces))
     columns = {}
-    for (factor, strength), truth, oracle in zip(edits, truths, oracles.split(len(faces)), strict=True):
+    for (factor, strength), truth, oracle in zip(edits, truths, oracles, strict=True):
         one = _one_edit(inversion, known[factor], strength, faces.images, truth, oracle, judges, matched)
         columns |= {f"{factor}{strength:+g} {key}": value for key, value in one.items()}
     return columns
 
 
 def _one_edit(
-    inversion: Inversion, edit: Edit, strength: float, images: Images, truth: Images, oracle: Images,
+    inversion: Inversion, edit: Edit, strength: float, images: Images, truth: Images, oracle: Images | None,
     judges: Judges, matched: bool,
 ) -> dict[str, Float[Tensor, " n"]]:  # fmt: skip
     k = judges.attributes.names.index(edit.name)
@@ -208,11 +210,10 @@ def _one_edit(
     after = read(edited)
     others = torch.arange(after.shape[1], device=after.device) != k
     moved, floor = (((b - a).abs() / factor_std().to(a))[:, others] for a, b in ((before, after), (given, aim)))
-    best = against_truth(inversion.image, oracle, images, truth)
+    best = {} if oracle is None else against_truth(inversion.image, oracle, images, truth)
     columns = {
         **against_truth(inversion.image, edited, images, truth),
-        "oracle": best["gain"],
-        "oracle error": best["error"],
+        **{name: best[what] for name, what in (("oracle", "gain"), ("oracle error", "error")) if best},
         f"identity ({judges.backbone})": 1 - judges.identity(edited.clamp(-1, 1), images),
         "before": before[:, k],
         "after": after[:, k],
@@ -246,11 +247,11 @@ def against_truth(
     return {key: blank.masked_scatter(rows, value) for key, value in found.items()}
 
 
-def summarize(table: "pandas.DataFrame", *, seed: int = 0) -> "pandas.DataFrame":
+def summarize(table: "pandas.DataFrame") -> "pandas.DataFrame":
     """Mean of every column of ``evaluate`` for each method: one row for each method and measure.
 
-    low, high: 95 % interval over images (percentile bootstrap; equal resamples for all methods). It says how the
-    mean varies with the images, not with the seed. n: images with a value. missing: share of NaN.
+    low, high: 95 % interval over images (Student's t). It says how the mean varies with the images, not with the seed.
+    n: images with a value. missing: share of NaN.
     """
     import pandas
 
@@ -260,6 +261,6 @@ def summarize(table: "pandas.DataFrame", *, seed: int = 0) -> "pandas.DataFrame"
         for measure in measures:
             values = group[measure].to_numpy(float)
             missing = float(np.isnan(values).mean())
-            found = (float(nanmean(values)), *confidence_interval(values, seed=seed))
+            found = (float(nanmean(values)), *confidence_interval(values))
             rows.append((method, measure, *found, len(values) - int(np.isnan(values).sum()), missing))
     return pandas.DataFrame(rows, columns=["method", "measure", "mean", "low", "high", "n", "missing"])
