@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latentlab import claims, faces, metrics, plots, spaces, widgets
     from latentlab.editing.edit import Direction, Edit, State, apply_edit, restrict
+    from latentlab.editing.files import read_edits, save_edit
     from latentlab.editing.mixing import interpolate, mix
     from latentlab.editing.regression import find_directions
     from latentlab.editing.shipped import directions_for, edits_for
@@ -43,6 +44,8 @@ _NAMES = {
     "directions_for": "editing.shipped",
     "edits_for": "editing.shipped",
     "find_directions": "editing.regression",
+    "read_edits": "editing.files",
+    "save_edit": "editing.files",
     "evaluate": "evaluation",
     "summarize": "evaluation",
     "convert": "weights.generators",

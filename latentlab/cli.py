@@ -1,9 +1,10 @@
-"""The command line: ``latentlab invert | align | convert | demo | faces | methods | train | publish | claims | ..``."""
+"""The command line: ``latentlab invert | edits | align | convert | demo | faces | methods | train | publish | ..``."""
 
 import argparse
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import latentlab
@@ -27,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"latentlab {latentlab.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_invert(commands)
+    _add_edits(commands)
     _add_align(commands)
     _add_convert(commands)
     _add_demo(commands)
@@ -35,16 +37,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_publish(commands)
     methods = commands.add_parser("methods", help="list inversion methods, generators and factors")
     methods.set_defaults(run=_run_methods)
-    claims = commands.add_parser("claims", help="print the ledger of the papers' claims, or measure them again")
-    claims.add_argument("--full", action="store_true", help="measure at full size (an hour or two) and record it")
-    claims.add_argument("--only", nargs="+", default=[], metavar="ID", help="only these claims, e.g. II2S-1 LSAP-1")
-    claims.add_argument("--ledger", type=Path, help="file of the ledger (default: notebooks/claims.json)")
-    claims.set_defaults(run=_run_claims)
+    _add_claims(commands)
     benchmark = commands.add_parser("benchmark", help="measure speed, networks, samples and inversions")
-    tables = ("speed", "optimisers", "networks", "samples", "inversions", "generators")
-    benchmark.add_argument("--only", choices=tables, help="one table instead of all")
+    tables = ("speed", "optimisers", "networks", "samples", "inversions", "generators", "edits")
+    benchmark.add_argument("--only", choices=tables, help="one table instead of all but edits, which take hours")
     benchmark.add_argument("--check", action="store_true", help="compare speed with its marks; exit code 1 if missed")
-    benchmark.add_argument("--method", action="append", default=[], help="method of the inversions; can be repeated")
+    several = "method of the inversions; can be repeated for --only inversions"
+    benchmark.add_argument("--method", action="append", default=[], help=several)
+    edits = benchmark.add_argument_group("for --only edits, which goes on with what is in --out")
+    edits.add_argument("--way", action="append", default=[], help="way to find edits (default: all); can be repeated")
+    edits.add_argument("--factor", action="append", default=[], help="(default: the main ones); can be repeated")
+    edits.add_argument("--faces", type=int, default=40, metavar="N", help="faces, and samples (%(default)s)")
+    edits.add_argument("--steps", type=int, default=300, help="of the inversions (%(default)s)")
+    found = "folder of edits that are found, e.g. --out of `latentlab train edits` (default: edits in --out)"
+    edits.add_argument("--found", type=Path, metavar="FOLDER", help=found)
     benchmark.add_argument(
         "--generator", action="append", default=[], metavar="SOURCE",
         help="generator of the table of generators: a name, a .safetensors file or a folder of a training run; can be "
@@ -67,8 +73,11 @@ def _add_invert(commands: argparse._SubParsersAction) -> None:
     invert.add_argument("--generator", default="faces-64", help=generator)
     invert.add_argument("--method", default="ii2s", help="one of those listed by `latentlab methods` (%(default)s)")
     invert.add_argument("--steps", type=int, help="number of steps (default: the paper's)")
-    strength = "strength in standard deviations of the factor, e.g. smile=+2; can be repeated"
-    invert.add_argument("--edit", action="append", default=[], metavar="FACTOR=STRENGTH", type=_edit, help=strength)
+    strength = (
+        "strength in standard deviations of the factor, e.g. smile=+2; or of an edit in a file, e.g. "
+        "mine.edit.safetensors=+2, age.pt=+3, ffhq_pca.pt:'component 3'=+2; can be repeated"
+    )
+    invert.add_argument("--edit", action="append", default=[], metavar="EDIT=STRENGTH", type=_edit, help=strength)
     invert.add_argument("--batch", type=int, help="pictures inverted together (default: as many as take some 4 GB)")
     invert.add_argument("--precision", default="32", choices=("32", "bf16"), help="bf16: less memory (%(default)s)")
     invert.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
@@ -78,13 +87,14 @@ def _add_invert(commands: argparse._SubParsersAction) -> None:
 
 
 def _edit(text: str) -> tuple[str, float]:
-    name, equals, strength = text.partition("=")
+    name, _, strength = text.rpartition("=")
     try:
-        if not equals or not math.isfinite(float(strength)):
+        if not name.strip() or not math.isfinite(float(strength)):
             raise ValueError
         return name.strip(), float(strength)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected FACTOR=STRENGTH, e.g. smile=+2, got {text!r}") from None
+        says = f"expected FACTOR=STRENGTH, e.g. smile=+2, or FILE=STRENGTH, got {text!r}"
+        raise argparse.ArgumentTypeError(says) from None
 
 
 def _run_invert(options: argparse.Namespace) -> None:
@@ -108,6 +118,66 @@ def _run_invert(options: argparse.Namespace) -> None:
     )
     print(table.to_string(index=False, float_format="%.3g"))
     print(f"written to {options.out}/")
+
+
+def _add_edits(commands: argparse._SubParsersAction) -> None:
+    edits = commands.add_parser("edits", help="find an edit of one's own from scores of a generator's samples")
+    what = edits.add_subparsers(dest="what", required=True, metavar="what")
+    sample = what.add_parser(
+        "sample",
+        help="write samples to be scored, and a table for the scores",
+        epilog="example: latentlab edits sample --n 200 --out out/samples",
+    )
+    sample.add_argument("--n", type=int, default=200, help="number of samples (%(default)s)")
+    sample.add_argument("--seed", type=int, default=0, help="random seed of the samples (%(default)s)")
+    sample.add_argument("--out", type=Path, default=Path("out/samples"), help="output folder (%(default)s)")
+    sample.set_defaults(run=_run_edits_sample)
+    find = what.add_parser(
+        "find",
+        help="find the edit along which scores rise",
+        epilog="example: latentlab edits find --samples out/samples --scores scores.csv --column smiling --name smile "
+        "--out smile.edit.safetensors",
+    )
+    table = "table with a row for each sample; two values are labels, other numbers are scores"
+    find.add_argument("--scores", type=Path, required=True, metavar="CSV", help=table)
+    find.add_argument("--column", required=True, help="its column of scores")
+    which = find.add_mutually_exclusive_group(required=True)
+    which.add_argument("--samples", type=Path, help="folder of `latentlab edits sample`")
+    which.add_argument("--n", type=int, help="without the folder: how many samples of --seed it has")
+    find.add_argument("--seed", type=int, default=0, help="random seed of the samples, for --n (%(default)s)")
+    find.add_argument("--name", required=True, help="name of the edit")
+    find.add_argument("--out", type=Path, required=True, help="file of the edit, e.g. smile.edit.safetensors")
+    find.set_defaults(run=_run_edits_find)
+    for parser in (sample, find):
+        source = "name of a shipped or official generator, or a file (%(default)s)"
+        parser.add_argument("--generator", default="faces-64", help=source)
+        parser.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
+
+
+def _run_edits_sample(options: argparse.Namespace) -> None:
+    from latentlab.jobs import write_samples
+
+    write_samples(
+        options.out, generator=options.generator, n=options.n, seed=options.seed, device=_device(options.device)
+    )
+    print(f"{options.n} samples, scores.csv for their scores and codes.safetensors written to {options.out}/")
+
+
+def _run_edits_find(options: argparse.Namespace) -> None:
+    from latentlab.jobs import find_edit_of_scores
+
+    found = find_edit_of_scores(
+        options.scores, options.column, options.name, options.out, generator=options.generator, samples=options.samples,
+        n=options.n, seed=options.seed, device=_device(options.device),
+    )  # fmt: skip
+    print(f"{found.edit.name}: {found.edit.source}")
+    print(f"agreement with samples that it was not found from: {found.agreement:.2f} (1 is perfect, 0 is chance)")
+    if found.effect is None:
+        print("effect: not measured, since no attribute network reads pictures of this generator")
+    else:
+        print("effect of strength 1, in standard deviations of what the losses' network reads in samples; the largest:")
+        print(found.effect.table().head(6).to_string(float_format="%+.2f"))
+    print(f"written to {options.out}; use it with: latentlab invert PICTURE --edit {options.out}=+1")
 
 
 def _add_align(commands: argparse._SubParsersAction) -> None:
@@ -250,8 +320,8 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         parser.set_defaults(run=run)
     edits = what.add_parser("edits", help="the default edits of a generator, found in several ways and chosen")
     edits.add_argument("--generator", default="faces-64", help="shipped generator (%(default)s)")
-    edits.add_argument("--samples", type=int, default=10_000, help="of the generator, to find them from (%(default)s)")
-    edits.add_argument("--faces", type=int, default=24, help="renders to choose them on (%(default)s)")
+    edits.add_argument("--samples", type=int, default=6_000, help="of the generator, to find them from (%(default)s)")
+    edits.add_argument("--faces", type=int, default=16, help="renders to choose them on (%(default)s)")
     edits.add_argument("--factors", nargs="+", metavar="FACTOR", help="only these (default: all)")
     edits.add_argument("--out", type=Path, required=True, help="folder of the run; what is there is not found again")
     edits.set_defaults(run=_run_train_edits)
@@ -337,17 +407,63 @@ def _run_methods(options: argparse.Namespace) -> None:
         print(f"  {factor.name:17}{factor.group:10}{span:22}{factor.description}")
 
 
-def _run_claims(options: argparse.Namespace) -> None:
-    from latentlab import claims
+def _add_claims(commands: argparse._SubParsersAction) -> None:
+    claims = commands.add_parser("claims", help="print the ledger of the papers' claims, or measure them again")
+    claims.add_argument("--only", nargs="+", default=[], metavar="ID", help="only these claims, e.g. II2S-1 LSAP-1")
+    claims.add_argument("--explain", nargs="+", default=[], metavar="ID", help="the whole record of these claims")
+    claims.add_argument(
+        "--full", action="store_true",
+        help="measure at full size and record it: hours, in as many sessions as you like, since descents are kept in "
+        "the user's cache folder and Ctrl-C loses nothing",
+    )  # fmt: skip
+    claims.add_argument("--left", action="store_true", help="print what is left to do at full size, and its time")
+    claims.add_argument("--faces", type=int, metavar="N", help="at most so many faces of each kind; the record says so")
+    claims.add_argument("--batch", type=int, metavar="N", help="faces that descend together (10); more on a GPU")
+    claims.add_argument("--generator", default="faces-64", help="another one is recorded beside faces-64 (%(default)s)")
+    claims.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
+    claims.add_argument("--pages", action="store_true", help="write docs/claims.md and the README's table")
+    claims.add_argument("--coverage", action="store_true", help="simulate the coverage of the intervals, and --pages")
+    claims.add_argument("--ledger", type=Path, help="file of the ledger (default: notebooks/claims.json)")
+    claims.set_defaults(run=_run_claims)
 
-    ids = options.only or list(claims.table(options.ledger)["id"] if not options.full else claims.CLAIMS)
-    for id in ids:
-        found = claims.write([id], options.ledger)[0] if options.full else claims.recorded(id, options.ledger)
-        print(found, end="\n\n", flush=True)
+
+def _run_claims(options: argparse.Namespace) -> None:
+    from latentlab.claims import pages
+
+    if options.pages or options.coverage:
+        coverages = pages.coverage_table() if options.coverage else None
+        print("\n".join(str(path) for path in pages.write_pages(options.ledger, coverages=coverages)))
+    elif options.left or options.full:
+        _measure_claims(options)
+    elif options.explain:
+        print("\n\n".join(pages.explanation(id, options.ledger) for id in options.explain))
+    else:
+        print(pages.listing(options.only, options.ledger))
+
+
+def _measure_claims(options: argparse.Namespace) -> None:
+    from latentlab import claims
+    from latentlab.claims import pages
+    from latentlab.claims.runs import Bench
+    from latentlab.weights.generators import load
+
+    G = load(options.generator, device=_device(options.device))
+    knobs = {"faces": options.faces} | ({"batch": options.batch} if options.batch else {})
+    for id in options.only or claims.CLAIMS:
+        if options.left:
+            print(f"{id:8} {claims.remaining(id, Bench.kept(G, **knobs))}", flush=True)
+            continue
+        name = Path(options.generator).stem
+        try:
+            claims.write([id], options.ledger, G=G, name=name, say=lambda text: print(text, flush=True), **knobs)
+        except KeyboardInterrupt:
+            print(f"\n{id} is not finished; the same command goes on where this one stopped", file=sys.stderr)
+            raise
+        print(pages.line(id, options.ledger), flush=True)
 
 
 def _run_benchmark(options: argparse.Namespace) -> int:
-    from latentlab.evaluation import generators, marks, timing
+    from latentlab.evaluation import edit_tables, generators, marks, timing
     from latentlab.evaluation import tables as measured
 
     device = _device(options.device)
@@ -358,12 +474,17 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         "samples": lambda: measured.measure_samples(device=device),
         "inversions": lambda: measured.measure_inversions(options.method, device=device),
         "generators": lambda: generators.measure_generators(options.generator or ["faces-64"]),
-    }
+        "edits": lambda: edit_tables.measure_edits(
+            options.out, generator=(options.generator or ["faces-64"])[0], method=(options.method or ["ii2s"])[0],
+            steps=options.steps, ways=options.way, factors=options.factor, n=options.faces, found=options.found,
+            device=device, say=partial(print, flush=True),
+        ),
+    }  # fmt: skip
     chosen = [mark for mark in marks.MARKS if options.only in (None, mark.table)]
     if options.check and not chosen:
         with_marks = " or ".join(dict.fromkeys(mark.table for mark in marks.MARKS))
         raise ValueError(f"--check: expected --only {with_marks}, or no --only, got --only {options.only}")
-    names = dict.fromkeys(mark.table for mark in chosen) if options.check else measure
+    names = dict.fromkeys(mark.table for mark in chosen) if options.check else [k for k in measure if k != "edits"]
     options.out.mkdir(parents=True, exist_ok=True)
     tables = {}
     for name in [options.only] if options.only else names:

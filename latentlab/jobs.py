@@ -1,6 +1,7 @@
 """Jobs of the command line: invert and edit pictures from files, and write pictures and tables."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from latentlab.editing.code_range import CodeRange, Departure
 from latentlab.editing.edit import Edit
+from latentlab.editing.files import read_edits, save_edit
+from latentlab.editing.lab import Finding, edit_from_scores, read_scores
 from latentlab.editing.shipped import edits_for
 from latentlab.evaluation import grade_inversion, load_judges, true_edit
 from latentlab.faces import FaceSet, real_set
@@ -19,13 +23,15 @@ from latentlab.inversion_methods import find_method, invert
 from latentlab.metrics import edit_gain, psnr
 from latentlab.networks.attributes import read_factors
 from latentlab.seeds import stream
+from latentlab.spaces import fingerprint
+from latentlab.weights import read_tensors, write_tensors
 from latentlab.weights.generators import load
 
 if TYPE_CHECKING:
     import pandas
 
 Say = Callable[[str], object]
-Asked = tuple[str, float]  # an edit as requested: factor, strength in standard deviations
+Asked = tuple[str, float]  # an edit as requested: a factor or a file, and the strength
 
 
 def invert_files(
@@ -43,14 +49,16 @@ def invert_files(
 ) -> "pandas.DataFrame":
     """Inverts a picture, or a folder of pictures, and applies edits.
 
-    edits: pairs of a factor and a strength in standard deviations. batch_size: pictures inverted together, by default
-    as many as take some 4 GB. precision: "32", or "bf16" for mixed precision during the search, in two thirds of the
-    memory; images are drawn in float32. say: called with messages for the user. knobs: keywords of the method. Returns
-    the table of measurements.
+    edits: pairs of an edit and its strength: a factor, whose shipped edit is taken, in standard deviations; or a file
+    of an edit or of directions (``editing.files.read_edits``), FILE:NAME where it holds several. batch_size: pictures
+    inverted together, by default as many as take some 4 GB. precision: "32", or "bf16" for mixed precision during the
+    search, in two thirds of the memory; images are drawn in float32. say: called with messages for the user. knobs:
+    keywords of the method. Returns the table of measurements.
 
     Writes for each picture ``NAME.strip.png`` (input, inversion, edits), each of these as a file of its own, and the
     inversion as ``NAME.safetensors``; and the table as ``measured.csv``. Pictures that cannot be read are reported
-    through ``say`` and skipped. After an interruption the results of finished batches are kept.
+    through ``say`` and skipped, and so is, once for each edit, how many pictures it took out of the generator's range.
+    After an interruption the results of finished batches are kept.
     """
     import pandas
 
@@ -59,7 +67,9 @@ def invert_files(
     G = load(generator, device=device)
     batch_size = default_batch_size(G.resolution) if batch_size is None else batch_size
     find_method(method)
-    chosen = pick_edits(G, edits)
+    chosen = _labelled(edits, pick_edits(G, edits))
+    own, departures = CodeRange(G) if chosen else None, defaultdict(list)
+    factors = {label: edit.name for label, (edit, _) in chosen.items()}
     out = _prepare(Path(source), Path(out))
     pictures = _read_all(find_images(source), G.resolution, say)
     rows: list[dict[str, Any]] = []
@@ -73,11 +83,18 @@ def invert_files(
             if inversion.interrupted:  # its codes are not converged, so the batch is skipped
                 say(f"interrupted: {len(rows)} of {len(pictures)} pictures are in {out}/")
                 raise KeyboardInterrupt
-            edited = {asked: inversion.edit(edit, asked[1]) for asked, edit in zip(edits, chosen, strict=True)}
-            rows += measure(names, images.to(device), inversion, edited)
+            edited = {}
+            for label, (edit, strength) in chosen.items():
+                after = inversion.edited(edit, strength)
+                edited[label] = after.image
+                departures[label].append(own.departure(inversion.state, after.state))
+            rows += measure(names, images.to(device), inversion, edited, factors)
             _write(out, names, images, inversion, edited)
             _write_table(out / "measured.csv", rows)
             bar.update(len(names))
+    for label, parts in departures.items():
+        if said := Departure.join(parts).describe():
+            say(f"{label}: {said}")
     return pandas.DataFrame(rows)
 
 
@@ -113,18 +130,52 @@ def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def pick_edits(G: nn.Module, edits: Sequence[Asked]) -> list[Edit]:
-    """The shipped edit of each factor. An unknown factor raises ``ValueError`` that lists the known ones."""
-    if not edits:
-        return []
-    known = edits_for(G)
-    for name, _ in edits:
-        if name not in known:
-            raise ValueError(f"edits: expected factors among {', '.join(known)}; got {name!r}")
-    return [known[name] for name, _ in edits]
+    """The shipped edit of each factor, and the edit of each file. An unknown factor raises ``ValueError`` that lists
+    the known ones, and so does a file with several edits of which none is named."""
+    names = [name for name, _ in edits]
+    shipped = {} if all(map(_is_file, names)) else edits_for(G)
+    if unknown := [name for name in names if not _is_file(name) and name not in shipped]:
+        raise ValueError(f"edits: expected factors among {', '.join(shipped)}, or files of edits; got {unknown[0]!r}")
+    return [_of_file(name, G) if _is_file(name) else shipped[name] for name in names]
 
 
-def _label(edit: Asked) -> str:
-    return f"{edit[0]}{edit[1]:+g}"
+def _is_file(name: str) -> bool:
+    """Whether an edit is named by a file: factors have neither dots nor slashes."""
+    return not name.replace("_", "").isalnum()
+
+
+def _of_file(name: str, G: nn.Module) -> Edit:
+    path, _, inner = (name, "", "") if Path(name).is_file() else name.rpartition(":")
+    found = read_edits(path or name, G)
+    if not inner and len(found) > 1:
+        raise ValueError(f"edits: expected the name of one of its directions behind a file of several, e.g. "
+                         f"{name}:{next(iter(found))}; got a file of {_listed(found)}")  # fmt: skip
+    if inner and inner not in found:
+        raise ValueError(f"edits: expected one of {_listed(found)} behind {path}:, got {inner!r}")
+    return found[inner] if inner else next(iter(found.values()))
+
+
+def _listed(names: Iterable[str], most: int = 12) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _labelled(asked: Sequence[Asked], edits: Sequence[Edit]) -> dict[str, tuple[Edit, float]]:
+    """Edits and strengths by what their pictures and columns are called."""
+    labels = [_label(one) for one in asked]
+    if repeated := [label for label in labels if labels.count(label) > 1]:
+        raise ValueError(f"edits: expected different edits or strengths, got {repeated[0]} more than once; rename one "
+                         "file if they are different")  # fmt: skip
+    return {label: (edit, one[1]) for label, one, edit in zip(labels, asked, edits, strict=True)}
+
+
+def _label(asked: Asked) -> str:
+    """E.g. smile+2; of a file its name without folders and suffix."""
+    name = asked[0]
+    if _is_file(name):
+        path, _, inner = (name, "", "") if Path(name).is_file() else name.rpartition(":")
+        name = " ".join(filter(None, (Path(path or name).stem, inner.replace("/", "_"))))
+    return f"{name}{asked[1]:+g}"
 
 
 def _read_all(paths: Sequence[Path], resolution: int, say: Say) -> dict[str, Tensor]:
@@ -157,17 +208,26 @@ def _in_batches(pictures: dict[str, Tensor], size: int) -> Iterator[tuple[list[s
 
 
 def measure(
-    names: Sequence[str], images: Float[Tensor, "n 3 r r"], inversion: Inversion, edited: dict[Asked, Tensor]
+    names: Sequence[str],
+    images: Float[Tensor, "n 3 r r"],
+    inversion: Inversion,
+    edited: Mapping[str, Tensor],
+    factors: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """Measurements, one row per picture: seconds, the grades of ``grade_inversion``, and the attribute judge's
-    prediction of each edited factor before and after the edit, in the factor's unit."""
+    prediction of each edited factor before and after the edit, in the factor's unit.
+
+    edited, factors: edited pictures and the names of what was edited, by label; what the judge does not know is left
+    out.
+    """
     judges = load_judges(device=images.device)
     columns = grade_inversion(inversion, images, judges)
     before = read_factors(judges.attributes, inversion.image.clamp(-1, 1))
-    for edit, picture in edited.items():
-        k = judges.attributes.names.index(edit[0])
-        after = read_factors(judges.attributes, picture.clamp(-1, 1))
-        columns |= {f"{_label(edit)} before": before[:, k], f"{_label(edit)} after": after[:, k]}
+    for label, picture in edited.items():
+        if factors[label] in judges.attributes.names:
+            k = judges.attributes.names.index(factors[label])
+            after = read_factors(judges.attributes, picture.clamp(-1, 1))
+            columns |= {f"{label} before": before[:, k], f"{label} after": after[:, k]}
     seconds = inversion.seconds / len(images)
     return [
         {"picture": name, "method": inversion.method, "seconds": seconds}
@@ -176,10 +236,12 @@ def measure(
     ]
 
 
-def _write(out: Path, names: Sequence[str], images: Tensor, inversion: Inversion, edited: dict[Asked, Tensor]) -> None:
+def _write(
+    out: Path, names: Sequence[str], images: Tensor, inversion: Inversion, edited: Mapping[str, Tensor]
+) -> None:
     for i, name in enumerate(names):
         pictures = {"input": images[i], "inversion": inversion.image[i]}
-        pictures |= {_label(edit): v[i] for edit, v in edited.items()}
+        pictures |= {label: v[i] for label, v in edited.items()}
         for label, picture in pictures.items():
             tile(picture[None].cpu(), columns=1).save(out / f"{name}.{label}.png")
         strip = torch.stack([p.cpu() for p in pictures.values()])
@@ -231,8 +293,89 @@ def demo(out: str | Path, *, steps: int = 500, faces: int = 3) -> "pandas.DataFr
 @torch.no_grad()
 def draw_samples(G: nn.Module, n: int, *, seed: int = 0, psi: float = 1.0) -> Float[Tensor, "n 3 r r"]:
     """Uncurated samples of a generator, (N, 3, R, R); image i is drawn from ``stream(seed, "samples", i)``."""
+    return G(_draw_z(G, n, seed), psi=psi)
+
+
+def _draw_z(G: nn.Module, n: int, seed: int) -> Float[Tensor, "n z"]:
+    """Sample i is the same however many are drawn."""
     z = torch.stack([torch.randn(G.z_dim, generator=stream(seed, "samples", i)) for i in range(n)])
-    return G(z.to(G.w_avg.device), psi=psi)
+    return z.to(G.w_avg.device)
+
+
+@torch.no_grad()
+def write_samples(
+    out: str | Path, *, generator: str = "faces-64", n: int = 200, seed: int = 0, device: torch.device | str = "cpu"
+) -> None:
+    """Writes samples of a generator to be scored, for ``find_edit_of_scores``.
+
+    ``sample00000.png`` and so on; ``scores.csv``, with a column ``file``, to which columns of scores can be added; and
+    their codes as ``codes.safetensors``. A folder with a table of scores is refused, so that none is lost.
+    """
+    import pandas
+
+    out = Path(out)
+    if n < 2:
+        raise ValueError(f"n: expected at least 2 samples, got {n}")
+    if (out / "scores.csv").exists():
+        raise ValueError(f"out: expected a folder without scores.csv, got {out}, which has one; name another folder")
+    G = load(generator, device=device)
+    out.mkdir(parents=True, exist_ok=True)
+    w, names = G.mapping(_draw_z(G, n, seed)), _sample_names(n)
+    batch = default_batch_size(G.resolution)
+    for files, codes in zip(_chunks(names, batch), w.split(batch), strict=True):
+        for name, image in zip(files, G.synthesis(G.broadcast(codes), noise="const").cpu(), strict=True):
+            tile(image[None], columns=1).save(out / name)
+    write_tensors(out / "codes.safetensors", {"w": w}, {"generator": fingerprint(G, "generator"), "seed": seed})
+    pandas.DataFrame({"file": names}).to_csv(out / "scores.csv", index=False)
+
+
+def _sample_names(n: int) -> list[str]:
+    return [f"sample{i:05d}.png" for i in range(n)]
+
+
+def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def find_edit_of_scores(
+    scores: str | Path,
+    column: str,
+    name: str,
+    out: str | Path,
+    *,
+    generator: str = "faces-64",
+    samples: str | Path | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Finding:
+    """Finds an edit along which the scores of samples rise, and writes it, see ``editing.lab.edit_from_scores``.
+
+    scores: a CSV file, of which ``column`` is taken, with a row for each sample: matched by the names in its column
+    ``file`` where it has one, else in the order of the samples. samples: the folder that ``write_samples`` wrote; or
+    they are its ``n`` samples of ``seed``. out: the file of the edit, for ``--edit`` and ``editing.files.load_edit``.
+    """
+    if (samples is None) == (n is None):
+        raise ValueError(f"samples, n: expected one of them, got {samples} and {n}; say which pictures were scored")
+    G = load(generator, device=device)
+    with torch.no_grad():
+        w = _read_codes(Path(samples), G) if samples is not None else G.mapping(_draw_z(G, n, seed))
+    y = read_scores(scores, column, len(w), files=_sample_names(len(w)))
+    finding = edit_from_scores(G, w, y, name)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    save_edit(out, finding.edit, G)
+    return finding
+
+
+def _read_codes(folder: Path, G: nn.Module) -> Float[Tensor, "n dim"]:
+    path = folder / "codes.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder}: expected a folder of `latentlab edits sample`, got one without {path.name}")
+    tensors, metadata = read_tensors(path)
+    if metadata.get("generator") != (own := fingerprint(G, "generator")):
+        raise ValueError(f"{path}: expected samples of the generator {own}, got those of {metadata.get('generator')}; "
+                         "name the generator that drew them")  # fmt: skip
+    return tensors["w"].to(G.w_avg)
 
 
 def write_faces(out: str | Path, n: int, resolution: int = 64) -> None:

@@ -7,13 +7,21 @@ import pandas
 import pytest
 import torch
 from PIL import Image
+from small import small_generator
 
 from latentlab.cli import main
+from latentlab.editing.calibration import Effect
+from latentlab.editing.edit import Direction, State
+from latentlab.editing.files import read_edits, save_edit
+from latentlab.editing.lab import Finding
+from latentlab.editing.shipped import directions_for
 from latentlab.faces import real_set
 from latentlab.images import tile
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import invert
 from latentlab.jobs import default_batch_size, demo, draw_samples, invert_files
+from latentlab.spaces import measure_statistics
+from latentlab.weights import read_tensors, write_tensors
 from latentlab.weights.generators import load
 
 
@@ -93,7 +101,142 @@ def test_command_line_inverts(face, tmp_path, capsys):
     assert "psnr_db" in capsys.readouterr().out and (out / "face.age+1.png").is_file()
     with pytest.raises(SystemExit):
         main(["invert", str(face), "--edit", "smile"])
-    assert "expected FACTOR=STRENGTH, e.g. smile=+2, got 'smile'" in capsys.readouterr().err
+    assert "expected FACTOR=STRENGTH, e.g. smile=+2, or FILE=STRENGTH, got 'smile'" in capsys.readouterr().err
+
+
+def test_edits_from_files(face, tmp_path, capsys):
+    G = load("faces-64")
+    own, public, out = tmp_path / "mine.edit.safetensors", tmp_path / "found.pt", tmp_path / "out"
+    vector = directions_for(G)["age"].vector
+    save_edit(own, Direction("age", vector, source="by hand"), G)
+    torch.save({"eigvec": torch.eye(128)}, public)
+    asked = ["--edit", f"{own}=+1", "--edit", f"{public}:component 3=-0.5", "--edit", f"{own}=+60"]
+    assert main(["invert", str(face), "--steps", "1", *asked, "--out", str(out)]) == 0
+    inversion, table = Inversion.load(out / "face.safetensors", G), pandas.read_csv(out / "measured.csv")
+    wanted = {"mine.edit+1": vector, "found component 3-0.5": -0.5 * torch.eye(128)[3]}
+    for label, step in wanted.items():
+        picture = tile(inversion.edit(Direction("", step)), columns=1)
+        assert np.array_equal(pixels(out / f"face.{label}.png"), np.asarray(picture))
+    assert table["mine.edit+1 after"][0] > table["mine.edit+1 before"][0]
+    assert not any("component" in column for column in table)  # no factor that the judge knows
+    said = capsys.readouterr().out
+    assert said.count("mine.edit+60: 1 of 1 pictures leave the generator's range: the PN+ norm of their codes is") == 1
+    assert "component 3-0.5: " not in said
+    assert main(["invert", str(face), *asked[:2], *asked[:2], "--out", str(out)]) == 2
+    assert "edits: expected different edits or strengths, got mine.edit+1 more than once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("{folder}/nowhere.npy=+1", "nowhere.npy: expected a file of edits or directions"),
+        ("{folder}/wide.npy=+1", "wide.npy: expected vectors of the 128 dimensions of W, got the shape (512,)"),
+        ("{folder}/many.npy=+1", "many.npy:many 0; got a file of many 0, many 1, many 2"),
+        ("{folder}/many.npy:many 7=+1", "expected one of many 0, many 1, many 2 behind "),
+        ("{folder}/other.safetensors=+1", "other.safetensors: expected an edit of mapping "),
+        ("{folder}/wide.txt=+1", "no file of weights"),
+    ],
+)
+def test_files_of_edits_that_do_not_fit(face, tmp_path, capsys, edit, message):
+    np.save(tmp_path / "wide.npy", np.ones((1, 512)))
+    np.save(tmp_path / "many.npy", np.eye(128)[:3])
+    other = small_generator()
+    save_edit(tmp_path / "other.safetensors", Direction("age", torch.ones(16)), other)
+    (tmp_path / "wide.txt").write_text("smile")
+    asked = ["--edit", edit.format(folder=tmp_path)]
+    assert main(["invert", str(face), "--steps", "1", *asked, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """The file of a small generator, whose statistics are measured from few codes."""
+    G = small_generator()
+    write_tensors(tmp_path / "small.safetensors", G.state_dict(), {"config": G.config.to_dict()})
+    statistics = measure_statistics(G, 2_000)
+    monkeypatch.setattr("latentlab.editing.lab.statistics_for", lambda G: statistics)
+    return str(tmp_path / "small.safetensors")
+
+
+@pytest.fixture
+def scored(small, tmp_path, capsys):
+    """A folder of samples, and tables of how dark their first rows are, in several states."""
+    folder = tmp_path / "samples"
+    assert main(["edits", "sample", "--generator", small, "--n", "40", "--seed", "3", "--out", str(folder)]) == 0
+    assert "40 samples, scores.csv for their scores" in capsys.readouterr().out
+    table = pandas.read_csv(folder / "scores.csv")
+    assert list(table["file"]) == sorted(path.name for path in folder.glob("*.png")) and len(table) == 40
+    table["dark"] = [-pixels(folder / name)[:6].mean() for name in table["file"]]
+    table["same"], table["half"] = 1.0, [float("nan") if i % 2 else 1.0 for i in range(40)]
+    table.drop(columns="file").to_csv(tmp_path / "ordered.csv", index=False)
+    table[:10].to_csv(tmp_path / "short.csv", index=False)
+    shuffled = table.sample(frac=1, random_state=0)
+    shuffled["file"] = "scored/" + shuffled["file"]
+    shuffled.to_csv(tmp_path / "shuffled.csv", index=False)
+    shuffled.replace("scored/sample00007.png", "scored/sample00008.png").to_csv(tmp_path / "twice.csv", index=False)
+    return folder
+
+
+def find(scored, table, *arguments, column="dark", of=None, generator="small.safetensors"):
+    folder = scored.parent
+    which = ["--samples", str(scored)] if of is None else of
+    generator = str(folder / generator) if generator.endswith("safetensors") else generator
+    asked = ["--scores", str(folder / table), "--column", column, "--generator", generator, "--name", "dark"]
+    return main(["edits", "find", *which, *asked, "--out", str(folder / "dark.edit.safetensors")])
+
+
+def test_samples_are_scored_and_become_an_edit(scored, small, capsys):
+    edit, G = scored.parent / "dark.edit.safetensors", load(small)
+    assert find(scored, "shuffled.csv") == 0
+    said = capsys.readouterr().out
+    assert "dark: ridge regression in PN on 40 scores" in said and "agreement with samples that it was not" in said
+    assert "effect: not measured, since no attribute network reads" in said and f"--edit {edit}=+1" in said
+    first = read_edits(edit, G)["dark"]
+    w = read_tensors(scored / "codes.safetensors")[0]["w"]
+    picture = tile(G.synthesis(G.broadcast(w[5:6])), columns=1)
+    assert np.array_equal(np.asarray(picture), pixels(scored / "sample00005.png"))
+    before, after = (G.synthesis(first(State(G.broadcast(w)), torch.full((40,), s), G).w_plus) for s in (0.0, 1.0))
+    assert ((after - before)[:, :, :6].mean((1, 2, 3)) < 0).float().mean() > 0.8
+    for of in (None, ["--n", "40", "--seed", "3"]):  # rows without names are in order, and codes come from the seed
+        assert find(scored, "ordered.csv", of=of) == 0
+        assert torch.equal(read_edits(edit, G)["dark"].step, first.step)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "message"),
+    [
+        ("short.csv", "dark", "short.csv: expected a row for each of 40 samples, got 10"),
+        ("ordered.csv", "smile", "expected a column 'smile', got dark, same, half"),
+        ("ordered.csv", "same", "scores: expected two classes, or scores that vary, got one value in all of 40"),
+        ("ordered.csv", "half", "expected numbers in 'half', got 'nan' in row 1"),
+        ("twice.csv", "dark", "sample00039.png in the column 'file', got none for sample00007.png"),
+    ],
+)
+def test_scores_that_do_not_fit(scored, capsys, table, column, message):
+    assert find(scored, table, column=column) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_samples_of_another_generator(scored, capsys):
+    assert find(scored, "ordered.csv", generator="faces-64") == 2
+    assert "codes.safetensors: expected samples of the generator" in capsys.readouterr().err
+    assert find(scored, "ordered.csv", of=["--samples", str(scored.parent)]) == 2
+    assert "expected a folder of `latentlab edits sample`, got one without" in capsys.readouterr().err
+    assert main(["edits", "sample", "--out", str(scored)]) == 2
+    assert "expected a folder without scores.csv" in capsys.readouterr().err
+
+
+def test_the_effect_is_told(tmp_path, capsys, monkeypatch):
+    names = tuple(f"factor{i}" for i in range(8))
+    effect = Effect(names, torch.arange(8.0) - 4, torch.ones(8), torch.ones(8), 1.0)
+    found = Finding(Direction("dark", torch.ones(16), source="by hand"), 0.5, effect)
+    monkeypatch.setattr("latentlab.jobs.find_edit_of_scores", lambda *_, **__: found)
+    asked = ["--scores", "x.csv", "--column", "a", "--n", "8", "--name", "dark", "--out", str(tmp_path / "e")]
+    assert main(["edits", "find", *asked]) == 0
+    said = capsys.readouterr().out
+    assert "0.50 (1 is perfect" in said and said.index("factor0") < said.index("factor1") < said.index("factor7")
+    assert "factor4" not in said  # the least
 
 
 def test_methods_lists_methods_generators_and_factors(capsys):

@@ -1,9 +1,9 @@
-"""Small generators whose answers are known, for the tests of edits."""
+"""Small generators whose answers are known, for the tests of edits and claims."""
 
 import torch
 from torch import nn
 
-from latentlab.stylegan.generator import StyleLayer
+from latentlab.stylegan.generator import Generator, GeneratorConfig, StyleLayer
 
 
 class StyleWorld(nn.Module):
@@ -48,3 +48,25 @@ class StyleWorld(nn.Module):
 def first(k):
     """Reads the first k numbers of a picture."""
     return lambda x: x.flatten(1)[:, :k]
+
+
+class CodesOf(nn.Module):
+    """Stands in for a mapping network of 2 layers and gives codes of known distribution."""
+
+    def __init__(self, codes):
+        super().__init__()
+        self.codes = codes
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.codes(z[:, :10])
+
+
+CONFIG = GeneratorConfig(16, 12, 10, 2, (16, 16, 8))
+
+
+def world(codes=None, config: GeneratorConfig = CONFIG) -> Generator:
+    """An untrained generator, whose codes are a function of N(0, I) in 10 dimensions where one is given."""
+    G = Generator(config, seed=3).requires_grad_(False)
+    if codes:
+        G.mapping = CodesOf(codes)
+    return G

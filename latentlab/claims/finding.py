@@ -1,27 +1,50 @@
-"""The data types of the ledger: a claim, what was measured of it, and the verdict."""
+"""The data types of the ledger: a claim, and what was measured of it."""
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from latentlab.stylegan.generator import Generator
+import numpy as np
+from torch import Tensor
+
+from latentlab.claims.rule import Cell, Estimate, Rule
+from latentlab.claims.runs import Bench, Planned
+from latentlab.evaluation.intervals import confidence_interval, nanmean
+
+WIDTH = 100  # columns of what is printed
 
 Value = float | int | str | None
+
+
+def _no_remark(found: "Finding") -> str:
+    return ""
+
+
+def _no_descents(bench: Bench) -> Sequence[Planned]:
+    return ()
 
 
 @dataclass(frozen=True)
 class Claim:
     """A paper's claim, the function that measures it and the rule that turns the numbers into a verdict.
 
-    measure: (generator, full size or quick subset) -> ``Finding``. rule: ``Finding`` -> verdict and reason.
+    measure: from a bench, which has generator and size, to a ``Finding``. remark: a sentence on the numbers that the
+    rule does not judge. plan: the descents that ``measure`` needs.
     """
 
     id: str
     paper: str
     statement: str
     paper_value: str
-    measure: Callable[[Generator, bool], "Finding"]
-    rule: Callable[["Finding"], tuple[str, str]]
+    measure: Callable[[Bench], "Finding"]
+    rule: Rule
+    remark: Callable[["Finding"], str] = _no_remark
+    plan: Callable[[Bench], Sequence[Planned]] = _no_descents
+
+    def judge(self, found: "Finding") -> tuple[str, str]:
+        """Verdict and reason of these numbers by the claim's rule."""
+        return self.rule.judge(found.estimates, self.remark(found))
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,9 +52,11 @@ class Finding:
     """The numbers measured for one claim, and the verdict of the claim's rule.
 
     measured: numbers by name. controls: the same quantities measured where the claim need not hold. intervals:
-    95 % intervals [low, high] of those measured numbers and controls that are statistics of samples. settings:
-    numbers of codes, images, axes. provenance, for a recorded finding: command, date, seconds, the generator's
-    fingerprint, and the number of images that the generator was trained on.
+    95 % intervals [low, high] of those measured numbers and controls that are statistics of samples. samples: their
+    number "n" and standard deviation "sd" (that of the logarithms where "log" is 1). settings: numbers of codes,
+    images, axes. rule: version of the rule by which the verdict was found. provenance, for a recorded finding: command,
+    date, seconds, the generator's name and fingerprint, and the number of images that the generator was trained on.
+    others: the same for other generators, by name. outdated: why a recorded finding is to be measured again, or "".
     """
 
     measured: dict[str, float]
@@ -41,15 +66,43 @@ class Finding:
     verdict: str = ""
     reason: str = ""
     provenance: dict[str, Value] = field(default_factory=dict)
+    samples: dict[str, dict[str, float]] = field(default_factory=dict)
+    rule: str = ""
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outdated: str = ""
     claim: Claim | None = None
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """Measured numbers and controls with their intervals and samples."""
+        found = {}
+        for name, value in (self.measured | self.controls).items():
+            low, high = self.intervals.get(name, (float("nan"),) * 2)
+            told = self.samples.get(name, {})
+            n, log = told.get("n"), bool(told.get("log"))
+            found[name] = Estimate(value, low, high, None if n is None else int(n), told.get("sd"), log)
+        return found
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The numbers against the bars of the claim's rule."""
+        return self.claim.rule.compare(self.estimates) if self.claim else []
+
+    @property
+    def needed(self) -> int | None:
+        """The largest number of samples that a comparison of the rule needs for 80 % power; None where no cell lies on
+        the claimed side of its bar."""
+        found = [cell.needed for cell in self.cells if cell.needed is not None and cell.part in self.claim.rule.parts]
+        return max(found, default=None)
 
     def __repr__(self) -> str:
         lines = {name: self.listed(name) for name in ("measured", "controls", "settings", "provenance")}
         rows = [f"  {name}: {line}" for name, line in lines.items() if line] + [f"  {self.verdict}: {self.reason}."]
+        rows += [f"  {self.outdated}"] if self.outdated else []
         if self.claim:
             head = f"{self.claim.id}  {self.claim.statement} {self.claim.paper}: {self.claim.paper_value}"
             rows = [head, *rows]
-        return "\n".join(textwrap.fill(row, 100, subsequent_indent=" " * 6) for row in rows)
+        return "\n".join(textwrap.fill(row, WIDTH, subsequent_indent=" " * 6) for row in rows)
 
     def listed(self, name: str = "measured") -> str:
         """One of the dictionaries as a line of text, numbers with their intervals."""
@@ -59,18 +112,54 @@ class Finding:
             parts.append(f"{key} {value:.3g} {low_high}".rstrip() if isinstance(value, float) else f"{key} {value}")
         return ", ".join(parts)
 
+    def explained(self) -> str:
+        """The whole record: the numbers, the rule, and each number against its bar with the samples that it needs."""
+        rule = self.claim.rule
+        earlier = f", recorded under {self.rule or 'a rule without version'}" * (self.rule != rule.version)
+        rows = [f"  rule {rule.version}{earlier}", *(f"    {line}" for line in rule.text.splitlines())]
+        if any(cell.estimate for cell in self.cells):
+            rows += ["  against the bars"] + [f"    {_compared(cell)}" for cell in self.cells]
+        rows += [f"  with {name}: {other['verdict']}: {other['reason']}." for name, other in self.others.items()]
+        return "\n".join([repr(self), *(textwrap.fill(r, WIDTH, subsequent_indent=" " * 8) for r in rows)])
 
-def verdict(parts: Mapping[str, bool], checks: Mapping[str, bool] | None = None, remark: str = "") -> tuple[str, str]:
-    """Verdict and reason from the parts of a claim: "reproduced" if all hold, "partly reproduced" if some do.
 
-    checks: controls of the measurement itself; if one fails the verdict is "not reproduced", whatever holds.
+def _compared(cell: Cell) -> str:
+    """One comparison as a line."""
+    bar = f"{cell.part.relation} {cell.part.bar:g}"
+    if cell.estimate is None:
+        return f"{cell.name}: not measured ({bar})"
+    e = cell.estimate
+    told = f"{cell.name} {e.value:.3g}" + (f" [{e.low:.3g}, {e.high:.3g}]" if e.low == e.low else "")
+    told += f" {bar}: {'holds' if cell.holds else 'fails'}"
+    if not cell.part.exact:
+        told += f", p {2 * cell.p if cell.p < 0.5 else 1:.2g}" + f", n {e.n}" * bool(e.n)
+        told += f", 80 % power with {cell.needed}" * bool(cell.needed)
+    return told
 
-    >>> verdict({"skewed in W": True, "symmetric in P": False})
-    ('partly reproduced', 'holds: skewed in W; fails: symmetric in P')
-    """
-    faults = [name for name, passed in (checks or {}).items() if not passed]
-    holds, fails = ([name for name, held in parts.items() if held == wanted] for wanted in (True, False))
-    found = "not reproduced" if faults or not holds else "partly reproduced" if fails else "reproduced"
-    told = {"control at fault": faults, "holds": holds, "fails": fails}
-    reason = "; ".join(f"{word}: {', '.join(names)}" for word, names in told.items() if names)
-    return found, f"{reason}. {remark}" if remark else reason
+
+def spread_of(x: np.ndarray, statistic: Callable) -> dict[str, float]:
+    """Number and standard deviation of samples (N,), for ``Finding.samples``: that of the logarithms for scipy's
+    ``gmean``; none for statistics that are no means."""
+    from scipy.stats import gmean
+
+    log = statistic is gmean
+    if len(x) < 2 or not (log or statistic in (np.mean, nanmean)):
+        return {"n": len(x)}
+    return {"n": len(x), "sd": float(np.std(np.log(x) if log else x, ddof=1))} | ({"log": 1} if log else {})
+
+
+def over_samples(columns: Mapping[str, Tensor | np.ndarray], *, log: bool = False) -> dict[str, dict]:
+    """Means of columns of samples (N,), geometric means with ``log``, as keywords of a ``Finding``: measured, intervals
+    (Student's t) and samples. NaN samples are left out."""
+    from scipy.stats import gmean
+
+    found: dict[str, dict] = {"measured": {}, "intervals": {}, "samples": {}}
+    for name, values in columns.items():
+        x = values.detach().double().cpu().numpy() if isinstance(values, Tensor) else values.astype(float)
+        x = x[~np.isnan(x)]
+        if len(x):
+            statistic = gmean if log else np.mean
+            found["measured"][name] = float(statistic(x))
+            found["intervals"][name] = confidence_interval(x, statistic)
+            found["samples"][name] = spread_of(x, statistic)
+    return found

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from latentlab.editing.calibration import Calibrated
@@ -16,6 +16,7 @@ from latentlab.editing.regression import PnDirection
 from latentlab.editing.samples import Read, reader_of
 from latentlab.editing.styleflow import ConditionalFlow, FlowEdit
 from latentlab.editing.stylespace import StyleDirection
+from latentlab.formats.directions import read_directions
 from latentlab.spaces import fingerprint
 from latentlab.weights import read_tensors, write_tensors
 
@@ -138,37 +139,39 @@ def _unpack(
                      values["lambda_ridge"])  # fmt: skip
 
 
-def read_directions(path: str | Path, G: nn.Module) -> dict[str, Direction]:
-    """Directions of W as public repositories keep them, by name, each with the length that it has in the file.
+def read_edits(
+    path: str | Path, G: nn.Module, read: Read | None = None, names: Sequence[str] | None = None
+) -> dict[str, Edit]:
+    """The edits of a file for ``G``, by name: one that ``save_edit`` wrote, or directions of public repositories.
 
-    A .npy or .pt file with one vector, (D,) or (1, D), as of InterFaceGAN and e4e; with one for each layer, (L, D); or
-    with several, (K, D), named by their numbers; and .pt files with components, "comp" (GANSpace), or eigenvectors,
-    "eigvec", a column each (closed-form factorisation). Pickled objects are refused. Such a file does not say to which
-    generator it belongs: ``ValueError`` if its vectors have another size than W of ``G``, but one of equal size goes
-    through.
+    Such directions (see ``latentlab.formats.directions.read_directions`` for what can be read) are edits of W, or of W+
+    where the file has a row for each layer of ``G``; strength 1 adds the vector of the file. The file does not say to
+    which generator they belong: ``ValueError`` if they have another width than W of ``G``, but those of another
+    generator of the same width go through. read, names: as in ``load_edit``.
     """
     path = Path(path)
-    if path.suffix not in (".npy", ".pt", ".pth"):
-        raise ValueError(f"{path}: expected a .npy, .pt or .pth file, got {path.suffix or 'no suffix'}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a file of edits or directions, got a path that is no file")
+    if _is_own(path):
+        edit = load_edit(path, G, read, names)
+        return {edit.name: edit}
+    vectors: dict[str, Tensor] = {}
+    for name, given in read_directions(path).items():
+        if given.shape[-1] != G.w_dim:
+            raise ValueError(f"{path}: expected vectors of the {G.w_dim} dimensions of W, got the shape "
+                             f"{tuple(given.shape)} in {name!r}; is it of another generator?")  # fmt: skip
+        whole = given.ndim == 1 or len(given) == G.num_ws
+        vectors |= {name: given} if whole else {f"{name} {i}": row for i, row in enumerate(given)}
+    about = {"unit": "vectors of the file", "source": path.name}
+    return {name: Direction(name, vector.to(G.w_avg), **about) for name, vector in vectors.items()}
+
+
+def _is_own(path: Path) -> bool:
+    with open(path, "rb") as file:
+        if file.read(9)[8:] != b"{":  # safetensors: 8 bytes of length, then JSON
+            return False
     try:
-        if path.suffix == ".npy":
-            content = np.load(path, allow_pickle=False)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # numpy and torch raise many kinds for what they refuse
-        raise ValueError(f"{path}: expected arrays or tensors, got a file that does not load ({error})") from error
-    if isinstance(content, Mapping):
-        known = {"comp": lambda x: x, "eigvec": lambda x: x.T}
-        if not (keys := [key for key in known if key in content]):
-            raise ValueError(f"{path}: expected a vector, or an entry 'comp' or 'eigvec', got {', '.join(content)}")
-        content = known[keys[0]](torch.as_tensor(content[keys[0]]))
-    vectors = torch.as_tensor(content).float().squeeze()
-    if vectors.ndim not in (1, 2) or vectors.shape[-1] != G.w_dim or not bool(vectors.isfinite().all()):
-        raise ValueError(f"{path}: expected finite vectors of the {G.w_dim} dimensions of W, got shape "
-                         f"{tuple(torch.as_tensor(content).shape)}; is it of another generator?")  # fmt: skip
-    about = {"unit": "lengths of the vector in the file", "source": path.name}
-    if vectors.ndim == 1 or len(vectors) == G.num_ws:
-        return {path.stem: Direction(path.stem, vectors, **about)}
-    return {f"{path.stem} {i}": Direction(f"{path.stem} {i}", v, **about) for i, v in enumerate(vectors)}
+        with safe_open(path, framework="pt") as file:
+            return "edit" in (file.metadata() or {})
+    except SafetensorError:  # damaged: what reads it says so
+        return False

@@ -1,6 +1,7 @@
 """Edits of one's own: from scores or labels of samples, from faces that are liked or not, from pairs of pictures."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 from latentlab.editing.calibration import Effect, measure_effect
 from latentlab.editing.edit import Edit
 from latentlab.editing.regression import pn_direction
-from latentlab.editing.samples import Read, Samples
+from latentlab.editing.samples import Read, Samples, draw_samples
 from latentlab.losses.attributes import load_attributes
 from latentlab.spaces import Statistics, statistics_for
 
 FOLDS = 5
+EFFECT_SAMPLES = 1_000
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,24 @@ def edit_from_pairs(
     return Finding(edit, agreement, _effect(edit, G, read, names, samples))
 
 
-def read_scores(path: str | Path, column: str, count: int) -> Float64[Tensor, " n"]:
-    """One column of a CSV file with a header and a row for each of ``count`` samples, in their order. True and False
-    are 1 and 0."""
+def samples_for_effects(
+    G: nn.Module, read: Read | None = None, names: Sequence[str] | None = None
+) -> Samples | None:
+    """The samples that a ``Finding``'s effect is measured on unless others are given, to be drawn once for several
+    edits; None where nothing reads this generator's pictures."""
+    if read is None and G.resolution != load_attributes().resolution:
+        return None
+    return draw_samples(G, read, names, n=EFFECT_SAMPLES)
+
+
+def read_scores(
+    path: str | Path, column: str, count: int, *, files: Sequence[str] | None = None
+) -> Float64[Tensor, " n"]:
+    """One column of a CSV file with a header and a row for each of ``count`` samples. True and False are 1 and 0.
+
+    files: names of the samples' pictures. A table with a column ``file`` is put in their order, whatever folders it
+    names; without ``files``, or without that column, the rows must be in the order of the samples.
+    """
     import pandas
 
     table = pandas.read_csv(path)
@@ -145,10 +162,17 @@ def read_scores(path: str | Path, column: str, count: int) -> Float64[Tensor, " 
         raise ValueError(f"{path}: expected a column {column!r}, got {', '.join(map(str, table.columns))}")
     if len(table) != count:
         raise ValueError(f"{path}: expected a row for each of {count} samples, got {len(table)}")
+    if files is not None and "file" in table:
+        table.index = [re.split(r"[/\\]", str(name))[-1] for name in table["file"]]
+        if missing := sorted(set(files) - set(table.index)):
+            raise ValueError(f"{path}: expected a row for each of {files[0]} to {files[-1]} in the column 'file', got "
+                             f"none for {missing[0]}")  # fmt: skip
+        table = table.loc[list(files)]
     numbers = pandas.to_numeric(table[column], errors="coerce")
     if numbers.isna().any():
         row = int(numbers.isna().to_numpy().argmax())
-        raise ValueError(f"{path}: expected numbers in {column!r}, got {table[column].iloc[row]!r} in row {row}")
+        raise ValueError(f"{path}: expected numbers in {column!r}, got {str(table[column].iloc[row])!r} in row "
+                         f"{table.index[row]}")  # fmt: skip
     return torch.tensor(numbers.to_numpy(dtype="float64"))
 
 
@@ -173,6 +197,5 @@ def _ridge(v: Float64[Tensor, "n dim"], y: Float64[Tensor, " n"], ridge: float) 
 def _effect(
     edit: Edit, G: nn.Module, read: Read | None, names: Sequence[str] | None, samples: Samples | None
 ) -> Effect | None:
-    if read is None and G.resolution != load_attributes().resolution:
-        return None
-    return measure_effect(edit, G, read, names, samples=samples)
+    samples = samples or samples_for_effects(G, read, names)
+    return None if samples is None else measure_effect(edit, G, read, names, samples=samples)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentlab.editing.edit import Direction, Edit, State
-from latentlab.editing.samples import Samples
+from latentlab.editing.samples import Reader, Samples, read_samples
 from latentlab.seeds import stream
 from latentlab.spaces import Statistics, fingerprint, p_to_w, w_to_p
 
@@ -40,14 +40,10 @@ def find_directions(
             f"n, names: expected more than {G.w_dim} samples and at most {G.w_dim} attributes, "
             f"the dimensions of W, got {n} and {len(names)}"
         )
-    draw = stream(seed, "directions")
-    codes, seen = [], []
-    for start in range(0, n, batch_size):
-        z = torch.randn(min(batch_size, n - start), G.z_dim, generator=draw).to(G.w_avg.device)
-        w = G.mapping(z)
-        codes.append(w.cpu())
-        seen.append(read(G.synthesis(G.broadcast(w), noise="const")).cpu())
-    return fit_directions(torch.cat(codes), torch.cat(seen), names)
+    draw, sizes = stream(seed, "directions"), [min(batch_size, n - start) for start in range(0, n, batch_size)]
+    z = torch.cat([torch.randn(size, G.z_dim, generator=draw) for size in sizes])
+    samples = read_samples(G, z, Reader(read, tuple(names)), batch_size=batch_size)
+    return fit_directions(samples.w, samples.readings, names)
 
 
 def fit_directions(w: Float[Tensor, "n dim"], readings: Float[Tensor, "n k"], names: list[str]) -> dict[str, Direction]:

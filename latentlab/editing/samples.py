@@ -142,12 +142,19 @@ def draw_samples(
     seed: int = 0,
     batch_size: int = 250,
 ) -> Samples:
-    """``n`` samples of ``G`` (constant noise, psi 1) and what ``read`` sees in them, by default the losses' network."""
+    """``n`` samples of ``G`` and what ``read`` sees in them, by default the losses' network."""
     if n < 2:
         raise ValueError(f"n: expected at least 2 samples, got {n}")
-    reader, codes, seen = reader_of(read, names, like=G.w_avg), [], []
-    for z in torch.randn(n, G.z_dim, generator=stream(seed, "samples")).split(batch_size):
-        w = G.mapping(z.to(G.w_avg))
+    z = torch.randn(n, G.z_dim, generator=stream(seed, "samples"))
+    return read_samples(G, z, reader_of(read, names, like=G.w_avg), batch_size=batch_size)
+
+
+@torch.no_grad()
+def read_samples(G: nn.Module, z: Float[Tensor, "n z"], reader: Reader, *, batch_size: int = 250) -> Samples:
+    """The codes of W of ``z``, and what ``reader`` sees in their pictures (constant noise, psi 1)."""
+    codes, seen = [], []
+    for part in z.split(batch_size):
+        w = G.mapping(part.to(G.w_avg))
         codes.append(w.cpu())
         seen.append(reader(G.synthesis(G.broadcast(w), noise="const")).float().cpu())
     return Samples(torch.cat(codes), torch.cat(seen), reader.names)

@@ -63,13 +63,15 @@ def evaluate(
     edits: Sequence[Asked] = (),
     invert: Invert | None = None,
     matched: bool = False,
+    known: Mapping[str, Edit] | None = None,
 ) -> "pandas.DataFrame":
     """Grades inversions and their edits: a table with one row for each method and image.
 
     Columns: method, image, faces ("clean", "strange" or "unknown"), and those of ``grade_inversion``.
 
-    judges: the shipped ones unless given. edits: they need ``invert``, a function from a method's name and images to an
-    inversion of them. E.g. ("smile", 2.0), which fills columns "smile+2 ...", measured against the rendered truth of
+    judges: the shipped ones unless given. invert: a function from a method's name and images to an inversion of them;
+    without it the columns of the oracle are left out. known: the edit of each factor, by default those shipped with the
+    generator. edits: e.g. ("smile", 2.0), which fills columns "smile+2 ...", measured against the rendered truth of
     that edit:
 
     - gain: the share of the true edit that happened (``metrics.edit_gain``); oracle: the same for ``invert(method,
@@ -96,17 +98,16 @@ def evaluate(
     images = targets.images if isinstance(targets, FaceSet) else targets
     for name, inversion in named.items():
         _check(name, inversion, images)
-    if edits and not (isinstance(targets, FaceSet) and invert):
-        given = f"{type(targets).__name__} and invert={invert}"
-        raise ValueError(f"edits: expected targets with known factors (a FaceSet) and invert=, got {given}; "
-                         "they are measured against the rendered truth and an oracle")  # fmt: skip
+    if edits and not isinstance(targets, FaceSet):
+        raise ValueError(f"edits: expected targets with known factors (a FaceSet), got {type(targets).__name__}; "
+                         "they are measured against the rendered truth")  # fmt: skip
     judges = judges or load_judges(device=images.device)
     kinds = ["clean" if d == "none" else "strange" for d in targets.details] if isinstance(targets, FaceSet) else None
     tables = []
     for name, inversion in named.items():
         columns = grade_inversion(inversion, images, judges)
         if edits:
-            columns |= _edited(name, inversion, targets, judges, edits, invert, matched)
+            columns |= _edited(name, inversion, targets, judges, edits, invert, matched, known)
         keys = {"method": name, "image": range(len(images)), "faces": kinds or "unknown"}
         tables.append(pandas.DataFrame(keys | {key: value.tolist() for key, value in columns.items()}))
     return pandas.concat(tables, ignore_index=True)
@@ -162,32 +163,35 @@ def true_edit(faces: FaceSet, edit: Edit, strength: float) -> FaceSet:
 
 
 @cache
-def _factor_std() -> Float[Tensor, " k"]:
+def factor_std() -> Float[Tensor, " k"]:
     """Standard deviations of the factors over the face world, (K,), those of binary factors included."""
     return sample_factors(20_000, seed=777_777).values.std(0)
 
 
 def _edited(
-    name: str, inversion: Inversion, faces: FaceSet, judges: Judges, edits: Sequence[Asked], invert: Invert,
-    matched: bool,
+    name: str, inversion: Inversion, faces: FaceSet, judges: Judges, edits: Sequence[Asked],
+    invert: Invert | None, matched: bool, known: Mapping[str, Edit] | None,
 ) -> dict[str, Float[Tensor, " n"]]:  # fmt: skip
-    known = edits_for(inversion.generator)
+    known = edits_for(inversion.generator) if known is None else known
     if unknown := [factor for factor, strength in edits if factor not in known or strength == 0]:
         raise ValueError(f"edits are factors with a strength other than 0, not {unknown}; known: {', '.join(known)}")
     truths = [true_edit(faces, known[factor], strength).images for factor, strength in edits]
-    with torch.enable_grad():
-        oracles = invert(name, torch.cat(truths)).image
-    if oracles.shape != torch.cat(truths).shape:
-        raise ValueError(f"invert gave {tuple(oracles.shape)} for {len(edits)} x {len(faces)} edited truths")
+    oracles: Sequence[Tensor | None] = [None] * len(edits)
+    if invert is not None:
+        with torch.enable_grad():
+            found = invert(name, torch.cat(truths)).image
+        if found.shape != torch.cat(truths).shape:
+            raise ValueError(f"invert gave {tuple(found.shape)} for {len(edits)} x {len(faces)} edited truths")
+        oracles = found.split(len(faces))
     columns = {}
-    for (factor, strength), truth, oracle in zip(edits, truths, oracles.split(len(faces)), strict=True):
+    for (factor, strength), truth, oracle in zip(edits, truths, oracles, strict=True):
         one = _one_edit(inversion, known[factor], strength, faces.images, truth, oracle, judges, matched)
         columns |= {f"{factor}{strength:+g} {key}": value for key, value in one.items()}
     return columns
 
 
 def _one_edit(
-    inversion: Inversion, edit: Edit, strength: float, images: Images, truth: Images, oracle: Images,
+    inversion: Inversion, edit: Edit, strength: float, images: Images, truth: Images, oracle: Images | None,
     judges: Judges, matched: bool,
 ) -> dict[str, Float[Tensor, " n"]]:  # fmt: skip
     k = judges.attributes.names.index(edit.name)
@@ -205,9 +209,11 @@ def _one_edit(
     edited = move(strengths.nan_to_num())
     after = read(edited)
     others = torch.arange(after.shape[1], device=after.device) != k
-    moved, floor = (((b - a).abs() / _factor_std().to(a))[:, others] for a, b in ((before, after), (given, aim)))
+    moved, floor = (((b - a).abs() / factor_std().to(a))[:, others] for a, b in ((before, after), (given, aim)))
+    best = {} if oracle is None else against_truth(inversion.image, oracle, images, truth)
     columns = {
-        **_against_truth(inversion.image, edited, images, truth, oracle),
+        **against_truth(inversion.image, edited, images, truth),
+        **{name: best[what] for name, what in (("oracle", "gain"), ("oracle error", "error")) if best},
         f"identity ({judges.backbone})": 1 - judges.identity(edited.clamp(-1, 1), images),
         "before": before[:, k],
         "after": after[:, k],
@@ -221,33 +227,31 @@ def _one_edit(
     return {key: value.where(usable, torch.nan) for key, value in columns.items()}
 
 
-def _against_truth(
-    inversion: Images, edited: Images, images: Images, truth: Images, oracle: Images
+def against_truth(
+    inversion: Images, edited: Images, images: Images, truth: Images
 ) -> dict[str, Float[Tensor, " n"]]:
-    """Gain, residual, its part outside, total error, and gain and error of the oracle: NaN where the truth changes
-    nothing."""
+    """Gain, residual, its part outside, and total error of edited inversions against the edited truth, (N,) each: NaN
+    where the truth changes nothing."""
     change = (truth - images).abs().amax(1, keepdim=True)
     rows = change.flatten(1).amax(1) > 0
     outside = (change[rows] <= SEEN).to(images)
-    before, after, best, x, y = (v[rows] for v in (inversion, edited, oracle, images, truth))
+    before, after, x, y = (v[rows] for v in (inversion, edited, images, truth))
     gain, residual = edit_gain(before, after, x, y)
     found = {
         "gain": gain,
         "residual": residual,
         "outside": edit_gain(before, after, x, y, outside)[1],
         "error": edit_error(before, after, x, y),
-        "oracle": edit_gain(before, best, x, y)[0],
-        "oracle error": edit_error(before, best, x, y),
     }
     blank = images.new_full((len(images),), torch.nan)
     return {key: blank.masked_scatter(rows, value) for key, value in found.items()}
 
 
-def summarize(table: "pandas.DataFrame", *, seed: int = 0) -> "pandas.DataFrame":
+def summarize(table: "pandas.DataFrame") -> "pandas.DataFrame":
     """Mean of every column of ``evaluate`` for each method: one row for each method and measure.
 
-    low, high: 95 % interval over images (percentile bootstrap; equal resamples for all methods). It says how the
-    mean varies with the images, not with the seed. n: images with a value. missing: share of NaN.
+    low, high: 95 % interval over images (Student's t). It says how the mean varies with the images, not with the seed.
+    n: images with a value. missing: share of NaN.
     """
     import pandas
 
@@ -257,6 +261,6 @@ def summarize(table: "pandas.DataFrame", *, seed: int = 0) -> "pandas.DataFrame"
         for measure in measures:
             values = group[measure].to_numpy(float)
             missing = float(np.isnan(values).mean())
-            found = (float(nanmean(values)), *confidence_interval(values, seed=seed))
+            found = (float(nanmean(values)), *confidence_interval(values))
             rows.append((method, measure, *found, len(values) - int(np.isnan(values).sum()), missing))
     return pandas.DataFrame(rows, columns=["method", "measure", "mean", "low", "high", "n", "missing"])

@@ -1,5 +1,6 @@
 """Improved I2S, II2S (Zhu et al. 2020, arXiv 2012.09036): inversion in W+ regularised in PN+, with I2S and Z+."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Float
@@ -19,7 +20,7 @@ def invert_ii2s(
     lambda_: float = 0.005,
     steps: int = 1300,
     learning_rate: float = 0.01,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     **common: Any,
 ) -> Inversion:
     """Inverts images into W+ with the Mahalanobis regulariser of PN+ (II2S, Eq. 8).
@@ -29,7 +30,7 @@ def invert_ii2s(
     variant: "code" takes the mean of the squared norm over layers and dimensions (pn_norm), "paper" the sum, as in
         Eq. 8, which is L x D times as strong.
     space: "W+", or "Z+" to search one z per layer.
-    seed: of the initial z for "Z+"; nothing else is random.
+    seed: of the initial z for "Z+", one for all images or one for each; nothing else is random.
     common: condition, initial, ... of ``Objective``.
 
     Noise maps are constant; the public code draws new ones at every step.
@@ -59,7 +60,7 @@ def invert_ii2s(
     return objective.minimize(name, terms, [x], codes, knobs=knobs, steps=steps, learning_rate=learning_rate)
 
 
-def _draw_z(objective: Objective, seed: int) -> Float[Tensor, "n layers dim"]:
+def _draw_z(objective: Objective, seed: int | Sequence[int]) -> Float[Tensor, "n layers dim"]:
     if objective.initial is not None:
         raise ValueError("initial: expected None in Z+, got codes of W+, which do not determine a z")
     (z,) = objective.draw(seed, "z_plus start", (1, objective.G.z_dim))

@@ -1,7 +1,7 @@
 """The common part of all optimisers: checks, initial codes, image terms, and the resulting inversion."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,11 +81,19 @@ class Objective:
             raise ValueError("initial: expected finite values, got NaN or infinity")
         return codes.detach().to(self.images, copy=True)
 
-    def draw(self, seed: int, name: str, *shapes: tuple[int, ...]) -> list[Tensor]:
-        """Samples of N(0, 1), (N, *shape) each, the same for all images, so that results do not depend on the batch."""
-        draw, device = stream(seed, name, device=self.images.device), self.images.device
-        drawn = [torch.randn(shape, generator=draw, device=device).to(self.images) for shape in shapes]
-        return [x.repeat(len(self.images), *[1] * x.ndim) for x in drawn]
+    def draw(self, seed: int | Sequence[int], name: str, *shapes: tuple[int, ...]) -> list[Tensor]:
+        """Samples of N(0, 1), (N, *shape) each, the same for all images, so that results do not depend on the batch.
+
+        seed: one for all, or one for each image.
+        """
+        n, device = len(self.images), self.images.device
+        seeds = [seed] if isinstance(seed, int) else list(seed)
+        if not isinstance(seed, int) and len(seeds) != n:
+            raise ValueError(f"seed: expected a number, or one for each of {n} images, got {len(seeds)}")
+        draws = [stream(s, name, device=device) for s in seeds]
+        drawn = [[torch.randn(shape, generator=d, device=device).to(self.images) for shape in shapes] for d in draws]
+        stacked = [torch.stack(x) for x in zip(*drawn, strict=True)]
+        return [x if len(seeds) == n else x.repeat(n, *[1] * (x.ndim - 1)) for x in stacked]
 
     def see(self, image: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n 3 h w"]:
         """Generated images after the condition."""

@@ -1,6 +1,6 @@
 """PULSE (Menon et al. 2020, arXiv 2003.03808): a search on spheres for images that match a low-resolution target."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,12 +24,13 @@ def invert_pulse(
     mse_floor: float = 2e-3,
     steps: int = 100,
     learning_rate: float = 0.4,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     **common: Any,
 ) -> Inversion:
     """Inverts images by a search for one code per layer on spheres: PULSE on StyleGAN2, as the paper of II2S runs it.
 
-    images: (N, 3, R, R) in [-1, 1], inverted independently, all from one initial point drawn from ``seed``.
+    images: (N, 3, R, R) in [-1, 1], inverted independently.
+    seed: of the initial point, one for all images or one for each.
     size: side in px at which generated image and target are compared.
     common: condition, initial, ... of ``Objective``.
 

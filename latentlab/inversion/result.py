@@ -90,7 +90,10 @@ class Inversion:
 
     @torch.no_grad()
     def edited(self, edit: Edit, strength: float | Float[Tensor, " n"] = 1.0) -> "Inversion":
-        """The inversion after an edit, to be edited again, measured or saved; it has no trace and no path."""
+        """The inversion after an edit, to be edited again, measured or saved; it has no trace and no path.
+
+        No strength is refused: ``editing.code_range.CodeRange`` tells whether it left the generator's range.
+        """
         if not isinstance(edit, Edit):
             raise ValueError(
                 f"edit: expected an Edit, got {type(edit).__name__}; make one of a vector of W or W+ with "

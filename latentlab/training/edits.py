@@ -20,9 +20,11 @@ from latentlab.faces import BINARY_NAMES, NAMES, FaceSet, draw_details, render, 
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import edit_error, edit_gain, matched_strength
 
-CANDIDATES = ("PN regression", "InterFaceGAN, conditional", "StyleSpace", "learned in S")
+CANDIDATES = ("W regression", "PN regression", "InterFaceGAN, conditional", "StyleSpace", "learned in S")
+QUICK = ("W regression", "PN regression", "InterFaceGAN, conditional")  # seconds each, for the other factors
 FACES_START = 10**7  # of the training seed: faces that no training has reached
 LIMIT = 4.0  # largest strength, in standard deviations of the factor
+SURE = 4.0  # a logit at which a switched factor counts as seen: a probability of 98 %
 UNMATCHED = 1.0  # the total error of no edit, which is what a face gets that an edit cannot bring to the target
 
 
@@ -63,15 +65,18 @@ def choose_edits(
             record, file = stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.edit.safetensors")
             if not record.is_file():
                 try:
-                    edit = find_edit(evidence, way, factor)
+                    edit = load_edit(file, G) if file.is_file() else find_edit(evidence, way, factor)
                 except ValueError as error:
                     trial = Trial(factor, way, UNMATCHED, 0.0, 0.0, 0.0, str(error))
                 else:
                     save_edit(file, edit, G)
-                    trial = try_edit(edit, inversion, faces, evidence.reader, way)
+                    binary = factor in BINARY_NAMES
+                    reader = evidence.gradient_reader if binary else evidence.reader
+                    trial = try_edit(edit, inversion, faces, reader, way)
                 record.write_text(json.dumps(trial.__dict__, indent=1))
             rows.append((Trial(**json.loads(record.read_text())), file))
-        best, file = min(rows, key=lambda row: row[0].error)
+        # A refusal counts as no edit in the trials, and must not win over an edit that is worse than none.
+        best, file = min(rows, key=lambda row: (bool(row[0].refused), row[0].error))
         if not best.refused:
             chosen[factor] = load_edit(file, G)
         trials += [trial for trial, _ in rows]
@@ -82,8 +87,8 @@ def choose_edits(
 def try_edit(edit: Edit, inversion: Inversion, faces: FaceSet, reader: Reader, way: str) -> Trial:
     """Total error, gain and residual of an edit, at the strength at which ``reader`` reads what it reads in the truth.
 
-    Each face is edited by one standard deviation up and down, as far as its factor's range goes; a binary factor is
-    switched.
+    Each face is edited by one standard deviation up and down, as far as its factor's range goes. A binary factor is
+    switched, and ``reader`` gives its logit, which is matched up to ``SURE``: beyond, it tells nothing any more.
     """
     name, k, found = edit.name, reader.column(edit.name), []
     for sign in (1.0, -1.0):
@@ -92,6 +97,8 @@ def try_edit(edit: Edit, inversion: Inversion, faces: FaceSet, reader: Reader, w
             continue
         some, x, y = inversion[rows.nonzero()[:, 0]], faces.images[rows], truth.images[rows]
         target = reader(y)[:, k]
+        if name in BINARY_NAMES:
+            target = (0.9 * target).clamp(-SURE, SURE)
 
         def move(strengths: Tensor, some: Inversion = some) -> Tensor:
             return some.edit(edit, strengths)

@@ -19,7 +19,7 @@ from latentlab.checkpoints import load_checkpoint
 from latentlab.editing.regression import find_directions
 from latentlab.editing.shipped import directions_to_tensors, edits_to_tensors
 from latentlab.editing.ways import Evidence
-from latentlab.faces import BINARY_NAMES, NAMES, render, sketch, training_factors, training_states
+from latentlab.faces import BINARY_NAMES, MAIN_NAMES, NAMES, render, sketch, training_factors, training_states
 from latentlab.inversion_methods import invert
 from latentlab.judges import attributes as judge_attributes
 from latentlab.judges import identity as judge_identity
@@ -34,6 +34,7 @@ from latentlab.spaces import fingerprint, measure_statistics, statistics_for
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 from latentlab.stylegan.ops import compute_dtype
 from latentlab.training.edits import CANDIDATES as EDIT_WAYS
+from latentlab.training.edits import QUICK as QUICK_WAYS
 from latentlab.training.edits import choose_edits, training_faces
 from latentlab.training.generator import PRESETS, GeneratorTraining, TrainingConfig, replace_mapping, train_generator
 from latentlab.training.readers import fit_factors, fit_identity
@@ -261,10 +262,9 @@ def train_edits(
     out: Path,
     *,
     factors: Sequence[str] = NAMES,
-    ways: Sequence[str] = EDIT_WAYS,
-    samples: int = 10_000,
-    faces: int = 24,
-    steps: int = 300,
+    samples: int = 6_000,
+    faces: int = 16,
+    steps: int = 200,
     seed: int = 300,
 ) -> None:
     """Finds the edits of a generator that reads 64 px, see ``choose_edits``; what is in ``out`` is not found again.
@@ -287,7 +287,11 @@ def train_edits(
     targets = training_faces(faces, seed, G.resolution)
     inversion = invert(targets.images, G, method="ii2s", steps=steps, seed=seed)
     evidence = Evidence(G, n=samples, seed=seed)
-    edits, trials = choose_edits(evidence, inversion, targets, out, factors=factors, ways=ways)
+    main = [name for name in factors if name in MAIN_NAMES]
+    edits, trials = choose_edits(evidence, inversion, targets, out, factors=main, ways=EDIT_WAYS)
+    others = [name for name in factors if name not in MAIN_NAMES]
+    more, tried = choose_edits(evidence, inversion, targets, out, factors=others, ways=QUICK_WAYS)
+    edits, trials = edits | more, trials + tried
     tensors, metadata = edits_to_tensors(edits, G)
     weights.write_tensors(out / "edits.safetensors", tensors, metadata)
     (out / "trials.json").write_text(json.dumps([asdict(trial) for trial in trials], indent=1) + "\n")
@@ -298,7 +302,7 @@ def _publish_edits(out: Path, name: str, folder: Path, described: dict[str, Any]
     described["chosen"] = {}
     for factor in metadata["edits"]:
         rows = [trial for trial in json.loads((out / "trials.json").read_text()) if trial["factor"] == factor]
-        best = min(rows, key=lambda trial: trial["error"])
+        best = min(rows, key=lambda trial: (bool(trial["refused"]), trial["error"]))
         described["chosen"][factor] = {"way": best["way"], "error": round(best["error"], 3)}
     return [weights.publish(f"{name}.edits.safetensors", tensors, metadata, described, folder=folder)]
 

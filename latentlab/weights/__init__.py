@@ -64,16 +64,24 @@ def _check(path: Path, expected: str) -> None:
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors of any safetensors file, half precision converted to float32, and its decoded metadata."""
+    """Tensors of any safetensors file, half precision converted to float32, and its metadata: JSON decoded, anything
+    else as text (other libraries write ``format: pt``)."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-            metadata = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
-    except (SafetensorError, json.JSONDecodeError) as error:
+            metadata = {k: _decode(v) for k, v in (file.metadata() or {}).items()}
+    except SafetensorError as error:
         raise ValueError(f"{path}: expected a safetensors file written by latentlab, got {error}") from error
     return {k: v.float() if v.dtype in (torch.float16, torch.bfloat16) else v for k, v in tensors.items()}, metadata
+
+
+def _decode(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def write_tensors(

@@ -1,12 +1,18 @@
-"""Widgets for JupyterLab: explore a generator's faces or its latent spaces, edit an inversion, replay its descent.
+"""Widgets for JupyterLab: explore a generator's faces or its latent spaces, find and compare edits, edit an inversion,
+replay its descent.
 
 This is the only package that imports ipywidgets and anywidget. What a widget computes is separate from how it looks:
 ``selections`` maps the state of the controls to codes, an image and the code that reproduces it.
 """
 
+from latentlab.widgets.comparer import Comparer, compare
 from latentlab.widgets.editor import Editor, edit
 from latentlab.widgets.explorer import Explorer, explore
+from latentlab.widgets.finder import Finder, find
 from latentlab.widgets.scrubber import Scrubber, scrub
 from latentlab.widgets.spaces import Spaces, spaces
 
-__all__ = ["Editor", "Explorer", "Scrubber", "Spaces", "edit", "explore", "scrub", "spaces"]
+__all__ = [
+    "Comparer", "Editor", "Explorer", "Finder", "Scrubber", "Spaces", "compare", "edit", "explore", "find", "scrub",
+    "spaces",
+]  # fmt: skip

@@ -30,6 +30,11 @@ def enlarge(image: Float[Tensor, "1 3 r r"]) -> Image.Image:
     return picture.resize((side, side), Image.Resampling.LANCZOS)
 
 
+def quartet(images: Float[Tensor, "4 3 r r"]) -> Float[Tensor, "1 3 s s"]:
+    """Four images in two rows as one."""
+    return torch.cat([torch.cat(list(pair), 2) for pair in images.split(2)], 1)[None]
+
+
 def encode(picture: Image.Image, format: str = "JPEG", **knobs: Any) -> bytes:
     """Encodes an image. In JupyterLab at 512 px JPEG gave 12.5 frames per second, PNG 7.2, a matplotlib figure 3.2."""
     file = io.BytesIO()
@@ -223,8 +228,11 @@ def row(children: list[ipywidgets.Widget], wrap: bool = True) -> ipywidgets.Box:
 class Panel(ipywidgets.VBox):
     """Base class of the widgets: images, controls (name -> widget), a code box, and lines for status and errors.
 
-    A subclass defines in ``_jobs`` what each image shows and in ``_code`` the code that reproduces it.
+    A subclass defines in ``_jobs`` what each image shows and in ``_code`` the code that reproduces it. columns: images
+    in a row of the still image, None for all.
     """
+
+    columns: int | None = None
 
     def __init__(self, controls: dict[str, ipywidgets.Widget], pictures: list[Picture], name: str) -> None:
         super().__init__(layout=ipywidgets.Layout(width="100%"))
@@ -306,11 +314,12 @@ class Panel(ipywidgets.VBox):
         ``NbConvertBase.display_data_priority`` puts image/png first.
         """
         bundle = super()._repr_mimebundle_(**kwargs)
-        images = [p.image.float().cpu() for p in self.pictures if p.image is not None]
+        visible = [p for p in self.pictures if p.image is not None and p.layout.display != "none"]
+        images = [p.image.float().cpu() for p in visible]
         if images:
             side = max(SHOWN, *(image.shape[-1] for image in images))
             images = [F.interpolate(image, side, mode="nearest-exact") for image in images]
-            sheet = tile(torch.cat(images), columns=len(images))
+            sheet = tile(torch.cat(images), columns=self.columns or len(images))
             bundle["image/png"] = b64encode(encode(sheet, "PNG")).decode()
-            bundle["text/plain"] = "\n".join(p.alt for p in self.pictures)
+            bundle["text/plain"] = "\n".join(p.alt for p in visible)
         return bundle

@@ -145,7 +145,7 @@ class EditSelection:
 
     def save(self, inv: Inversion, edits: Mapping[str, Edit], stem: str | Path) -> tuple[Path, Path]:
         """Writes image and inversion as ``stem``.png and .safetensors; if they exist, as "stem-2" and so on."""
-        picture, latent = _free_paths(Path(stem).expanduser().absolute())
+        picture, latent = free_paths(stem, ".png", ".safetensors")
         edited = self.inversion(inv, edits)
         edited.save(latent)
         tile(edited.image, 1).save(picture)
@@ -198,14 +198,15 @@ image = one.synthesize(one.path[{self.row(inv)}])  # after {self.step} steps
 """
 
 
-def _free_paths(stem: Path) -> tuple[Path, Path]:
-    """Paths of files that do not exist yet, so that no earlier image is overwritten."""
+def free_paths(stem: str | Path, *suffixes: str) -> list[Path]:
+    """Paths of files that do not exist yet, one for each suffix, so that nothing is overwritten."""
+    stem = Path(stem).expanduser().absolute()
     if not stem.name:
         raise ValueError(f"stem: expected a file name without its suffix, such as 'edited-face', got '{stem}'")
     number = 1
     while True:
         name = stem.name if number == 1 else f"{stem.name}-{number}"
-        paths = stem.with_name(f"{name}.png"), stem.with_name(f"{name}.safetensors")
+        paths = [stem.with_name(name + suffix) for suffix in suffixes]
         if not any(path.exists() for path in paths):
             return paths
         number += 1

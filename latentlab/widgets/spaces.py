@@ -15,7 +15,7 @@ from latentlab.plots import FRAME, density
 from latentlab.priors import pn_norm
 from latentlab.seeds import stream
 from latentlab.spaces import Statistics, p_to_w, statistics_for, w_to_p
-from latentlab.widgets.parts import Names, Panel, Picture, grid, row, slider
+from latentlab.widgets.parts import Names, Panel, Picture, grid, quartet, row, slider
 
 CODES = 10_000
 REACH = 5.0  # distance from the mean to the edges of the map, in standard deviations
@@ -135,8 +135,8 @@ class Spaces(Panel):
     def _faces(self, w: Float[Tensor, "n dim"]) -> Float[Tensor, "1 3 512 512"]:
         """One face, or four in two rows, at the size of the map."""
         images = self.G.synthesis(self.G.broadcast(w.to(self.G.w_avg))).cpu()
-        sheet = torch.cat([torch.cat(list(pair), 2) for pair in images.split(2)], 1)
-        return F.interpolate(sheet[None], 512, mode="bicubic", antialias=True)
+        sheet = quartet(images) if len(images) == 4 else images
+        return F.interpolate(sheet, 512, mode="bicubic", antialias=True)
 
     def _code(self) -> str:
         lines = ["import latentlab as ll", "from latentlab.widgets.spaces import Point", "", f"point = {self.state}"]

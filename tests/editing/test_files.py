@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from latentlab.editing.calibration import Calibrated
 from latentlab.editing.corrected import correct
 from latentlab.editing.edit import Direction, Edit, State, restrict
-from latentlab.editing.files import load_edit, read_directions, save_edit
+from latentlab.editing.files import load_edit, read_edits, save_edit
 from latentlab.editing.regression import pn_direction
 from latentlab.editing.samples import Reader, draw_samples
 from latentlab.editing.stylespace import StyleDirection
@@ -106,19 +107,40 @@ def test_directions_of_public_repositories(G, tmp_path):
     v = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
     np.save(tmp_path / "boundary.npy", v[:1].numpy())
     torch.save(v[:1], tmp_path / "age.pt")
-    torch.save({"comp": v[:, None], "mean": v[0], "std": v[0, :5]}, tmp_path / "pca.pt")
+    torch.save({"comp": v[:, None], "mean": v[0], "std": v[0, :5].abs()}, tmp_path / "pca.pt")
     torch.save({"ckpt": "x.pt", "eigvec": v.T}, tmp_path / "factor.pt")
+    torch.save({"up": v[0], "down": -v[0]}, tmp_path / "named.pt")
+    np.save(tmp_path / "rows.npy", v.numpy())
     np.save(tmp_path / "layers.npy", v[:1].expand(6, 16).numpy())
-    for file, rows in {"boundary.npy": v[:1], "age.pt": v[:1], "pca.pt": v, "factor.pt": v}.items():
-        found = read_directions(tmp_path / file, G)
+    wanted = {"boundary.npy": v[:1], "age.pt": v[:1], "pca.pt": v * v[0, :5].abs()[:, None], "factor.pt": v,
+              "named.pt": torch.stack([v[0], -v[0]]), "rows.npy": v}  # fmt: skip
+    for file, rows in wanted.items():
+        found = read_edits(tmp_path / file, G)
         torch.testing.assert_close(torch.stack([d.vector for d in found.values()]), rows)
-        assert all(d.source == file for d in found.values())
-    assert list(read_directions(tmp_path / "pca.pt", G)) == [f"pca {i}" for i in range(5)]
-    assert read_directions(tmp_path / "layers.npy", G)["layers"].vector.shape == (6, 16)
-    np.save(tmp_path / "large.npy", np.zeros((1, 512)))
+        assert all(d.source == file and d.name == name and d.space == "W" for name, d in found.items())
+    assert list(read_edits(tmp_path / "factor.pt", G)) == [f"component {i}" for i in range(5)]
+    assert list(read_edits(tmp_path / "rows.npy", G)) == [f"rows {i}" for i in range(5)]
+    assert list(read_edits(tmp_path / "named.pt", G)) == ["up", "down"]
+    assert read_edits(tmp_path / "layers.npy", G)["layers"].vector.shape == (G.num_ws, 16)
+
+
+def test_own_edits_and_public_directions_open_the_same_way(G, edits, tmp_path):
+    save_edit(tmp_path / "mine.safetensors", edits["pn"], G)
+    assert read_edits(tmp_path / "mine.safetensors", G)["a"].source == "by hand"
+    save_file({"smile": torch.ones(16)}, tmp_path / "public.safetensors")
+    assert torch.equal(read_edits(tmp_path / "public.safetensors", G)["smile"].vector, torch.ones(16))
+
+
+def test_files_that_are_no_directions_of_this_generator(G, tmp_path):
+    np.save(tmp_path / "large.npy", np.zeros((1, 512)) + 1)
     np.save(tmp_path / "object.npy", np.array([{}], dtype=object))
-    torch.save({"weights": v}, tmp_path / "model.pt")
-    for file, says in {"large.npy": "16 dimensions of W, got shape .*512", "object.npy": "does not load",
-                       "model.pt": "got weights", "x.txt": "expected a .npy, .pt or .pth"}.items():  # fmt: skip
+    torch.save({"conv.weight": torch.ones(4, 3, 8, 8)}, tmp_path / "model.pt")
+    (tmp_path / "x.txt").write_text("smile, age")
+    (tmp_path / "broken.safetensors").write_bytes(b"\x10" + bytes(7) + b"{" + bytes(4))
+    for file, says in {"large.npy": r"16 dimensions of W, got the shape \(512,\) in 'large'; is it of another",
+                       "object.npy": "object.npy: ", "model.pt": r"conv.weight: expected a direction .* got the shape",
+                       "x.txt": "no file of weights", "broken.safetensors": "broken"}.items():  # fmt: skip
         with pytest.raises(ValueError, match=says):
-            read_directions(tmp_path / file, G)
+            read_edits(tmp_path / file, G)
+    with pytest.raises(FileNotFoundError, match="nowhere.npy: expected a file of edits or directions"):
+        read_edits(tmp_path / "nowhere.npy", G)

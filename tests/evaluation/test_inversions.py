@@ -103,7 +103,8 @@ def test_columns_are_the_grades_of_each_image(faces: FaceSet, G: torch.nn.Module
 
 def test_a_perfect_picture_that_edits_nothing_does_not_win(faces: FaceSet, G: torch.nn.Module, judges: Judges):
     made = [inversion(kind, faces, G) for kind in (Painter, Still)]
-    table = evaluate(made, faces, judges, edits=[("yaw", 1.5)], invert=lambda name, x: again(name, x, made[0]))
+    how = {"edits": [("yaw", 1.5)], "known": directions_for(G)}
+    table = evaluate(made, faces, judges, invert=lambda name, x: again(name, x, made[0]), **how)
     mean = summarize(table).pivot(index="measure", columns="method", values="mean")
     assert mean["still"]["mse"] < mean["painter"]["mse"] and mean["still"]["yaw+1.5 gain"] == 0
     assert mean["painter"]["yaw+1.5 gain"] > 0.7
@@ -136,7 +137,7 @@ def test_a_perfect_picture_that_edits_nothing_does_not_win(faces: FaceSet, G: to
 def test_strength_is_matched_where_it_can_be_and_counted_where_not(faces: FaceSet, G: torch.nn.Module, judges: Judges):
     made = [inversion(kind, faces, G) for kind in (Painter, Still)]
     edits, oracle = [("yaw", 1.0)], lambda name, x: again(name, x, made[0])
-    table = evaluate(made, faces, judges, edits=edits, invert=oracle, matched=True)
+    table = evaluate(made, faces, judges, edits=edits, invert=oracle, matched=True, known=directions_for(G))
     assert table["yaw+1 strength"][:6].between(0.85, 1.15).all()  # of soft pictures the judge reads about the same
     torch.testing.assert_close(table["yaw+1 after"][:6].tolist(), table["yaw+1 truth"][:6].tolist(), rtol=0, atol=0.1)
     still = summarize(table).set_index(["method", "measure"]).loc["still"]
@@ -192,6 +193,7 @@ def test_bad_input(unchecked, faces: FaceSet, G: torch.nn.Module, judges: Judges
     with pytest.raises(ValueError, match="edits: expected targets .* and invert=, got FaceSet and invert=None"):
         evaluate([made], faces, judges, edits=[("yaw", 1.0)])
     with pytest.raises(ValueError, match=r"not \['wings'\]; known: face_width"):
-        evaluate([made], faces, judges, edits=[("wings", 1.0)], invert=lambda name, x: made)
+        evaluate([made], faces, judges, edits=[("wings", 1.0)], invert=lambda name, x: made, known=directions_for(G))
     with pytest.raises(ValueError, match=r"invert gave \(6, 3, 64, 64\) for 2 x 6 edited truths"):
-        evaluate([made], faces, judges, edits=[("yaw", 1.0), ("age", 1.0)], invert=lambda name, x: made)
+        edits = [("yaw", 1.0), ("age", 1.0)]
+        evaluate([made], faces, judges, edits=edits, invert=lambda name, x: made, known=directions_for(G))

@@ -27,7 +27,7 @@ def test_several_directions_have_their_names(tmp_path):
     both = {"age": VECTOR, "pose": LAYERS}
     np.savez_compressed(tmp_path / "a.npz", **{k: v.numpy() for k, v in both.items()})
     foreign.dump_torch(both, tmp_path / "a.pt")
-    save_file(both, tmp_path / "a.safetensors")
+    save_file(both, tmp_path / "a.safetensors", metadata={"format": "pt"})  # as most libraries write it
     for suffix in ("npz", "pt", "safetensors"):
         found = read_directions(tmp_path / f"a.{suffix}")
         assert found.keys() == both.keys() and all(torch.equal(found[k], v) for k, v in both.items())
@@ -38,7 +38,32 @@ def test_components_of_ganspace_are_standard_deviations(tmp_path):
                   "lat_mean": torch.zeros(1, 8), "act_comp": torch.ones(3, 1, 8)}  # fmt: skip
     found = read_directions(foreign.dump_torch(components, tmp_path / "ffhq_pca.pt"))
     assert list(found) == ["component 0", "component 1", "component 2"]
-    assert torch.equal(torch.stack(list(found.values())), torch.eye(8)[:3] * torch.tensor([3.0, 2.0, 1.0])[:, None])
+    wanted = torch.eye(8)[:3] * torch.tensor([3.0, 2.0, 1.0])[:, None]
+    assert torch.equal(torch.stack(list(found.values())), wanted)
+    np.savez(tmp_path / "cached.npz", **{k: v.numpy() for k, v in components.items()})  # GANSpace's own cache
+    assert torch.equal(torch.stack(list(read_directions(tmp_path / "cached.npz").values())), wanted)
+    copy = {"comp": components["lat_comp"], "std": components["lat_stdev"], "mean": torch.zeros(8)}  # e4e's
+    found = read_directions(foreign.dump_torch(copy, tmp_path / "copy.pt"))
+    assert torch.equal(torch.stack(list(found.values())), wanted)
+    del copy["std"]
+    found = read_directions(foreign.dump_torch(copy, tmp_path / "plain.pt"))
+    assert torch.equal(torch.stack(list(found.values())), torch.eye(8)[:3])
+    with pytest.raises(ValueError, match=r"std: expected one for each of 3 components, got the shape \(8,\)"):
+        read_directions(foreign.dump_torch(copy | {"std": torch.ones(8)}, tmp_path / "wrong.pt"))
+
+
+def test_factors_are_columns(tmp_path):
+    factors = {"ckpt": "stylegan2.pt", "eigvec": torch.arange(24.0).reshape(8, 3) + 1}
+    found = read_directions(foreign.dump_torch(factors, tmp_path / "factor.pt"))
+    assert list(found) == ["component 0", "component 1", "component 2"]
+    assert torch.equal(found["component 1"], factors["eigvec"][:, 1])
+
+
+def test_rows_of_one_array_stay_together(tmp_path):
+    """One direction of W+ or several of W: only a generator tells."""
+    rows = torch.arange(1.0, 401.0).reshape(50, 8)
+    np.save(tmp_path / "rows.npy", rows.numpy())
+    assert torch.equal(read_directions(tmp_path / "rows.npy")["rows"], rows)
 
 
 @pytest.mark.parametrize("value, says", [

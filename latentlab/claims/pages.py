@@ -1,0 +1,187 @@
+"""The ledger as text: a line a claim for a terminal, a short table for the README, and the long page in docs."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from latentlab.claims.finding import WIDTH, Finding
+from latentlab.claims.ledger import CLAIMS, recorded, recorded_ids
+from latentlab.claims.rule import Cell
+from latentlab.evaluation.intervals import METHODS, POPULATIONS, coverage
+
+ROOT = Path(__file__).parents[2]
+PAGE, README = ROOT / "docs" / "claims.md", ROOT / "README.md"
+SIZES = (12, 24, 40, 120)  # samples behind the ledger's intervals
+FOOTNOTES = {"*": "measured under an earlier version of its rule, or with other weights: to be measured again"}
+INTRODUCTION = """# The claims ledger
+
+Each claim is judged by a rule that was committed before its data and that stands in `latentlab/claims/rules.py`: what
+must hold, against which bar, and where the bar comes from (the paper's words, a sign, an equality with a margin, or a
+bar of our own). A rule has a version; data measured under another version, or with other weights, are marked with a
+star and count for nothing until they are measured again. Faces without (clean) and with out-of-domain detail (strange)
+are judged apart. Intervals are Student's at 95 %, over faces, each with random starts of its own where starts are
+random; ratios through their logarithms. A comparison holds if the whole interval lies beyond its bar, after Holm's
+correction over all comparisons of the claim. Beside each stands the number of faces that it needs for a power of 80 %
+at the corrected level, if faces go on to vary as they did; where it lies on the other side of its bar, no number of
+faces is given.
+
+| verdict | meaning |
+|---|---|
+| by construction | algebra guarantees it; the measurement checks the code |
+| reproduced | all parts of the rule hold |
+| partly reproduced | some hold, or some were not measured |
+| not reproduced | none holds, or a control is at fault |
+
+`latentlab claims` prints a line a claim, `latentlab claims --explain ID` a whole record, `latentlab claims --full`
+measures, and goes on where it stopped. This page is written by `latentlab claims --pages`.
+"""
+
+
+def line(id: str, path: str | Path | None = None) -> str:
+    """A claim in one line: id, verdict, samples needed for 80 % power beside those at hand, statement."""
+    statement = CLAIMS[id].statement
+    if id not in recorded_ids(path):
+        verdict, samples = "not measured", ""
+    else:
+        found = recorded(id, path)
+        verdict, samples = found.verdict + "*" * bool(found.outdated), _samples(found)
+    return f"{id:8} {verdict:18} {samples:>9}  {textwrap.shorten(statement, WIDTH - 39, placeholder=' ..')}"
+
+
+def _samples(found: Finding) -> str:
+    """Smallest number of samples of the comparisons, and the largest that one of them needs: "40 / 55"."""
+    cells = [cell for cell in found.cells if not cell.part.exact and cell.estimate and cell.estimate.n]
+    if not cells:
+        return ""
+    have = min(cell.estimate.n for cell in cells)
+    return f"{have} / {found.needed or '-'}"
+
+
+def listing(ids: Sequence[str] = (), path: str | Path | None = None) -> str:
+    """The lines of these claims (default: all), under a head, with the footnotes that they need."""
+    rows = [line(id, path) for id in ids or CLAIMS]
+    head = f"{'claim':8} {'verdict':18} {'n / need':>9}  statement"
+    notes = [f"{mark} {text}" for mark, text in FOOTNOTES.items() if any(f"{mark} " in row[:30] for row in rows)]
+    notes.append("n / need: samples (faces) at hand, and the most that a comparison needs for 80 % power")
+    return "\n".join([head, *rows, "", *(textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes)])
+
+
+def short_table(path: str | Path | None = None) -> str:
+    """The ledger for the README, in Markdown."""
+    rows = ["| claim | paper | verdict here |", "|---|---|---|"]
+    starred = False
+    for id, claim in CLAIMS.items():
+        verdict = "not measured yet"
+        if id in recorded_ids(path):
+            found = recorded(id, path)
+            verdict, starred = found.verdict + r"\*" * bool(found.outdated), starred or bool(found.outdated)
+        where = "" if claim.paper == "latentlab" else f"{_cell(claim.paper)}: {_cell(claim.paper_value)}"
+        rows.append(f"| [{id}](docs/claims.md#{id.lower()}) {_cell(claim.statement)} | {where} | {verdict} |")
+    return "\n".join(rows + [f"\n\\* {FOOTNOTES['*']}"] * starred)
+
+
+def page(path: str | Path | None = None, coverages: str = "") -> str:
+    """docs/claims.md: every record whole. coverages: the table of ``coverage_table``."""
+    parts = [INTRODUCTION]
+    for id, claim in CLAIMS.items():
+        parts.append(f"## {id}\n\n{claim.statement} *{claim.paper}: {claim.paper_value}*\n")
+        parts.append(_section(recorded(id, path)) if id in recorded_ids(path) else _unmeasured(id))
+    return "\n".join(parts) + "\n" + between("coverage", coverages) + "\n"
+
+
+def _unmeasured(id: str) -> str:
+    return f"Not measured yet. {_rule(id)}\n"
+
+
+def explanation(id: str, path: str | Path | None = None) -> str:
+    """The whole record of a claim, or its rule where it was not measured."""
+    if id in CLAIMS and id not in recorded_ids(path):
+        claim = CLAIMS[id]
+        rule = f"  not measured; rule {claim.rule.version}\n{textwrap.indent(claim.rule.text, '    ')}"
+        rows = [f"{id}  {claim.statement} {claim.paper}: {claim.paper_value}", *rule.splitlines()]
+        return "\n".join(textwrap.fill(row, WIDTH, subsequent_indent=" " * 8) for row in rows)
+    return recorded(id, path).explained()
+
+
+def _rule(id: str) -> str:
+    return f"Rule {CLAIMS[id].rule.version}:\n\n```text\n{CLAIMS[id].rule.text}\n```\n"
+
+
+def _section(found: Finding) -> str:
+    told, rule = found.provenance, found.claim.rule
+    rows = [f"**{found.verdict}**: {found.reason}.\n"]
+    if found.outdated:
+        rows.append(f"\\* {found.outdated[0].upper()}{found.outdated[1:]}.\n")
+    if cells := [cell for cell in found.cells if cell.estimate is not None]:
+        rows += ["| number | value | 95 % interval | bar | p | n | for 80 % |", "|---|---|---|---|---|---|---|"]
+        rows += [_row(cell) for cell in cells] + [""]
+    rows += [_rule(found.claim.id)]
+    names = (("measured", "All numbers"), ("controls", "Controls"), ("settings", "Settings"))
+    rows += [f"{word}: {found.listed(name)}.\n" for name, word in names if getattr(found, name)]
+    for name, other in found.others.items():
+        old = " (under another version of the rule)" if other.get("rule") != rule.version else ""
+        rows.append(f"With {name}{old}: **{other['verdict']}**: {other['reason']}.\n")
+    seeds = f"{1 + len(found.others)} generator seeds" if found.others else "single seed"
+    told = {k: v for k, v in told.items() if v is not None}
+    rows.append(f"Measured by `{told.pop('command', '')}`, {seeds}; "
+                + ", ".join(f"{key} {value}" for key, value in told.items()) + ".\n")  # fmt: skip
+    return "\n".join(rows)
+
+
+def _row(cell: Cell) -> str:
+    e, known = cell.estimate, cell.estimate.low == cell.estimate.low
+    interval = f"{e.low:.3g} to {e.high:.3g}" if known else ""
+    p = "" if cell.part.exact else f"{min(1.0, 2 * cell.p):.2g}"
+    verdict = "holds" if cell.holds else "fails"
+    bar = f"{cell.part.relation} {cell.part.bar:g} {verdict}".replace("<", "\\<").replace(">", "\\>")
+    return f"| {_cell(cell.name)} | {e.value:.3g} | {interval} | {bar} | {p} | {e.n or ''} | {cell.needed or ''} |"
+
+
+def _cell(text: str) -> str:
+    """Text for a cell of a Markdown table."""
+    for mark in "|<>*_":
+        text = text.replace(mark, f"\\{mark}")
+    return text
+
+
+def coverage_table(sets: int = 4_000) -> str:
+    """Share of 95 % intervals that hold the mean, by simulation, for populations and sizes, in Markdown."""
+    rows = [
+        "## Coverage of the intervals\n",
+        f"Of {sets:,} simulated sets of n samples each, the share whose 95 % interval holds the mean of the "
+        "population (`latentlab claims --coverage`). The ledger takes Student's:\n",
+        f"| population | n | {' | '.join(METHODS)} |",
+        f"|---|---|{'---|' * len(METHODS)}",
+    ]
+    for population in POPULATIONS:
+        for n in SIZES:
+            held = coverage(n, population, sets=sets)
+            rows.append(f"| {population} | {n} | {' | '.join(f'{held[method]:.3f}' for method in METHODS)} |")
+    return "\n".join(rows)
+
+
+def between(name: str, text: str) -> str:
+    """A part of a page between marks that ``replace_between`` finds again."""
+    return f"<!-- {name}: written by latentlab claims -->\n{text}\n<!-- end of {name} -->"
+
+
+def read_between(whole: str, name: str) -> str:
+    """The part of a page between its marks. Raises ``ValueError`` where the marks are missing."""
+    start, end = f"<!-- {name}: written by latentlab claims -->\n", f"\n<!-- end of {name} -->"
+    if whole.count(start) != 1 or whole.count(end) != 1:
+        raise ValueError(f"page: expected {start.strip()!r} and {end.strip()!r} once each, got another number of them")
+    return whole.partition(start)[2].partition(end)[0]
+
+
+def write_pages(path: str | Path | None = None, *, folder: Path = ROOT, coverages: str | None = None) -> list[Path]:
+    """Writes docs/claims.md and the table of README.md from the ledger. coverages: a new table of coverage; None: the
+    one that the page has."""
+    long, readme = folder / PAGE.relative_to(ROOT), folder / README.relative_to(ROOT)
+    if coverages is None:
+        coverages = read_between(long.read_text(), "coverage") if long.is_file() else ""
+    long.parent.mkdir(parents=True, exist_ok=True)
+    long.write_text(page(path, coverages))
+    whole = readme.read_text()
+    readme.write_text(whole.replace(between("claims", read_between(whole, "claims")),
+                                    between("claims", short_table(path))))  # fmt: skip
+    return [long, readme]

@@ -1,0 +1,152 @@
+"""The rules of all claims: they are committed before the data that they judge."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+from latentlab.claims.rule import OWN, SIGN, Part, Rule
+
+LAMBDAS = (0.0, 0.001, 0.005, 0.01)
+TASKS = ("colour", "half", "detail")
+EDITS = ("age", "yaw", "light_azimuth")  # the paper's three: age, pose, light
+FACTORS = ("smile", "age", "beard", "glasses")  # of the claims about edits
+LINES = ("smile", "age", "beard", "yaw")
+ENTANGLED = (("glasses", "age", 1), ("beard", "hair_length", -1))  # the world's correlations and their signs
+KINDS = ("clean", "strange")  # faces of the real set without and with out-of-domain detail; prefixes, too
+FORTY, ALL = {"clean": 40, "strange": 40}, {"clean": 40, "strange": 80}
+FLOORS = ("", "coarse_")  # prefixes of numbers: the eigenvalues of P have a floor of 1e-4, or of 1e-2, of the largest
+
+
+def _is(
+    says: str, *cells: str, below: float | None = None, above: float | None = None, source: str,
+    constructed: bool = False,
+) -> Part:  # fmt: skip
+    """A condition that the numbers themselves decide."""
+    relation, bar = ("<", below) if above is None else (">", above)
+    return Part(says, cells, relation, bar, source, True, constructed)
+
+
+BULMER = f"{OWN}: Bulmer (1979) calls a distribution with a skewness below 1/2 nearly symmetric"
+TWICE = "sign with a margin of a factor of 2; the paper: 'heavily skewed' against 'Gaussian-like'"
+NORMALITY = ("mardia_skewness", "mardia_kurtosis", "axes", "henze_zirkler_16")
+MOMENTS = {"mean": "mean 0", "variance": "variance 1 above the floor", "correlation": "correlation 0"}
+NETWORKS = ("judge", "losses")
+EQUAL = "equality with a margin: no pixel changes by 1e-3 of its range"
+
+RULES: Mapping[str, Rule] = {
+    "II2S-1": Rule("medians over dimensions of |skewness| of 100,000 codes without truncation; 8 untrained seeds", (
+        _is("W at least twice as skewed as P", "ratio", above=2, source=TWICE),
+        Part("the same before training", ("untrained_ratio",), ">", 2, TWICE),
+        _is("W skewed (> 1/2)", "w_median", above=0.5, source=BULMER),
+        _is("P nearly symmetric (< 1/2)", "p_median", below=0.5, source=BULMER),
+    )),
+    "II2S-2": Rule("100 sets of 1000 codes", tuple(
+        Part(f"{name} rejects P", (name,), ">", 0.5, f"{OWN}: in most sets") for name in NORMALITY
+    ), tuple(
+        _is(f"{name} keeps its level", f"normal_{name}", below=0.25, source=f"{OWN}: a level of 5 % and its noise")
+        for name in NORMALITY
+    )),
+    "II2S-3": Rule("50 sets of 1000 codes; 20,000 codes for distance and dip", (
+        _is("one mode on every axis", "p_dip_least_q", above=0.05, source="the paper's: dip test at 5 %"),
+        _is("median axis within 0.05 of normal", "p_distance", below=0.05, source=OWN),
+    ), (_is("the dip test sees two modes", "two_modes_dip_p", below=0.01, source=OWN),)),
+    "II2S-4": Rule("200,000 codes that the statistics did not see; floors 1e-4 and 1e-2", (*(
+        _is(says, f"{name}_p", f"coarse_{name}_p", above=0.01, source="equality within the sampling error, at 1 %",
+            constructed=True)
+        for name, says in MOMENTS.items()
+    ), _is("|v|^2 is Mahalanobis' distance", "norm_error", "coarse_norm_error", below=1e-4,
+           source="equality with a margin of 1e-4", constructed=True))),
+    "II2S-5": Rule("10,000 images of each sampler, 10,000 renders; features of two networks; floors 1e-4 and 1e-2", (
+        Part("PN within 1.5 of the mapping's FID",
+             tuple(f"{k}_{floor}pn_ratio" for k in NETWORKS for floor in FLOORS), "<", 1.5,
+             "equality with a margin of a half; the paper has 3.28 / 2.81 = 1.17"),
+        Part("a normal in W beyond 2", tuple(f"{k}_w_ratio" for k in NETWORKS), ">", 2,
+             f"{OWN}; the paper has 76.63 / 2.81 = 27"),
+    ), (_is("FID sees a bad sampler", *(f"{k}_w_diagonal_ratio" for k in NETWORKS), above=2, source=OWN),)),
+    "II2S-6": Rule(
+        "1300 steps, doubled up to 5200 until PSNR gains under 0.1 dB; floors 1e-4 and 1e-2; lambda 0, 0.001, 0.005",
+        tuple(part for kind in KINDS for part in (
+            Part(f"the norm grows to the end, {kind} faces", tuple(f"{kind}_{floor}growth_free" for floor in FLOORS),
+                 ">", 1, "sign; the paper: the distance 'becomes arbitrarily high'"),
+            Part(f"twice the norm with the regulariser, {kind} faces",
+                 tuple(f"{kind}_{floor}pn_norm_ratio_{x:g}" for floor in FLOORS for x in LAMBDAS[1:3]), ">", 2,
+                 "sign with a margin of a factor of 2"),
+            Part(f"less than 0.5 dB over lambda 0.001, {kind} faces",
+                 tuple(f"{kind}_{floor}psnr_gain_0.001" for floor in FLOORS), "<", 0.5,
+                 f"{OWN}, about the smallest visible difference; the paper: 'negligible', 0.45 dB in its Table 1"),
+        )), faces=FORTY,
+    ),
+    "II2S-7": Rule("1300 steps; floors 1e-4 and 1e-2; differences from each lambda to the next, face by face", tuple(
+        Part(f"{says}, {kind} faces",
+             tuple(f"{kind}_{floor}{what}_{a:g}_to_{b:g}" for floor in FLOORS for a, b in pairwise(LAMBDAS)), "<", bar,
+             SIGN, constructed=built)
+        for kind in KINDS for says, what, bar, built in
+        (("PSNR falls", "psnr", 0, False), ("density rises", "pn_norm", 1, True))
+    ), faces=FORTY),
+    "II2S-9": Rule("lambda 0.005 against 0, 1300 steps; floors 1e-4 and 1e-2; edits of one standard deviation at the "
+                   "strength at which the judge reads the true edit; all faces of the real set", tuple(
+        Part(f"{factor}: {says}, {kind} faces", tuple(f"{kind}_{floor}{factor}_{what}" for floor in FLOORS), relation,
+             0, "sign; the paper's users preferred II2S in 80 (age), 69 (pose) and 79 % (light)")
+        for factor in EDITS for kind in KINDS for what, says, relation in (
+            ("error", "smaller total error", "<"), ("identity", "the person better kept", ">"),
+        )
+    ), faces=ALL),
+    "II2S-10": Rule("1300 steps, lambda 0.005 against 0; floors 1e-4 and 1e-2; all faces of the real set", tuple(
+        Part(f"{task}: {says}, {kind} faces", tuple(f"{kind}_{floor}{task}_{what}" for floor in FLOORS), "<", 1, why)
+        for task in TASKS for kind in KINDS for what, says, why in (
+            ("realism", "nearer to renders", "sign; the paper asked users for 'the fewest artifacts'"),
+            ("hidden", "nearer to what was hidden", "sign; the paper asked for 'closest to the ground truth'"),
+        )
+    ), faces=ALL),
+    "II2S-11": Rule("lambda 0.005 against 0, 1300 steps; floors 1e-4 and 1e-2; KID to 2,000 renders of the "
+                    "same kind on the attribute judge's features; jackknife over faces", tuple(
+        Part(f"{says}, {kind} faces", tuple(f"{kind}_{floor}{task}" for floor in FLOORS), relation, 0,
+             f"sign; FID in the paper's Table 6: {theirs}")
+        for kind in KINDS for task, says, relation, theirs in (
+            ("mixing", "II2S better in style mixing", "<", "55.69 against 57.36"),
+            ("pn_interpolation", "II2S better on lines of PN+", "<", "49.15 against 55.25"),
+            ("w_interpolation", "I2S better on lines of W+", ">", "48.61 against 43.03"),
+        )
+    ), faces=FORTY),
+    "II2S-12": Rule("1300 steps, lambda 0.001, 3 starts of its own for each face; floors 1e-4 and 1e-2", tuple(
+        Part(f"{says}, {kind} faces", tuple(f"{kind}_{name}" for name in names), ">", 0.5,
+             "sign with a margin of 0.5 dB, about the smallest visible difference; the paper: 'clearly worse', 3.01 dB")
+        for kind in KINDS for says, names in (
+            ("at equal steps", ("gain", "coarse_gain")),
+            ("with twice its steps", ("gain_twice_the_steps",)),
+            ("if W+ starts at random, too", ("gain_random_start",)),
+        )
+    ), faces=FORTY),
+    "II2S-13": Rule("10 starts of its own for each face (3 at 1e-2), lambda 0.005, 1300 steps; PULSE 100", tuple(
+        Part(f"PULSE's runs lie further apart by {what}, {kind} faces",
+             tuple(f"{kind}_{floor}pulse_{size}_by_ii2s_{what}" for floor in FLOORS for size in (32, 8)), ">", 1,
+             "sign; the paper: 'widely different results' against 'relatively stable'")
+        for kind in KINDS for what in ("identity", "perceptual")
+    ), faces=FORTY),
+    "EDIT-1": Rule("256 codes of the generator; edits by two standard deviations", (
+        Part("the line of W leaves", ("w",), ">", 2, OWN),
+        Part("that of PN stays", ("pn",), "<", 1.5, OWN),
+        Part("by the ratio of the two", ("w_by_pn",), ">", 2, OWN),
+    )),
+    "EDIT-2": Rule("256 codes of the generator; edits by one standard deviation", tuple(
+        Part(f"{name} and {tied.replace('_', ' ')}: {says}", (f"{what}_{name}_{tied}",), ">", 0, SIGN)
+        for name, tied, _ in ENTANGLED
+        for what, says in (("plain", "tied in the plain direction"), ("shrinks", "less in the conditional one"))
+    )),
+    "EDIT-3": Rule("derivatives at 64 codes, after a fit to 64 others", (
+        *(Part(f"{name}: the best line leaks mostly scatter", (f"scatter_share_{name}",), ">", 0.5, OWN)
+          for name in LINES),
+        *(Part(f"{name}: a line for each face leaks half", (f"shared_by_own_{name}",), ">", 2, OWN) for name in LINES),
+    )),
+    "EDIT-4": Rule("40 clean faces inverted with lambda 0.005 in 1300 steps; edits at matched strength", (
+        *(Part(f"{name}: better than the line of W", (f"w_minus_default_{name}",), ">", 0, SIGN) for name in FACTORS),
+        *(Part(f"{name}: better than no edit", (f"default_{name}",), "<", 1, SIGN) for name in FACTORS),
+    )),
+    "LSAP-1": Rule("16 codes, float64", (
+        _is("a > 0 on convolutions", "convolutions_positive", below=2e-3, source=EQUAL),
+        _is("a < 0", "convolutions_negative", below=2e-3, source=EQUAL),
+        _is("toRGB", "torgb", below=2e-3, source=EQUAL),
+        _is("other codes of W+, the same picture (Property 3.3)", "least_squares_residual", "own_codes", below=2e-3,
+            source=EQUAL),
+        _is("also where toRGB reads the code", "shared_codes", below=2e-3, source=EQUAL),
+    )),
+}  # fmt: skip

@@ -1,0 +1,181 @@
+"""The ledger's file, its state, and what the command prints and writes."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from worlds import world
+
+from latentlab import claims
+from latentlab.claims import ledger, pages
+from latentlab.claims.finding import Finding
+from latentlab.cli import main
+from latentlab.evaluation.intervals import coverage
+
+RECORDED = ledger.recorded_ids()
+
+
+@pytest.fixture
+def shipped(monkeypatch):
+    """A small generator in the place of the shipped one."""
+    G = world()
+    monkeypatch.setattr(ledger, "_shipped", lambda: G)
+    monkeypatch.setattr(ledger, "_mark", lambda: ledger.fingerprint(G, "generator"))
+    return G
+
+
+def test_the_ledger_gives_back_what_was_entered(tmp_path, shipped):
+    path = tmp_path / "new" / "claims.json"
+    (first,) = claims.write(["LSAP-1"], path, full=False)
+    (second,) = claims.write(["II2S-4"], path, full=False)
+    assert claims.recorded("LSAP-1", path) == first and claims.recorded("II2S-4", path) == second
+    assert first.provenance["images"] is None and first.provenance["command"] == "latentlab claims --only LSAP-1"
+    table = claims.table(path)
+    assert list(table["id"]) == ["II2S-4", "LSAP-1"] and "norm_error" in table["measured"][0]
+    assert list(table.columns[:6]) == ["id", "statement", "paper value", "measured", "verdict", "reason"]
+    with pytest.raises(ValueError, match=r"expected a claim that the ledger holds \(II2S-4, LSAP-1\), got 'II2S-2'"):
+        claims.recorded("II2S-2", path)
+    with pytest.raises(ValueError, match="id: expected one of .*, LSAP-1, got 'II2S-99'"):
+        claims.measure("II2S-99")
+
+
+def test_other_rules_and_other_weights_are_seen(tmp_path, shipped, monkeypatch):
+    path = tmp_path / "claims.json"
+    claims.write(["LSAP-1"], path, full=False)
+    assert claims.recorded("LSAP-1", path).outdated == "" and "*" not in pages.line("LSAP-1", path)
+    entries = json.loads(path.read_text())
+    entries["LSAP-1"]["rule"] = "00000000"
+    path.write_text(json.dumps(entries))
+    found = claims.recorded("LSAP-1", path)
+    assert found.outdated == "measured under an earlier version of the rule: to be measured again"
+    assert "*" in pages.line("LSAP-1", path) and "recorded under 00000000" in found.explained()
+    monkeypatch.setattr(ledger, "_mark", lambda: "another")
+    outdated = claims.recorded("LSAP-1", path).outdated
+    assert "under an earlier version of the rule and with other weights" in outdated
+    assert f"({ledger.fingerprint(shipped, 'generator')}, now another)" in outdated
+
+
+def test_other_generators_stand_beside_the_first(tmp_path, shipped):
+    path, other = tmp_path / "claims.json", world(config=replace(shipped.config, w_dim=16))
+    with pytest.raises(ValueError, match="expected a finding of faces-64 to put that of second beside, got none"):
+        claims.write(["LSAP-1"], path, full=False, G=other, name="second")
+    (first,) = claims.write(["LSAP-1"], path, full=False)
+    (second,) = claims.write(["LSAP-1"], path, full=False, G=other, name="second")
+    found = claims.recorded("LSAP-1", path)
+    assert found.measured == first.measured and found.others["second"]["measured"] == second.measured
+    assert "with second: partly reproduced" in found.explained().replace("\n", " ")
+    (again,) = claims.write(["LSAP-1"], path, full=False)
+    assert "second" in claims.recorded("LSAP-1", path).others  # kept
+
+
+def test_a_half_written_ledger_is_recovered(tmp_path, shipped):
+    path = tmp_path / "claims.json"
+    claims.write(["II2S-4", "LSAP-1"], path, full=False)
+    assert not path.with_name("claims.json.partial").exists()
+    whole = path.read_text()
+    path.write_text(whole[: whole.index('"LSAP-1"') + 200])
+    with pytest.warns(UserWarning, match=r"got a damaged file; its whole entries are kept \(II2S-4\)"):
+        assert ledger.recorded_ids(path) == ["II2S-4"]
+    with pytest.warns(UserWarning, match="damaged"):
+        claims.write(["LSAP-1"], path, full=False)
+    assert json.loads(path.read_text()).keys() == json.loads(whole).keys()
+    path.write_text(whole[:40])
+    with pytest.raises(ValueError, match="expected a ledger in JSON, got a file without a whole entry"):
+        claims.table(path)
+
+
+def test_few_faces_are_refused_where_nothing_can_be_said(shipped, tmp_path):
+    with pytest.raises(ValueError, match="faces: expected at least 2, got 1"):
+        claims.write(["II2S-7"], tmp_path / "l.json", faces=1)
+
+
+@pytest.mark.parametrize("id", RECORDED)
+def test_the_committed_verdicts_are_what_the_rules_say(id: str):
+    found = claims.recorded(id)
+    assert "--full" in found.provenance["command"] and found.provenance["images"] > 0
+    if found.outdated:
+        assert "to be measured again" in found.outdated and f"{found.verdict}*" in pages.line(id)
+    else:
+        assert claims.CLAIMS[id].judge(found) == (found.verdict, found.reason)
+
+
+def test_every_claim_has_a_rule_that_says_where_its_bars_come_from():
+    versions = [claim.rule.version for claim in claims.CLAIMS.values()]
+    assert len(set(versions)) == len(versions)
+    for claim in claims.CLAIMS.values():
+        assert claim.rule.data and all(part.source and part.cells for part in claim.rule.parts), claim.id
+        assert set(RECORDED) <= claims.CLAIMS.keys()
+
+
+def test_the_command_prints_a_line_a_claim(capsys, tmp_path):
+    assert main(["claims"]) == 0
+    printed = capsys.readouterr().out
+    rows = printed.splitlines()[1:]
+    assert [row.split()[0] for row in rows[: len(claims.CLAIMS)]] == list(claims.CLAIMS)
+    assert all(claims.recorded(id).verdict in printed for id in RECORDED) and max(map(len, rows)) <= 100
+    assert main(["claims", "--only", "LSAP-1"]) == 0
+    assert sum(row.startswith("LSAP-1") for row in capsys.readouterr().out.splitlines()) == 1
+    assert main(["claims", "--explain", "LSAP-1"]) == 0
+    explained = capsys.readouterr().out
+    assert "measured:" in explained and "against the bars" in explained
+    assert claims.CLAIMS["LSAP-1"].rule.version in explained
+    assert max(map(len, explained.splitlines())) <= 100
+    assert main(["claims", "--ledger", str(tmp_path / "none.json")]) == 2
+    assert "expected a ledger, got no file" in capsys.readouterr().err
+
+
+def test_the_command_measures_and_writes(monkeypatch, capsys, tmp_path, shipped):
+    monkeypatch.setattr("latentlab.weights.generators.load", lambda name, device: shipped)
+    assert main(["claims", "--full", "--only", "LSAP-1", "--ledger", str(tmp_path / "l.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "LSAP-1: no descents" in printed and "partly reproduced" in printed
+    provenance = claims.recorded("LSAP-1", tmp_path / "l.json").provenance
+    assert provenance["command"] == "latentlab claims --full --only LSAP-1" and provenance["generator"] == "faces-64"
+
+
+def test_the_command_says_what_is_left(monkeypatch, capsys, shipped):
+    monkeypatch.setattr("latentlab.weights.generators.load", lambda name, device: shipped)
+    assert main(["claims", "--left", "--only", "II2S-7", "LSAP-1", "--faces", "2"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert rows == ["II2S-7   0 of 28 descents are made, the others in a time that is not known yet",
+                    "LSAP-1   no descents"]  # fmt: skip
+
+
+def test_the_pages_are_those_of_the_ledger():
+    """`latentlab claims --pages` has been run since the ledger or a rule changed."""
+    assert pages.read_between(pages.README.read_text(), "claims") == pages.short_table()
+    written = pages.PAGE.read_text()
+    assert written == pages.page(coverages=pages.read_between(written, "coverage"))
+
+
+def test_pages_are_written_between_their_marks(tmp_path, shipped):
+    path = tmp_path / "claims.json"
+    claims.write(["LSAP-1"], path, full=False)
+    (tmp_path / "README.md").write_text(f"before\n{pages.between('claims', 'old')}\nafter\n")
+    pages.write_pages(path, folder=tmp_path, coverages="| n |")
+    readme, page = (tmp_path / "README.md").read_text(), (tmp_path / "docs" / "claims.md").read_text()
+    assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "old" not in readme
+    assert "docs/claims.md#lsap-1" in readme and "not measured yet" in readme
+    assert "| n |" in page and "## LSAP-1" in page and claims.CLAIMS["II2S-9"].rule.version in page
+    pages.write_pages(path, folder=tmp_path)
+    assert (tmp_path / "docs" / "claims.md").read_text() == page  # the coverage stays
+    (tmp_path / "README.md").write_text("no marks")
+    with pytest.raises(ValueError, match="page: expected '<!-- claims"):
+        pages.write_pages(path, folder=tmp_path)
+
+
+def test_coverage_on_the_page_is_the_simulations():
+    """One cell of the table again, with fewer sets."""
+    rows = pages.read_between(pages.PAGE.read_text(), "coverage").splitlines()
+    cells = {tuple(c.strip() for c in row.split("|")[1:3]): [float(c) for c in row.split("|")[3:6]]
+             for row in rows if row.startswith(("| normal", "| exp", "| log"))}  # fmt: skip
+    assert len(cells) == 12
+    for population in ("normal", "exponential"):
+        again = coverage(12, population, sets=500, resamples=400)
+        assert cells[population, "12"] == pytest.approx([again[m] for m in pages.METHODS], abs=0.05)
+
+
+def test_findings_of_ratios_know_their_samples():
+    found = Finding({"x": 2.0}, {"x": [1.0, 4.0]}, samples={"x": {"n": 9, "sd": 0.9, "log": 1}})
+    e = found.estimates["x"]
+    assert (e.value, e.low, e.high, e.n, e.sd, e.log) == (2.0, 1.0, 4.0, 9, 0.9, True)
