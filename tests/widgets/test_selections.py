@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from latentlab.editing.edit import Direction, State
+from latentlab.faces import MAIN_NAMES
 from latentlab.images import read_image, to_uint8
 from latentlab.inversion.result import Inversion
 from latentlab.stylegan.generator import Generator, GeneratorConfig
