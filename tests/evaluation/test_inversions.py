@@ -146,7 +146,8 @@ def test_strength_is_matched_where_it_can_be_and_counted_where_not(faces: FaceSe
     assert still["missing"]["yaw+1 gain"] == 1 and still["n"]["yaw+1 gain"] == 0 and still["missing"]["ssim"] == 0
     wearing = faces.with_factors(glasses=torch.tensor([1.0, 0, 0, 0, 0, 0]))
     made = {"still": inversion(Still, wearing, G, "glasses")}
-    table = evaluate(made, wearing, edits=[("glasses", 2.0)], invert=lambda name, x: ll.invert(x, G, "ii2s", steps=2))
+    how = {"edits": [("glasses", 2.0)], "known": directions_for(G)}
+    table = evaluate(made, wearing, invert=lambda name, x: ll.invert(x, G, "ii2s", steps=2), **how)
     assert table["glasses+2 gain"].isna().tolist() == [True] + [False] * 5
 
 
