@@ -418,6 +418,7 @@ def _add_claims(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     claims.add_argument("--left", action="store_true", help="print what is left to do at full size, and its time")
     claims.add_argument("--faces", type=int, metavar="N", help="at most so many faces of each kind; the record says so")
+    claims.add_argument("--kinds", nargs="+", choices=("clean", "strange"), help="only these faces; the record says so")
     claims.add_argument("--batch", type=int, metavar="N", help="faces that descend together (10); more on a GPU")
     claims.add_argument("--generator", default="faces-64", help="another one is recorded beside faces-64 (%(default)s)")
     claims.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
@@ -448,7 +449,8 @@ def _measure_claims(options: argparse.Namespace) -> None:
     from latentlab.weights.generators import load
 
     G = load(options.generator, device=_device(options.device))
-    knobs = {"faces": options.faces} | ({"batch": options.batch} if options.batch else {})
+    asked = {"faces": options.faces, "kinds": options.kinds, "batch": options.batch}
+    knobs = {name: value for name, value in asked.items() if value is not None}
     for id in options.only or claims.CLAIMS:
         if options.left:
             print(f"{id:8} {claims.remaining(id, Bench.kept(G, **knobs))}", flush=True)

@@ -81,7 +81,7 @@ def test_results_do_not_depend_on_the_batch_size(face, tmp_path):
         (["{face}", "--method", "magic"], "expected one of sg2_w, sg2_wplus, i2s, ii2s, z_plus, pulse; got 'magic'"),
         (["{face}", "--edit", "wings=+2"], "edits: expected factors among face_width, "),
         (["{face}", "--edit", "wings=+2"], "; got 'wings'"),
-        (["{face}", "--generator", "ffhq"], "expected a file, the name of a shipped generator (faces-64, faces-64-sk"),
+        (["{face}", "--generator", "ffhq"], "expected a file, the name of a shipped generator (faces-64, faces-64-de"),
         (["{face}", "--steps", "0"], "steps: expected at least 1, got 0"),
         (["{face}", "--batch", "0"], "batch_size: expected at least 1, got 0"),
         (["{folder}"], "expected a folder with pictures"),

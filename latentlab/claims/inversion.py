@@ -49,7 +49,9 @@ def steps_of(bench: Bench, id: str) -> int:
 
 def kinds_of(bench: Bench, wanted: Mapping[str, int], quick: int = 3) -> dict[str, int]:
     """Numbers of faces: so many of each kind as are wanted or allowed, or a few clean ones on a quick subset."""
-    return {kind: bench.count(n) for kind, n in wanted.items()} if bench.full else {"clean": quick}
+    if not bench.full:
+        return {"clean": quick}
+    return {kind: bench.count(n) for kind, n in wanted.items() if kind in bench.kinds}
 
 
 def floors_of(bench: Bench) -> Sequence[str]:

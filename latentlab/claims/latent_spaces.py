@@ -44,7 +44,8 @@ def _skewness(bench: Bench) -> Finding:
     measured = _skewnesses(_codes(G, n, "II2S-1"))
     found = {f"normal_{k}": v for k, v in _skewnesses(p_to_w(sample("normal", n, G.w_dim))).items()}
     columns = {}
-    for name, layers in {"untrained_": G.config.mapping_layers} | {f"untrained_{k}_": k for k in DEPTHS}.items():
+    layers_of = {"untrained_": G.config.mapping_layers} | {f"untrained_{k}_": k for k in DEPTHS}
+    for name, layers in layers_of.items():
         config = replace(G.config, mapping_layers=layers)
         worlds = (Generator(config, seed=seed).to(G.w_avg) for seed in range(seeds))
         rows = [_skewnesses(_codes(world, n, "II2S-1")) for world in worlds]

@@ -126,13 +126,15 @@ def forget() -> None:
 class Bench:
     """Where claims are measured.
 
-    full: at the size of the ledger; False: on a quick subset. faces: at most so many of each kind. folder: where
-    descents are kept between processes; None: nowhere. batch: faces that descend together. say: is told what goes on.
+    full: at the size of the ledger; False: on a quick subset. faces: at most so many of each kind. kinds: of faces that
+    are measured. folder: where descents are kept between processes; None: nowhere. batch: faces that descend together.
+    say: is told what goes on.
     """
 
     G: Generator
     full: bool = False
     faces: int | None = None
+    kinds: Sequence[str] = KINDS
     folder: Path | None = None
     batch: int = BATCH
     say: Callable[[str], object] = field(default=lambda text: None)
@@ -175,7 +177,7 @@ class Bench:
         Ctrl-C keeps what is done, the descent under way included, and raises ``KeyboardInterrupt``.
         """
         faces = range(faces) if isinstance(faces, int) else faces
-        marks = dict(zip(faces, map(_mark, self.images(kind, faces)), strict=True))
+        marks = self._marks(kind, faces)
         known = {i: self._known(run, kind, i, mark) for i, mark in marks.items()}
         missing = [i for i, face in known.items() if face is None]
         for start in range(0, len(missing), self.batch):
@@ -200,7 +202,7 @@ class Bench:
         """
         total, missing, seconds, untimed, rates = 0, 0, 0.0, 0, []
         for run, kind, n in dict.fromkeys(plan):
-            known = [self._known(run, kind, i, _mark(x)) for i, x in enumerate(self.images(kind, range(n)))]
+            known = [self._known(run, kind, i, mark) for i, mark in self._marks(kind, range(n)).items()]
             paces = [face.pace for face in known if face is not None]
             to_do = n - len(paces)
             total, missing = total + n, missing + to_do
@@ -216,15 +218,21 @@ class Bench:
         """Seconds that the runs of a plan, all of them made, take for a face: the mean over its kinds."""
         plan, spent = list(dict.fromkeys(plan)), 0.0
         for run, kind, n in plan:
-            marks = map(_mark, self.images(kind, range(n)))
-            known = [self._known(run, kind, i, mark) for i, mark in enumerate(marks)]
+            known = [self._known(run, kind, i, mark) for i, mark in self._marks(kind, range(n)).items()]
             spent += sum(face.pace for face in known) / n * run.steps
         return spent / len({kind for _, kind, _ in plan}) if plan else 0.0
+
+    def _marks(self, kind: str, faces: Sequence[int]) -> dict[int, str]:
+        """What the targets are recognised by, should the renderer change; the generator's own belong to its folder."""
+        if kind == OWN:
+            return dict.fromkeys(faces, OWN)
+        pictures = ((x * 127.5).round().cpu().numpy().astype("int16") for x in self.images(kind, faces))
+        return {i: hashlib.sha256(x.tobytes()).hexdigest()[:8] for i, x in zip(faces, pictures, strict=True)}
 
     def _key(self, run: Run) -> str:
         """What the codes of a run depend on besides generator and target, as 12 hexadecimal digits."""
         key = {k: v for k, v in vars(run).items() if k not in ("at", "open")} | {"name": run.name, "version": VERSION}
-        key |= {"statistics": self._statistics_mark, "perceptual": read_manifest()[PERCEPTUAL]["sha256"]}
+        key |= {"statistics": self._statistics_mark, "perceptual": self._perceptual_mark}
         return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
 
     def _path(self, run: Run, kind: str, i: int, mark: str) -> Path:
@@ -234,6 +242,10 @@ class Bench:
     def _statistics_mark(self) -> str:
         s = self._statistics
         return hashlib.sha256(s.eigenvalues.numpy().tobytes() + s.mean.numpy().tobytes()).hexdigest()[:12]
+
+    @cached_property
+    def _perceptual_mark(self) -> str:
+        return read_manifest()[PERCEPTUAL]["sha256"]
 
     def _known(self, run: Run, kind: str, i: int, mark: str) -> _Face | None:
         """The result for a face if there is one with codes after all steps that are wanted."""
@@ -256,7 +268,7 @@ class Bench:
             more["condition"] = TASKS[run.task](images)
         if run.start is not None:
             more |= self._start(run, faces)
-        batch = hashlib.sha256("/".join([*map(str, run.at), *marks]).encode()).hexdigest()[:12]
+        batch = hashlib.sha256("/".join([*map(str, (*run.at, *faces)), *marks]).encode()).hexdigest()[:12]
         unfinished = None if self.folder is None else self.folder / self._key(run) / f"unfinished-{batch}.safetensors"
         if (before := self._begun(run, kind, faces, marks, unfinished)) is not None:
             more = {k: v for k, v in more.items() if k != "initial"} | {"resume": before}
@@ -309,11 +321,6 @@ class Bench:
 @cache
 def _real_faces(resolution: int, kind: str) -> FaceSet:
     return getattr(real_set(resolution), kind)
-
-
-def _mark(image: Tensor) -> str:
-    """What a target is recognised by, should the renderer change."""
-    return hashlib.sha256((image * 127.5).round().cpu().numpy().astype("int16").tobytes()).hexdigest()[:8]
 
 
 def _open(path: Path) -> Path:

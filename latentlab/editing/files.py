@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from latentlab.editing.calibration import Calibrated
@@ -170,6 +169,8 @@ def _is_own(path: Path) -> bool:
     with open(path, "rb") as file:
         if file.read(9)[8:] != b"{":  # safetensors: 8 bytes of length, then JSON
             return False
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             return "edit" in (file.metadata() or {})

@@ -291,7 +291,7 @@ def train_edits(
     edits, trials = choose_edits(evidence, inversion, targets, out, factors=main, ways=EDIT_WAYS)
     others = [name for name in factors if name not in MAIN_NAMES]
     more, tried = choose_edits(evidence, inversion, targets, out, factors=others, ways=QUICK_WAYS)
-    edits, trials = edits | more, trials + tried
+    edits, trials = {name: (edits | more)[name] for name in factors if name in edits | more}, trials + tried
     tensors, metadata = edits_to_tensors(edits, G)
     weights.write_tensors(out / "edits.safetensors", tensors, metadata)
     (out / "trials.json").write_text(json.dumps([asdict(trial) for trial in trials], indent=1) + "\n")
@@ -363,7 +363,7 @@ def _describe(out: Path, kind: str, seed: int, facts: dict[str, Any], fabric) ->
     command = " ".join(["latentlab", *sys.argv[1:]])
     with fabric.autocast():
         precision = str(compute_dtype(torch.empty(0, device=fabric.device))).removeprefix("torch.")
-    described = {"kind": kind, "command": command, "hardware": _hardware(), "precision": precision}
+    described = {"kind": kind, "command": command, "seed": seed, "hardware": _hardware(), "precision": precision}
     (out / "run.json").write_text(json.dumps(described | facts, indent=1) + "\n")
 
 

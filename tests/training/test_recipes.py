@@ -175,7 +175,7 @@ def test_settings_from_the_command_line_are_recorded(tmp_path, capsys):
         (["--seed", str(2**62)], "training seed: expected 0 to 2**62 - 1"),
         (["--start-from", "faces-64"], "start_from: expected a generator of the preset's shape"),
         (["--start-from", "nothing"], "got 'nothing.training.safetensors'"),
-        (["--preset", "faces-64-sketch", "--start-from", "faces-64", "--mapping-layers", "2"], "expected the 8 of"),
+        (["--preset", "faces-64-sketch", "--start-from", "faces-64", "--mapping-layers", "8"], "expected the 2 of"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(given, message, tmp_path, capsys):
@@ -187,10 +187,10 @@ def test_settings_that_cannot_be_are_refused(given, message, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_warm_start_keeps_the_players_behind_a_new_mapping(tmp_path, fabric):
     how = {"images": 8, "fabric": fabric, "start_from": "faces-64"}
-    training = recipes.train_faces("faces-64", tmp_path, mapping_layers=2, **how)
+    training = recipes.train_faces("faces-64", tmp_path, mapping_layers=4, **how)
     donor, D = generators.load("faces-64"), generators.load_discriminator("faces-64")
-    assert len(training.G.mapping.layers) == 2 and training.G.config.mapping_layers == 2
-    assert json.loads((tmp_path / "run.json").read_text())["start_from"]["images"] == 600_224
+    assert len(training.G.mapping.layers) == 4 and training.G.config.mapping_layers == 4
+    assert json.loads((tmp_path / "run.json").read_text())["start_from"]["images"] == 48_360
     z = torch.randn(500, 128, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         (old, new), (told, anew) = ((G(z[:200]), torch.cat(G.styles(G.broadcast(G.mapping(z))), 1))

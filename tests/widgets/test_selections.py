@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from latentlab.editing.edit import Direction, State
+from latentlab.faces import MAIN_NAMES
 from latentlab.images import read_image, to_uint8
 from latentlab.inversion.result import Inversion
 from latentlab.stylegan.generator import Generator, GeneratorConfig
-from latentlab.widgets.selections import MAIN_FACTORS, EditSelection, MixSelection, describe_layers, pick_factors
+from latentlab.widgets.selections import EditSelection, MixSelection, describe_layers, pick_factors
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_factors_are_picked(directions):
     assert pick_factors(directions, None) == ["smile", "yaw"]  # the main ones among them
     assert pick_factors({"odd": directions["odd"]}, None) == ["odd"]
     assert pick_factors(directions, ["odd", "smile"]) == ["odd", "smile"]
-    assert pick_factors(dict.fromkeys([*MAIN_FACTORS, "odd"], directions["odd"]), None) == list(MAIN_FACTORS)
+    assert pick_factors(dict.fromkeys([*MAIN_NAMES, "odd"], directions["odd"]), None) == list(MAIN_NAMES)
     with pytest.raises(ValueError, match="factors: expected names among smile, yaw, odd; got nose"):
         pick_factors(directions, ["smile", "nose"])
     with pytest.raises(ValueError, match="edits: expected at least one"):

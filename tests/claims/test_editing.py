@@ -11,6 +11,7 @@ from small import small_generator
 from latentlab import claims
 from latentlab.claims import editing
 from latentlab.claims.finding import Finding
+from latentlab.claims.runs import Bench
 from latentlab.editing.edit import Direction
 from latentlab.editing.ways import Evidence
 from latentlab.evaluation import true_edit
@@ -63,7 +64,7 @@ def evidence(monkeypatch) -> Evidence:
 
 def test_distances_are_those_of_the_edited_codes(evidence):
     G, (n, _) = evidence.G, (24, None)
-    found = editing._leaving(G, full=False)
+    found = editing._leaving(Bench(G))
     codes, s = editing._codes(G, n), evidence.statistics
     assert found.controls["unedited_pn_norm"] == pytest.approx(float(pn_norm(codes, s).mean()), rel=1e-3)
     edits = [editing._calibrated(evidence.pn_regression[name], evidence, False) for name in ("light", "red")]
@@ -100,22 +101,25 @@ def test_total_errors_are_at_matched_strength(monkeypatch):
         return {name: Direction(name, torch.tensor([noise]), std) for name, std in STD.items()}
 
     monkeypatch.setattr(editing, "JUDGED", {False: (3, 1)})
-    monkeypatch.setattr(editing, "invert", lambda images, G, method, steps: Blend(real_set().clean[:3]))
+    monkeypatch.setattr(editing, "Inversion", lambda *parts: Blend(real_set().clean[:3]))
+    found = SimpleNamespace(latent=torch.zeros(3, 10, 16), image=torch.zeros(3, 3, 64, 64))
+    monkeypatch.setattr(Bench, "find", lambda self, run, kind, n: found)
     monkeypatch.setattr(editing, "edits_for", lambda G: edits(0.0))
     monkeypatch.setattr(editing, "_evidence", lambda G, n: SimpleNamespace(w_regression=edits(0.1)))
     monkeypatch.setattr(editing, "_calibrated", lambda edit, evidence, full: edit)
     G = Generator(GeneratorConfig(64, 16, 16, 2, (8,) * 5))
-    found = editing._worth(G, full=False)
+    found = editing._worth(Bench(G))
     for name in STD:
         assert found.measured[f"default_{name}"] < 0.15 and found.measured[f"w_{name}"] > 0.5
         difference = found.measured[f"w_{name}"] - found.measured[f"default_{name}"]
         assert found.measured[f"w_minus_default_{name}"] == pytest.approx(difference, abs=1e-4)
-    assert editing._judge_worth(found)[0] in ("reproduced", "partly reproduced")
-    assert "smile: better than the line of W" in editing._judge_worth(found)[1].split("fails")[0]
+        assert found.samples[f"default_{name}"]["n"] <= 3
+    verdict, reason = claims.CLAIMS["EDIT-4"].judge(found)
+    assert verdict in ("reproduced", "partly reproduced", "not reproduced") and "smile: better than no edit" in reason
 
 
-def interval(**means: float) -> dict[str, list[float]]:
-    return {k: [v - 0.05, v + 0.05] for k, v in means.items()}
+def interval(**means: float) -> Finding:
+    return Finding(means, {k: [v - 0.05, v + 0.05] for k, v in means.items()})
 
 
 @pytest.mark.parametrize(
@@ -137,4 +141,4 @@ def test_rules_of_editing(id: str, changed: dict, says: str):
                    for kind, v in (("scatter_share", 0.8), ("shared_by_own", 5.0))},
         "EDIT-4": {f"{kind}_{name}": 0.5 for name in editing.FACTORS for kind in ("default", "w_minus_default")},
     }[id]  # fmt: skip
-    assert claims.CLAIMS[id].rule(Finding({}, interval(**numbers | changed)))[0] == says
+    assert claims.CLAIMS[id].judge(interval(**numbers | changed))[0] == says
