@@ -25,6 +25,7 @@ SHOWN_ON = 4  # of these faces, the last ones, the edit is shown on
 STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 LARGEST = 6  # attributes in the table of effects
 MARKS = {"no": -1, "–": 0, "yes": 1}
+MEANINGS = ("is disliked", "counts neither way", "is liked")
 WORDS = {-1: ", disliked", 0: "", 1: ", liked"}
 
 
@@ -94,7 +95,7 @@ class Finder(Panel):
         page.observe(lambda _: self._turn(), "value")
         for k, buttons in enumerate(self._buttons):
             buttons.observe(partial(self._mark, k), "value")
-        pictures = [*(Picture("Face") for _ in range(PAGE)), *(Picture(f"Strength {s:+g}") for s in STRENGTHS)]
+        pictures = [*(Picture("Face") for _ in range(PAGE)), *(Picture(f"Strength {s:g}") for s in STRENGTHS)]
         controls = {"page": page, "name": name} | {f"face_{k}": b for k, b in enumerate(self._buttons)}
         super().__init__(controls, pictures, "find")
         self._lay_out()
@@ -146,7 +147,8 @@ class Finder(Panel):
         """Shows the page's marks on the buttons."""
         held, self._held = self._held, True
         for i, buttons in enumerate(self._buttons, self._first):
-            buttons.description, buttons.value = str(i), self.marks.get(i, 0)
+            buttons.tooltips = [f"face {i} {meaning}" for meaning in MEANINGS]
+            buttons.value = self.marks.get(i, 0)
         self._held = held
 
     def _next(self) -> None:
@@ -230,8 +232,7 @@ def _mark_buttons() -> ipywidgets.ToggleButtons:
     return ipywidgets.ToggleButtons(
         options=list(MARKS.items()),
         value=0,
-        tooltips=["disliked", "counts neither way", "liked"],
-        style={"button_width": "2.6em", "description_width": "2.2em"},
+        style={"button_width": "46px"},
         layout=ipywidgets.Layout(margin="0"),
     )
 
@@ -241,11 +242,14 @@ def _report(finding: Finding, current: bool) -> str:
     agreement = "too few to leave some out" if math.isnan(finding.agreement) else f"{finding.agreement:.2f}"
     parts = [f"agreement with marks left out: {agreement} (1: the marks agree on something, 0: on nothing)"]
     parts += [] if current else ["marks or name have changed since: press Find again"]
-    parts += ["nothing reads pictures of this size: no effect measured"] if finding.effect is None else []
-    lines = "".join(f"<div>{html.escape(part)}</div>" for part in parts)
-    if finding.effect is not None:
-        table = finding.effect.table().head(LARGEST).rename(columns={"mean": "effect of strength 1, sd"})
-        lines += table.to_html(float_format="{:+.2f}".format, border=0)
+    table = ""
+    if finding.effect is None:
+        parts += ["nothing reads pictures of this size: no effect measured"]
+    else:
+        parts += ["largest effects of strength 1 on samples, in standard deviations:"]
+        rows = finding.effect.table().head(LARGEST)
+        table = rows.to_html(formatters={"mean": "{:+.2f}".format, "scatter": "{:.2f}".format}, border=0, col_space=70)
+    lines = "".join(f"<div>{html.escape(part)}</div>" for part in parts) + table
     return f'<div style="color: var(--jp-ui-font-color1); line-height: 1.4">{lines}</div>'
 
 

@@ -123,8 +123,8 @@ def test_a_table_of_generators(monkeypatch, tmp_path):
         monkeypatch.setattr(generators, name, lambda *_: {})
     monkeypatch.setattr(generators, "draw_judged", lambda G, n: Samples(*3 * [draw(n, G.w_dim)[:, : len(NAMES)]]))
     monkeypatch.setattr(generators, "measure_latent_space", lambda G, s, samples: {"layers": len(G.mapping.layers)})
-    table = generators.measure_generators(["faces-64", str(tmp_path)], n=50)
-    assert table["generator"].tolist() == ["faces-64", str(tmp_path)] and table["images"].tolist() == [48360, 24]
+    table = generators.measure_generators(["faces-64-deep", str(tmp_path)], n=50)
+    assert table["generator"].tolist() == ["faces-64-deep", str(tmp_path)] and table["images"].tolist() == [600224, 24]
     assert table["layers"].tolist() == [8, 2] and table["mapping_moved"][0] < 0.05
     with pytest.raises(ValueError, match="no generator 'magic'"):
         generators.measure_generators(["magic"])

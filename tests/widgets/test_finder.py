@@ -48,7 +48,7 @@ def test_marks_are_kept_over_pages(panel, G):
     assert panel.state == Choice(LIKED, DISLIKED, "pale") and panel.error.value == ""
     panel.set(page=2)
     assert [b.value for b in panel._buttons] == [{14: 1, 20: 1, 15: -1, 21: -1}.get(i, 0) for i in range(12, 24)]
-    assert [b.description for b in panel._buttons] == [str(i) for i in range(12, 24)]
+    assert [b.tooltips[-1] for b in panel._buttons] == [f"face {i} is liked" for i in range(12, 24)]
     faces = G.synthesis(G.broadcast(panel.state.codes(G)[12:24]))
     torch.testing.assert_close(torch.cat([p.image for p in panel.pictures[:PAGE]]), faces)
     assert panel.pictures[2].alt == "Face: 14, liked" and panel.pictures[4].alt == "Face: 16"
@@ -74,7 +74,7 @@ def test_the_edit_is_that_of_the_choices(panel, G, statistics):
     for picture, s in zip(panel.pictures[PAGE:], STRENGTHS, strict=True):
         after = ll.apply_edit(expected.edit, ll.State(G.broadcast(w)), torch.full((4,), s), G).draw(G)
         assert tile(picture.image, 1).tobytes() == tile(after, 2).tobytes()
-        assert picture.alt == f"Strength {s:+g}: pale on four faces"
+        assert picture.alt == f"Strength {s:g}: pale on four faces"
     scope = {"G": G, "statistics": statistics, "read": READ}
     exec(panel.code.value, scope)
     assert torch.equal(scope["found"].edit.step, expected.edit.step)
@@ -93,7 +93,7 @@ def test_reset_goes_back_to_the_beginning(G, statistics):
     panel.reset_button.click()
     assert panel.state == Choice((0, 12), (1,)) and panel.finding is None and panel.report.value == ""
     assert [picture.value for picture in panel.pictures] == first and panel.controls["page"].value == 1
-    assert all(control.description for control in panel.controls.values())
+    assert all(control.description or control.tooltips for control in panel.controls.values())
 
 
 def test_an_edit_is_saved_and_nothing_overwritten(panel, G, tmp_path):
@@ -126,4 +126,4 @@ def test_the_still_image_has_rows(panel):
     assert panel._repr_mimebundle_()["text/plain"].count("Face: ") == PAGE
     assert "Strength" not in panel._repr_mimebundle_()["text/plain"]
     panel.find()
-    assert "Strength +2: pale on four faces" in panel._repr_mimebundle_()["text/plain"]
+    assert "Strength 2: pale on four faces" in panel._repr_mimebundle_()["text/plain"]
