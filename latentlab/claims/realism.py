@@ -15,11 +15,11 @@ from latentlab.metrics import feature_moments
 RENDERS = 2_000
 SEED = 20  # of the renders; no training and no real face has it
 
-Features = Float[Tensor, "n d"]
+Features = Float[Tensor, "_ d"]
 
 
 @torch.inference_mode()
-def judge_features(images: Float[Tensor, "n 3 r r"]) -> Features:
+def judge_features(images: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n d"]:
     """The last feature map of the attribute judge, averaged over positions, (N, D), on the CPU."""
     judge = load_attribute_judge(device=images.device)
     return torch.cat([judge.features(part.clamp(-1, 1))[-1].mean((2, 3)) for part in images.split(100)]).cpu()
@@ -67,5 +67,5 @@ def kid_differences(
     return whole, [len(faces) * whole - (len(faces) - 1) * d for d in without]
 
 
-def _kernel(a: Features, b: Features) -> Float[Tensor, "n m"]:
+def _kernel(a: Features, b: Features) -> Float[Tensor, "_ _"]:
     return (a.double() @ b.double().T / a.shape[1] + 1).pow(3)

@@ -78,7 +78,7 @@ class Run:
         """What distinguishes the run from others on the same face, in words."""
         told = [self.method, *(f"{name} {value:g}" for name, value in self.knobs), f"floor {self.floor:g}"]
         told += [self.task] * bool(self.task) + [f"start {self.start}"] * (self.start is not None)
-        return ", ".join(told + [f"{self.steps} steps"] * (self.method not in STEADY))
+        return ", ".join(told if self.method in STEADY else [*told, f"{self.steps} steps"])
 
 
 class Planned(NamedTuple):

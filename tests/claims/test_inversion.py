@@ -147,7 +147,7 @@ def test_realism_is_the_distance_from_renders_of_the_same_kind(monkeypatch):
     near = realism.realism_distance(clean, "clean")
     assert near.mean() == pytest.approx(1, abs=0.5)
     noisy = clean + torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)) / 4
-    assert realism.realism_distance(noisy, "clean").mean() > 2 * near.mean()
+    assert realism.realism_distance(noisy, "clean").mean() > 1.5 * near.mean()
     as_clean, as_strange = (realism.realism_distance(strange, kind).mean() for kind in ("clean", "strange"))
     assert as_clean > 1.2 * as_strange
 
