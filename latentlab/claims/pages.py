@@ -149,7 +149,9 @@ def coverage_table(sets: int = 4_000) -> str:
     rows = [
         "## Coverage of the intervals\n",
         f"Of {sets:,} simulated sets of n samples each, the share whose 95 % interval holds the mean of the "
-        "population (`latentlab claims --coverage`). The ledger takes Student's:\n",
+        "population (`latentlab claims --coverage`). The ledger takes Student's, which covers most often; of the "
+        "log-normal population from n = 24 on BCa is ahead by up to one point. Ratios, which are skewed like that, go "
+        "through their logarithms:\n",
         f"| population | n | {' | '.join(METHODS)} |",
         f"|---|---|{'---|' * len(METHODS)}",
     ]

@@ -291,7 +291,8 @@ class Bench:
             done[i] = _Face(codes, found.seconds / len(faces) / run.steps, pictures)
             self._keep(run, kind, i, mark, done[i])
             if run.open and self.folder is not None:
-                found[row].save(_open(self._path(run, kind, i, mark)))
+                alone = replace(found[row], seconds=found.seconds / len(faces))
+                alone.save(_open(self._path(run, kind, i, mark)))
         if unfinished is not None:
             unfinished.unlink(missing_ok=True)
         return done

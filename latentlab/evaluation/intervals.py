@@ -46,8 +46,9 @@ def confidence_interval(
     method: "t", Student's interval of a mean, or of scipy's ``gmean`` through the logarithms; "percentile",
     quantiles of the statistic over 2000 resamples of N drawn with replacement (Efron and Tibshirani, 1993, section
     13.3); "bca", the same quantiles corrected for bias and skewness (section 14.3). None: "t" where the statistic
-    allows it, because it covers the mean most often (``coverage``), else "bca". Equal N and seed give equal resamples,
-    so the bootstrap intervals of several columns are paired.
+    allows it, because of 12 to 120 samples that are normal or moderately skewed it covers the mean most often
+    (``coverage``), else "bca". Equal N and seed give equal resamples, so the bootstrap intervals of several columns are
+    paired.
 
     NaN samples take part in the resamples but not in the default statistic; [NaN, NaN] if all are NaN. An end among
     infinite values (the PSNR of equal images) is NaN, too.
@@ -155,7 +156,7 @@ def samples_needed(effect: float, sd: float, *, power: float = 0.8, level: float
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    return high if high <= MOST else None
 
 
 def coverage(n: int, population: str, *, sets: int = 4_000, resamples: int = 1_000, seed: int = 0) -> dict[str, float]:

@@ -210,6 +210,20 @@ def test_pairs_join_every_face_with_others():
     assert len(inverted_codes._pairs(3, 12)[0]) == 6  # each with both others
 
 
+@pytest.mark.parametrize("id", ["II2S-11", "II2S-12", "II2S-13"])
+def test_quick_measurements_search_for_themselves(id: str, G, monkeypatch):
+    """Without stand-ins, in few steps: all numbers of the claim's rule for clean faces and one floor are there."""
+    monkeypatch.setattr(inversion, "QUICK_STEPS", dict.fromkeys(inversion.QUICK_STEPS, 4))
+    monkeypatch.setattr(inversion, "PULSE_STEPS", {False: 3})
+    monkeypatch.setattr(inverted_codes, "QUICK_STEPS", 4)
+    monkeypatch.setattr(inverted_codes, "FEW_RENDERS", 100)
+    found = claims.measure(id, G=G)
+    wanted = [name for part in RULES[id].parts for name in part.cells if name.startswith("clean_")]
+    wanted = [name for name in wanted if "coarse" not in name and "twice" not in name and "random" not in name]
+    assert wanted and set(wanted) <= found.measured.keys()
+    assert all(np.isfinite(found.measured[name]) and found.samples[name]["n"] >= 3 for name in wanted)
+
+
 @pytest.mark.parametrize("way", ["ii2s nearer", "i2s nearer"])
 def test_combinations_compare_what_is_nearer_to_renders(told, G, way: str, monkeypatch):
     """With features in the place of pictures, the codes of one method lie among the renders and the other's do not."""

@@ -84,6 +84,7 @@ def test_an_open_descent_is_continued(bench, calls):
     longer = bench.find(replace(run, at=(4, 8)), "clean", 2)
     assert [(c["steps"], c["before"]) for c in calls] == [(4, 0), (8, 4)]
     assert torch.equal(longer.codes[4], first.latent)
+    assert longer.seconds < 20 * first.seconds  # a face's time, not that of its batch, is carried on
     whole = Bench(bench.G, True).find(replace(run, at=(4, 8)), "clean", 2)
     torch.testing.assert_close(longer.latent, whole.latent)  # as without the pause
     assert set(bench.find(replace(run, at=(2, 4, 8)), "clean", 2).codes) == {2, 4, 8} and len(calls) == 3
