@@ -57,7 +57,8 @@ def fit_directions(w: Float[Tensor, "n dim"], readings: Float[Tensor, "n k"], na
     w = w - w.mean(0)
     A, B = torch.linalg.lstsq(w, y).solution, torch.linalg.lstsq(y, w).solution
     rows = (B / (B @ A).diagonal()[:, None]).float()
-    return {k: Direction(k, d, float(s)) for k, d, s in zip(names, rows, std, strict=True)}
+    source = f"linear regression in W, {len(w)} samples"
+    return {k: Direction(k, d, float(s), source=source) for k, d, s in zip(names, rows, std, strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
