@@ -284,6 +284,11 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     what = train.add_subparsers(dest="what", required=True, metavar="what")
     for name, run, help_, default in (
         ("generator", _run_train_generator, "StyleGAN2 on the face world", 1_000_000),
+        ("psp", _run_train_encoder, "the encoder of pSp, configuration A of e4e", 150_000),
+        ("e4e", _run_train_encoder, "the encoder of e4e in one of its configurations", 150_000),
+        ("restyle", _run_train_encoder, "pSp's encoder as ReStyle trains it, to refine its own codes", 50_000),
+        ("w_encoder", _run_train_encoder, "an encoder into W", 150_000),
+        ("lsap_e", _run_train_encoder, "e4e's encoder with SNCD in place of the latent discriminator", 150_000),
         ("attributes", _run_train_network, "the losses' attribute network, also the trunk of their distance", 300_000),
         ("judge", _run_train_network, "the attribute judge, also the trunk of the perceptual judge", 300_000),
         ("identity", _run_train_network, "the losses' identity embedding", 100_000),
@@ -307,6 +312,16 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
                 "--mapping-lr", type=float, metavar="X",
                 help="learning rate of the mapping network relative to the rest (1)",
             )  # fmt: skip
+        if run is _run_train_encoder:
+            parser.add_argument("--generator", default="faces-64", help="shipped one that it is for (%(default)s)")
+            parser.add_argument("--batch", type=int, default=8, help="images of a step, on all devices (%(default)s)")
+            parser.add_argument("--learning-rate", type=float, default=1e-3, help="of Ranger (%(default)s)")
+            parser.add_argument(
+                "--loss", action="append", default=[], metavar="NAME=WEIGHT", help="another weight; may be repeated"
+            )
+        if name == "e4e":
+            rows = "A (pSp), B (delta regularization), C (latent discriminator) or D (both; %(default)s)"
+            parser.add_argument("--config", default="D", choices=tuple("ABCD"), help=rows)
         parser.add_argument("--images", type=int, default=default, help="number of training images (%(default)s)")
         parser.add_argument("--out", type=Path, required=True, help="folder of the run")
         parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out, bit for bit")
@@ -364,6 +379,32 @@ def _run_train_generator(options: argparse.Namespace) -> None:
         path_length_weight=options.path_length, mapping_learning_rate=options.mapping_lr,
     )  # fmt: skip
     print(f"written to {options.out}/; add it to the weights with: latentlab publish {options.out} --name NAME")
+
+
+def _run_train_encoder(options: argparse.Namespace) -> None:
+    from latentlab.training.recipes import train_encoder
+
+    name = {"psp": "A", "e4e": getattr(options, "config", "D")}.get(options.what, options.what)
+    settings = {"batch_size": options.batch, "learning_rate": options.learning_rate}
+    if options.seed is not None:
+        settings["seed"] = options.seed
+    train_encoder(
+        name, options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
+        generator=options.generator, weights=_loss_weights(options.loss), **settings,
+    )  # fmt: skip
+    print(f"written to {options.out}/; add it to the weights with: latentlab publish {options.out} --name NAME")
+
+
+def _loss_weights(given: list[str]) -> dict[str, float]:
+    """NAME=WEIGHT of the command line, as a dict."""
+    weights = {}
+    for text in given:
+        name, _, weight = text.partition("=")
+        try:
+            weights[name] = float(weight)
+        except ValueError:
+            raise ValueError(f"--loss: expected NAME=WEIGHT, e.g. perceptual=0.8, got {text!r}") from None
+    return weights
 
 
 def _run_train_network(options: argparse.Namespace) -> None:

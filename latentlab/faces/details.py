@@ -60,14 +60,15 @@ class Details:
         return Details(self.names, self.amount.to(device), self.choices.to(device))
 
 
-def draw_details(names: Sequence[str], seed: int, strangeness: float = 1.0) -> Details:
-    """Draws variants of the given details; that of face i depends only on the seed and i.
+def draw_details(names: Sequence[str], seed: int, strangeness: float = 1.0, start: int = 0) -> Details:
+    """Draws variants of the given details, of the faces ``start, start + 1, ..``; that of face i depends only on the
+    seed and i.
 
     ``strangeness``, from 0 to 2, is the amount of all of them: 0 leaves the images unchanged.
     """
     if not 0 <= strangeness <= 2:
         raise ValueError(f"strangeness: expected 0 to 2, got {strangeness}")
-    drawn = [torch.rand(CHOICES, generator=stream(seed, "details", i)) for i in range(len(names))]
+    drawn = [torch.rand(CHOICES, generator=stream(seed, "details", i)) for i in range(start, start + len(names))]
     choices = torch.stack(drawn) if drawn else torch.zeros(0, CHOICES)
     amount = torch.full((len(names),), float(strangeness))
     return Details(tuple(names), amount, choices)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -109,6 +111,18 @@ def training_factors(n: int, seed: int, start: int = 0, entanglement: float = 1.
 def training_states(people: Factors, seed: int, start: int = 0) -> Factors:
     """The same people in the states and scenes of the faces ``start .. `` of a training seed; see above."""
     return in_other_states(people, _check_training_seed(seed), start)
+
+
+def training_details(n: int, seed: int, start: int = 0, *, share: float = 0.2) -> Details:
+    """Out-of-domain details of the faces ``start .. start + n - 1`` of a training seed.
+
+    A ``share`` of the faces, spread evenly, wears the details in turn, the others none.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share: expected 0 to 1, got {share}")
+    counts = [math.floor(share * i) for i in range(start, start + n + 1)]  # strange faces before face i
+    names = [DETAILS[k % len(DETAILS)] if after > k else NONE for k, after in pairwise(counts)]
+    return draw_details(names, _check_training_seed(seed), start=start)
 
 
 def _check_training_seed(seed: int) -> int:

@@ -19,6 +19,8 @@ from latentlab.checkpoints import load_checkpoint
 from latentlab.editing.regression import find_directions
 from latentlab.editing.shipped import directions_to_tensors, edits_to_tensors
 from latentlab.editing.ways import Evidence
+from latentlab.encoders.backbone import EncoderConfig
+from latentlab.encoders.kinds import build_encoder
 from latentlab.faces import BINARY_NAMES, MAIN_NAMES, NAMES, render, sketch, training_factors, training_states
 from latentlab.inversion_methods import invert
 from latentlab.judges import attributes as judge_attributes
@@ -36,7 +38,9 @@ from latentlab.stylegan.ops import compute_dtype
 from latentlab.training.edits import CANDIDATES as EDIT_WAYS
 from latentlab.training.edits import QUICK as QUICK_WAYS
 from latentlab.training.edits import choose_edits, training_faces
+from latentlab.training.encoders import EncoderTraining, configure, training_pictures
 from latentlab.training.generator import PRESETS, GeneratorTraining, TrainingConfig, replace_mapping, train_generator
+from latentlab.training.loop import train
 from latentlab.training.readers import fit_factors, fit_identity
 from latentlab.weights.generators import load
 
@@ -123,6 +127,23 @@ def train_network(
     _describe(out, kind, seed, {"images": images, "start_from": start}, fabric)
     network = _seeded(seed, partial(recipe.build, {}))
     return recipe.train(network, out, images=images, seed=seed, fabric=fabric, resume=resume)
+
+
+def train_encoder(
+    name: str, out: Path, *, images: int, fabric, resume: bool = False, generator: str = "faces-64", **settings: Any
+) -> EncoderTraining:
+    """Trains an encoder on rendered faces: a configuration of ``training.encoders.configure``.
+
+    generator: shipped one that the codes are for. settings: fields of ``EncoderTrainingConfig`` to set otherwise.
+    """
+    G = load(generator)
+    config = configure(name, G, images=images, **settings)
+    training = EncoderTraining(config, G, fabric)
+    facts = {"configuration": name, "generator": generator, "images": images, "config": asdict(config)}
+    _describe(out, "encoder", config.seed, facts, fabric)
+    whole_batches = images // config.batch_size * config.batch_size
+    train(training, training_pictures(config, G.resolution), out, images=whole_batches, resume=resume)
+    return training
 
 
 def _fit_people(network: nn.Module, out: Path, *, seed: int, **how: Any) -> nn.Module:
@@ -219,6 +240,15 @@ def _publish_generator(run: Run) -> list[Path]:
         tensors, names = directions_to_tensors(found), {"names": list(found)}
         files.append(run.write(f"{run.name}.directions.safetensors", tensors, names))
     return files
+
+
+def _publish_encoder(run: Run) -> list[Path]:
+    config, described = run.state["config"], run.described
+    described["images"] = run.state["progress"][1]
+    described["fingerprint"] = config["generator"]
+    metadata = {"encoder": config["encoder"], "config": run.network.config.to_dict()}
+    metadata |= {"refinements": config["refinements"], "fingerprint": config["generator"]}
+    return [run.write(f"{run.name}.{config['encoder']}.safetensors", run.network.state_dict(), metadata)]
 
 
 def _perceptual(run: Run) -> PerceptualDistance:
@@ -334,6 +364,10 @@ RECIPES = {
     "generator": Recipe(
         lambda config: Generator(GeneratorConfig.from_dict(config["generator"])),
         train_generator, _publish_generator, trained="G_ema",
+    ),
+    "encoder": Recipe(
+        lambda config: build_encoder(config["encoder"], EncoderConfig.from_dict(config["shape"])),
+        train_encoder, _publish_encoder, trained="E",
     ),
     "attributes": Recipe(
         lambda _: AttributeNetwork(list(NAMES), binary=BINARY_NAMES), fit_factors, _publish_attributes, seed=100
