@@ -315,7 +315,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         if run is _run_train_encoder:
             parser.add_argument("--generator", default="faces-64", help="shipped one that it is for (%(default)s)")
             parser.add_argument("--batch", type=int, default=8, help="images of a step, on all devices (%(default)s)")
-            parser.add_argument("--learning-rate", type=float, default=1e-3, help="of Ranger (%(default)s)")
+            parser.add_argument("--learning-rate", type=float, default=2e-3, help="of Ranger (%(default)s)")
             parser.add_argument(
                 "--loss", action="append", default=[], metavar="NAME=WEIGHT", help="another weight; may be repeated"
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from latentlab.inversion.encoding import invert_e4e, invert_psp, invert_restyle
 from latentlab.inversion.ii2s import invert_i2s, invert_ii2s, invert_z_plus
 from latentlab.inversion.objective import Objective
 from latentlab.inversion.pulse import invert_pulse
@@ -68,6 +69,10 @@ METHODS: dict[str, Method] = {
         Method("z_plus", invert_z_plus, "II2S, its ablation of Z+ (Table 7)", "optimiser", "Z+", _II2S - {"space"}),
         Method("pulse", invert_pulse, "PULSE (arXiv 2003.03808)", "optimiser", "W+ spheres and noise",
                keywords_of(invert_pulse, Objective)),
+        Method("psp", invert_psp, "pSp (arXiv 2008.00951)", "encoder", "W+", keywords_of(invert_psp)),
+        Method("e4e", invert_e4e, "e4e (arXiv 2102.02766)", "encoder", "W+", keywords_of(invert_e4e)),
+        Method("restyle", invert_restyle, "ReStyle (arXiv 2104.02699) on pSp", "encoder", "W+",
+               keywords_of(invert_restyle)),
     )
 }  # fmt: skip
 

@@ -54,4 +54,3 @@ def refine(
         codes = encoder.offsets(seen, **options) + codes.detach()
         image = synthesize(codes)
         yield Step(codes, image)
-

@@ -51,8 +51,8 @@ class EncoderTrainingConfig:
     losses: weights by name, see ``LOSSES``; with "adversarial" a latent discriminator is trained as well.
     progressive: the shares of the run at which e4e's first and last offset join; the paper's 20,000 and 52,000 of
         200,000 steps. None trains all codes from the start.
-    learning_rate: of Ranger; the papers' 1e-4 is meant for twenty times as many steps. It is constant for the first
-        half, and falls to 0 along half a cosine in the second.
+    learning_rate: of Ranger; the papers' 1e-4 is meant for some twenty times as many steps. It is constant in the
+        first half of the run, and falls to 0 along half a cosine in the second.
     discriminator_learning_rate: the public code's 2e-5, raised in the same proportion.
     variant: of the discriminator's step, see ``shown_codes``.
     refinements: passes in a step of ReStyle, each with an update of its own; the paper's 5.
@@ -67,8 +67,8 @@ class EncoderTrainingConfig:
     losses: dict[str, float] = field(default_factory=lambda: dict(DISTORTION))
     progressive: tuple[float, float] | None = None
     batch_size: int = 8
-    learning_rate: float = 1e-3
-    discriminator_learning_rate: float = 2e-4
+    learning_rate: float = 2e-3
+    discriminator_learning_rate: float = 4e-4
     variant: Literal["code", "paper"] = "code"
     refinements: int = 1
     strange: float = 0.2

@@ -12,6 +12,7 @@ from latentlab.faces import (
     real_set,
     render,
     sample_factors,
+    training_details,
     training_factors,
     training_states,
 )
@@ -37,6 +38,18 @@ def test_training_refuses_the_seeds_of_the_test_faces(seed: int):
         training_factors(4, seed)
     with pytest.raises(ValueError, match="training seed"):
         training_states(sample_factors(4, seed=0), seed)
+
+
+def test_training_details_are_shared_out_evenly():
+    worn = training_details(700, seed=3, share=0.2)
+    assert sum(name != "none" for name in worn.names) == 140 and {worn.names.count(name) for name in DETAILS} == {20}
+    later = training_details(50, seed=3, start=100, share=0.2)
+    assert later.names == worn.names[100:150] and torch.equal(later.choices, worn.choices[100:150])
+    assert set(training_details(50, seed=3, share=0.0).names) == {"none"}
+    with pytest.raises(ValueError, match="training seed"):
+        training_details(4, _REAL_SEED)
+    with pytest.raises(ValueError, match="share: expected 0 to 1, got 2"):
+        training_details(4, 0, share=2)
 
 
 def test_real_set_has_forty_clean_and_eighty_strange_faces(real: FaceSet):

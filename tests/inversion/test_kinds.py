@@ -12,6 +12,7 @@ from small import small_generator
 from torch import Tensor, nn
 
 from latentlab.editing.edit import Direction, State
+from latentlab.encoders.kinds import build_encoder, slim_config
 from latentlab.inversion.objective import check_images
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import METHODS, Method, invert, keywords_of, methods
@@ -60,6 +61,8 @@ def images(G) -> Tensor:
 def run(method: Method, images: Tensor, G: Generator, **knobs) -> Inversion:
     """Runs one step of an optimiser, one pass of an encoder, or a refinement of the nearest codes."""
     knobs |= {"base": encode_nearest(images, G)} if method.kind == "refiner" else {}
+    if "encoder" in method.keywords:
+        knobs |= {"encoder": build_encoder(method.name, slim_config(method.name, G.config)).eval()}
     return method(images, G, **knobs | ({"steps": 1} if "steps" in method.keywords else {}))
 
 

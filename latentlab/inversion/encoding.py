@@ -1,0 +1,90 @@
+"""Inversion by encoders: the codes of a batch of images in one pass, or in a few passes (ReStyle)."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from latentlab.editing.edit import State
+from latentlab.encoders.backbone import CodeEncoder
+from latentlab.encoders.restyle import refine
+from latentlab.encoders.shipped import encoder_for
+from latentlab.inversion.objective import check_images
+from latentlab.inversion.result import Inversion
+
+Images = Float[Tensor, "n 3 r r"]
+REFINEMENTS = 5  # ReStyle, section 3
+
+
+def invert_psp(images: Images, G: nn.Module, *, encoder: CodeEncoder | None = None, batch_size: int = 32) -> Inversion:
+    """Encodes images with pSp (arXiv 2008.00951), configuration A of e4e: an independent code for each layer.
+
+    images: (N, 3, R, R) in [-1, 1]. encoder: by default the shipped one. batch_size: images that are encoded together;
+    it does not change the codes.
+    """
+    return _encode("psp", images, G, encoder, batch_size)
+
+
+def invert_e4e(images: Images, G: nn.Module, *, encoder: CodeEncoder | None = None, batch_size: int = 32) -> Inversion:
+    """Encodes images with e4e (arXiv 2102.02766), its configuration D; keywords: those of ``invert_psp``."""
+    return _encode("e4e", images, G, encoder, batch_size)
+
+
+def invert_restyle(
+    images: Images,
+    G: nn.Module,
+    *,
+    encoder: CodeEncoder | None = None,
+    refinements: int = REFINEMENTS,
+    batch_size: int = 32,
+) -> Inversion:
+    """Encodes images with ReStyle (arXiv 2104.02699): ``refinements`` passes, each of which sees the last picture.
+
+    Other keywords: those of ``invert_psp``.
+    """
+
+    def encode(network: CodeEncoder, part: Tensor) -> Tensor:
+        *_, last = refine(network, part, G.synthesis, steps=refinements)
+        return last.codes
+
+    return _encode("restyle", images, G, encoder, batch_size, encode, {"refinements": refinements})
+
+
+@torch.no_grad()
+def _encode(
+    name: str,
+    images: Images,
+    G: nn.Module,
+    encoder: CodeEncoder | None,
+    batch_size: int,
+    encode: Callable[[CodeEncoder, Tensor], Tensor] = lambda network, part: network(part),
+    knobs: dict[str, Any] | None = None,
+) -> Inversion:
+    check_images(images, G)
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    encoder = encoder_for(G, name, device=images.device) if encoder is None else encoder
+    check_encoder(encoder, G)
+    began = time.perf_counter()
+    try:
+        codes = torch.cat([encode(encoder, part) for part in images.split(batch_size)])
+        state = State(codes)
+        pictures = torch.cat([state[rows].draw(G) for rows in torch.arange(len(codes)).split(batch_size)])
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(f"{name}: {len(images)} images did not fit into memory in parts of {batch_size}; choose a "
+                          "smaller batch_size") from error  # fmt: skip
+    return Inversion(state, pictures, G, name, {}, time.perf_counter() - began, knobs or {})
+
+
+def check_encoder(encoder: CodeEncoder, G: nn.Module) -> None:
+    """Raises ``ValueError`` unless the encoder's codes have the shape of the generator's."""
+    if not isinstance(encoder, CodeEncoder):
+        raise ValueError(f"encoder: expected a CodeEncoder, got {type(encoder).__name__}; open one with "
+                         "ll.encoder_for or encoders.shipped.load_encoder")  # fmt: skip
+    found, wanted = (encoder.config.layers, encoder.config.w_dim), (G.num_ws, G.w_dim)
+    if found != wanted:
+        raise ValueError(f"encoder: expected one for codes of shape {wanted}, got {found}: it belongs to another "
+                         "generator")  # fmt: skip
