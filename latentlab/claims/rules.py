@@ -11,6 +11,9 @@ EDITS = ("age", "yaw", "light_azimuth")  # the paper's three: age, pose, light
 FACTORS = ("smile", "age", "beard", "glasses")  # of the claims about edits
 LINES = ("smile", "age", "beard", "yaw")
 ENTANGLED = (("glasses", "age", 1), ("beard", "hair_length", -1))  # the world's correlations and their signs
+LEC_LINES = ("smile", "age", "yaw", "glasses")
+LINE = (0.0, 0.25, 0.5, 0.75, 1.0)  # from D's code to A's
+SLOW, FAST = ("ii2s", "sg2_w"), ("psp", "e4e")
 KINDS = ("clean", "strange")  # faces of the real set without and with out-of-domain detail; prefixes, too
 FORTY, ALL = {"clean": 40, "strange": 40}, {"clean": 40, "strange": 80}
 FLOORS = ("", "coarse_")  # prefixes of numbers: the eigenvalues of P have a floor of 1e-4, or of 1e-2, of the largest
@@ -122,6 +125,60 @@ RULES: Mapping[str, Rule] = {
              "sign; the paper: 'widely different results' against 'relatively stable'")
         for kind in KINDS for what in ("identity", "perceptual")
     ), faces=FORTY),
+    "II2S-8": Rule("I2S and II2S (lambda 0.005) after 1300 steps, shipped pSp and e4e; variance over layers and "
+                   "dimensions of a code in PN+, face by face; floors 1e-4 and 1e-2", tuple(
+        Part(f"I2S's codes are spread at least twice as widely as those of {other}, {kind} faces",
+             tuple(f"{kind}_{floor}i2s_by_{other}" for floor in FLOORS), ">", 2,
+             "sign with a margin of a factor of 2; the paper shows histograms")
+        for kind in KINDS for other in ("e4e", "psp", "ii2s")
+    ), faces=FORTY),
+    "E4E-1": Rule("shipped A (pSp) and D (e4e); all faces of the real set", tuple(
+        Part(f"{says}, {kind} faces", (f"{kind}_{what}",), ">", 0, f"sign; the paper: {theirs}")
+        for kind in KINDS for what, says, theirs in (
+            ("mse", "A has the smaller squared error", ".03 against .05"),
+            ("perceptual", "A has the smaller perceptual distance", ".17 against .23"),
+        )
+    ), faces=ALL),
+    "E4E-2": Rule("shipped A and D; all faces of the real set; raw, and after projection of each layer's code on what "
+                  "its affine maps can see", tuple(
+        Part(f"A's codes vary at least twice as much between layers, {kind} faces",
+             tuple(f"{kind}_{what}" for what in ("variation", "visible_variation")), ">", 2,
+             "sign with a margin of a factor of 2; the paper: 324.76 against 20.18")
+        for kind in KINDS
+    ), faces=ALL),
+    "E4E-3": Rule("shipped A and D; 1000 codes of W, each encoded from its image", (
+        Part("D's codes are nearer to those of W", ("deviation",), ">", 1, "sign; the paper: 364.51 against 57.67"),
+    )),
+    "E4E-4": Rule("shipped A and D; straight lines of W for smile, age, yaw and glasses at one standard deviation, the "
+                  "same steps for both; all faces of the real set", tuple(
+        Part(f"{name}: D's LEC is smaller, {kind} faces", (f"{kind}_{name}",), ">", 1,
+             "sign; the paper, faces: 54.67 against 22.32")
+        for kind in KINDS for name in LEC_LINES
+    ), tuple(
+        Part(f"{name}: D beats a constant code, {kind} faces", (f"{kind}_{name}_constant",), ">", 1, SIGN)
+        for kind in KINDS for name in LEC_LINES
+    ), faces=ALL),
+    "E4E-5": Rule("codes on the line from D's (0) to A's (1) at quarters, differences from each to the next; total "
+                  "error at matched strength, mean over smile, age, yaw and glasses; all faces of the real set", tuple(
+        Part(f"{says}, {kind} faces", tuple(f"{kind}_{what}_{a:g}_to_{b:g}" for a, b in pairwise(LINE)), relation, 0,
+             "sign; the paper's Fig. 10: 'the tradeoff is continuous'")
+        for kind in KINDS for what, says, relation in (
+            ("psnr", "distortion falls towards A", ">"), ("error", "edits get worse towards A", ">"),
+        )
+    ), faces=ALL),
+    "E4E-6": Rule("configurations A to D, one budget, one seed; all faces of the real set; total error at matched "
+                  "strength, mean over smile, age, yaw and glasses", tuple(
+        Part(f"{says}, {kind} faces", tuple(f"{kind}_{what}_{other}" for other in "ABC"), relation, bar,
+             "sign; the paper's Fig. 9: 'the best in both' is D")
+        for kind in KINDS for what, says, relation, bar in (
+            ("error", "D's edits have the smallest error", ">", 0), ("lec", "D has the smallest LEC", ">", 1),
+        )
+    ), faces=ALL),
+    "ALL-1": Rule("40 clean faces in batches of 10, one thread, one process; optimisers with their papers' steps, by "
+                  "their time for 50", (
+        Part("encoders are at least 100 times faster", tuple(f"{slow}_by_{fast}" for slow in SLOW for fast in FAST),
+             ">", 100, f"{OWN}: 'orders of magnitude' are at least two; the papers: .03-.08 s against 193-355 s"),
+    )),
     "EDIT-1": Rule("256 codes of the generator; edits by two standard deviations", (
         Part("the line of W leaves", ("w",), ">", 2, OWN),
         Part("that of PN stays", ("pn",), "<", 1.5, OWN),
