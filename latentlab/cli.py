@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     methods.set_defaults(run=_run_methods)
     _add_claims(commands)
     benchmark = commands.add_parser("benchmark", help="measure speed, networks, samples and inversions")
-    tables = ("speed", "optimisers", "networks", "samples", "inversions", "generators", "edits")
+    tables = ("speed", "optimisers", "networks", "samples", "inversions", "encoders", "generators", "edits")
     benchmark.add_argument("--only", choices=tables, help="one table instead of all but edits, which take hours")
     benchmark.add_argument("--check", action="store_true", help="compare speed with its marks; exit code 1 if missed")
     several = "method of the inversions; can be repeated for --only inversions"
@@ -51,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     edits.add_argument("--steps", type=int, default=300, help="of the inversions (%(default)s)")
     found = "folder of edits that are found, e.g. --out of `latentlab train edits` (default: edits in --out)"
     edits.add_argument("--found", type=Path, metavar="FOLDER", help=found)
+    runs = "folder of training runs for --only encoders (default: the shipped encoders)"
+    benchmark.add_argument("--runs", type=Path, metavar="FOLDER", help=runs)
     benchmark.add_argument(
         "--generator", action="append", default=[], metavar="SOURCE",
         help="generator of the table of generators: a name, a .safetensors file or a folder of a training run; can be "
@@ -506,7 +508,7 @@ def _measure_claims(options: argparse.Namespace) -> None:
 
 
 def _run_benchmark(options: argparse.Namespace) -> int:
-    from latentlab.evaluation import edit_tables, generators, marks, timing
+    from latentlab.evaluation import edit_tables, encoders, generators, marks, timing
     from latentlab.evaluation import tables as measured
 
     device = _device(options.device)
@@ -516,6 +518,9 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         "networks": lambda: measured.measure_networks(device=device),
         "samples": lambda: measured.measure_samples(device=device),
         "inversions": lambda: measured.measure_inversions(options.method, device=device),
+        "encoders": lambda: encoders.measure_encoders(
+            options.runs, (options.generator or ["faces-64"])[0], partial(print, flush=True)
+        ),
         "generators": lambda: generators.measure_generators(options.generator or ["faces-64"]),
         "edits": lambda: edit_tables.measure_edits(
             options.out, generator=(options.generator or ["faces-64"])[0], method=(options.method or ["ii2s"])[0],
@@ -533,6 +538,7 @@ def _run_benchmark(options: argparse.Namespace) -> int:
     for name in [options.only] if options.only else names:
         tables[name] = table = measure[name]()
         table.to_csv(options.out / f"{name}.csv", index=False)
+        table = encoders.summarize_encoders(table) if name == "encoders" else table
         print(f"\n{name}\n{table.to_string(index=False, float_format='%.3g')}", flush=True)
     if not options.check:
         return 0

@@ -297,6 +297,22 @@ def style_layers(G: Generator, *, torgb: bool = True) -> list[StyleLayer]:
     return convolutions + [G.style_layers[-1]] * torgb
 
 
+@torch.no_grad()
+def visible_part(w_plus: Float[Tensor, "n layers dim"], G: Generator) -> Float[Tensor, "n layers dim"]:
+    """Codes of W+ without what no affine map of their layer can see, (N, L, D).
+
+    Each layer's code is projected on the rows of the maps that read it, convolution and toRGB: the rest changes no
+    style, and so no picture.
+    """
+    parts = []
+    for layer in range(G.num_ws):
+        maps = [G.get_submodule(s.name).affine.weight for s in G.style_layers if s.w_index == layer]
+        _, singular, rows = torch.linalg.svd(torch.cat(maps), full_matrices=False)
+        rows = rows[singular > 1e-6 * singular[0]]
+        parts.append(w_plus[:, layer] @ rows.T @ rows)
+    return torch.stack(parts, 1)
+
+
 def w_to_s(w_plus: Float[Tensor, "n layers dim"], G: Generator, *, torgb: bool = True) -> list[Float[Tensor, "n _"]]:
     """W+ to S: s_l = A_l w_l + b_l, (N, C_l) per layer, in the order of ``style_layers``. LSAP, section 3.3."""
     names = {layer.name for layer in style_layers(G, torgb=torgb)}

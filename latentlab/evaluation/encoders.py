@@ -1,0 +1,176 @@
+"""What the codes of encoders are worth: distortion, nearness to W, consistency, and their edits against the truth."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from latentlab.checkpoints import load_checkpoint
+from latentlab.editing.edit import State
+from latentlab.editing.shipped import directions_for
+from latentlab.encoders.backbone import EncoderConfig
+from latentlab.encoders.kinds import ENCODERS, build_encoder
+from latentlab.encoders.shipped import encoder_for
+from latentlab.evaluation.inversions import Judges, evaluate, load_judges
+from latentlab.faces import FaceSet, real_set
+from latentlab.inversion.result import Inversion
+from latentlab.inversion_methods import METHODS
+from latentlab.metrics import code_distance, code_variation, lec
+from latentlab.seeds import stream
+from latentlab.spaces import visible_part
+from latentlab.stylegan import Generator
+from latentlab.weights import read_manifest
+from latentlab.weights.generators import load
+
+if TYPE_CHECKING:
+    import pandas
+
+FACTORS = ("smile", "age", "yaw", "glasses")  # of the edits and of LEC
+STRENGTH = 1.0  # standard deviations of the edits
+CODES = 1_000  # of W, for the deviation
+BATCH = 40
+
+Images = Float[Tensor, "n 3 r r"]
+Codes = Float[Tensor, "n layers dim"]
+Encode = Callable[[Images], Codes]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An encoder to measure: its name in tables, images to codes, and how it was made."""
+
+    name: str
+    encode: Encode
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def grade_encoder(
+    encoder: Encoded, G: Generator, faces: FaceSet, judges: Judges | None = None, factors: Sequence[str] = FACTORS
+) -> "pandas.DataFrame":
+    """One row for each face: all columns of ``evaluate`` with the edits of ``factors`` at matched strength, and
+
+    - variation, visible_variation: ``metrics.code_variation``, raw and of what the layers' affine maps can see;
+    - lec NAME: ``metrics.lec`` along the straight line of W for a factor, by one standard deviation;
+    - lec NAME constant: what an encoder would get that returns the same code always.
+    """
+    codes = _in_parts(encoder.encode, faces.images)
+    inversion = Inversion(State(codes), _in_parts(G.synthesis, codes), G, encoder.name)
+    asked = [(factor, STRENGTH) for factor in factors]
+    table = evaluate({encoder.name: inversion}, faces, judges, edits=asked, matched=True)
+    seen = visible_part(codes - codes.mean(1, keepdim=True), G)
+    columns = {"variation": code_variation(codes), "visible_variation": seen.flatten(1).norm(dim=1)}
+    lines = directions_for(G)
+    for factor in factors:
+        step = STRENGTH * lines[factor].vector.to(codes)
+        columns[f"lec {factor}"] = lec(encoder.encode, G.synthesis, faces.images, step)
+        columns[f"lec {factor} constant"] = step.expand(codes.shape).flatten(1).norm(dim=1)
+    return table.assign(**{name: values.cpu().numpy() for name, values in columns.items()})
+
+
+def _in_parts(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return torch.cat([function(part) for part in x.split(BATCH)])
+
+
+@torch.no_grad()
+def measure_deviation(encode: Encode, G: Generator, n: int = CODES, seed: int = 0) -> Float[Tensor, " n"]:
+    """|E(G(w)) - w| of ``n`` codes of W, (n,): how far an encoder's codes are from those that the image came from
+    (e4e, section 8.2)."""
+    z = torch.randn(n, G.z_dim, generator=stream(seed, "deviation")).to(G.w_avg)
+    w = G.broadcast(G.mapping(z))
+    return code_distance(_in_parts(lambda part: encode(G.synthesis(part)), w), w)
+
+
+def shipped_encoders(G: Generator) -> list[Encoded]:
+    """The encoders that are shipped for a generator, as the methods of their names use them."""
+    found = []
+    for name in (name for name in ENCODERS if name in METHODS):
+        try:
+            encoder_for(G, name)
+        except ValueError:
+            continue
+        file = next(file for file in read_manifest() if file.endswith(f".{name}.safetensors"))
+        found.append(Encoded(name, _method(name, G), read_manifest()[file]))
+    return found
+
+
+def _method(name: str, G: Generator, **knobs: Any) -> Encode:
+    return lambda images: METHODS[name](images.clamp(-1.5, 1.5), G, **knobs).latent
+
+
+def trained_encoders(folder: Path, G: Generator) -> list[Encoded]:
+    """The encoders of the runs of ``latentlab train`` in a folder, rounded to half precision as shipped ones are."""
+    found = []
+    for run in sorted(path.parent for path in folder.glob("*/run.json")):
+        described = json.loads((run / "run.json").read_text())
+        if described.get("kind") != "encoder":
+            continue
+        state = load_checkpoint(run / "checkpoint.pt")
+        name = state["config"]["encoder"]
+        encoder = build_encoder(name, EncoderConfig.from_dict(state["config"]["shape"]))
+        encoder.load_state_dict({k: v.half().to(v.dtype) for k, v in state["E"].items()})
+        described["images"] = state["progress"][1]
+        method = _method(name if name in METHODS else "e4e", G, encoder=encoder.requires_grad_(False).eval())
+        found.append(Encoded(run.name, method, described))
+    if not found:
+        raise ValueError(f"runs: expected a folder with runs of `latentlab train e4e` or the like, got {folder}")
+    return found
+
+
+def measure_encoders(
+    runs: Path | None = None, generator: str = "faces-64", say: Callable[[str], object] = lambda text: None
+) -> "pandas.DataFrame":
+    """The table of encoders on the real set, a row for each encoder and face; see ``grade_encoder``.
+
+    runs: folder of training runs; None: the shipped encoders. Every row also has seconds an image, and the deviation,
+    which is a mean over codes of W.
+    """
+    import pandas
+
+    G = load(generator)
+    faces, judges, tables = real_set(G.resolution), load_judges(), []
+    for encoder in shipped_encoders(G) if runs is None else trained_encoders(runs, G):
+        say(encoder.name)
+        began = time.perf_counter()
+        _in_parts(encoder.encode, faces.images)
+        seconds = (time.perf_counter() - began) / len(faces)
+        table = grade_encoder(encoder, G, faces, judges)
+        deviation = float(measure_deviation(encoder.encode, G).mean())
+        tables.append(table.assign(seconds=seconds, deviation=deviation, images_seen=encoder.provenance["images"]))
+    return pandas.concat(tables, ignore_index=True)
+
+
+def summarize_encoders(table: "pandas.DataFrame") -> "pandas.DataFrame":
+    """Means over the faces of each kind of what the table of encoders tells, with half the width of their 95 %
+    intervals; the edits' errors and LEC are means over factors first."""
+    import pandas
+
+    from latentlab.evaluation.intervals import confidence_interval
+
+    rows = []
+    for (method, kind), group in table.groupby(["method", "faces"], sort=False):
+        row = {"encoder": method, "faces": kind}
+        for name, values in summary_columns(group).items():
+            low, high = confidence_interval(values.to_numpy(float))
+            row[name] = f"{values.mean():.3g} ± {(high - low) / 2:.2g}"
+        deviation, seconds = (group[name].mean() for name in ("deviation", "seconds"))
+        rows.append(row | {"deviation": f"{deviation:.3g}", "s/image": f"{seconds:.2g}"})
+    return pandas.DataFrame(rows)
+
+
+def summary_columns(group: "pandas.DataFrame") -> Mapping[str, "pandas.Series"]:
+    """The columns of the summary, face by face."""
+    judged = {c.split(" (")[0]: c for c in group.columns if c.startswith(("perceptual (", "identity ("))}
+    means = {
+        what: group[[f"{factor}{STRENGTH:+g} {column}" for factor in FACTORS]].mean(axis=1)
+        for what, column in (("edit error", "error"), ("edit gain", "gain"), ("leakage", "leakage"))
+    }
+    plain = ("mse", "psnr_db", "ssim", "pn_norm", "variation", "visible_variation")
+    consistent = {"lec": group[[f"lec {factor}" for factor in FACTORS]].mean(axis=1)}
+    return {k: group[k] for k in plain} | {k: group[v] for k, v in judged.items()} | consistent | means
