@@ -64,14 +64,18 @@ def targets(bench: Bench, kind: str, n: int) -> Float[Tensor, "n 3 r r"]:
     return bench.images(kind, range(n))
 
 
-def collect(means: Columns, ratios: Columns, settings: dict, controls: tuple[str, ...] = ()) -> Finding:
+def collect(
+    means: Columns, ratios: Columns, settings: dict, controls: tuple[str, ...] = (), *,
+    learning_rate: float | None = 0.01,
+) -> Finding:  # fmt: skip
     """Arithmetic means over faces, and geometric means of ratios, with their intervals. controls: beginnings of the
-    names of controls."""
+    names of controls. learning_rate: of the descents, None where there are none."""
     parts = [over_samples(means), over_samples(ratios, log=True)]
     found, intervals, samples = (parts[0][k] | parts[1][k] for k in ("measured", "intervals", "samples"))
     apart = {name: value for name, value in found.items() if name.startswith(controls)} if controls else {}
     measured = {name: value for name, value in found.items() if name not in apart}
-    return Finding(measured, intervals, apart, settings | {"learning rate": 0.01}, samples=samples)
+    settings = settings | ({} if learning_rate is None else {"learning rate": learning_rate})
+    return Finding(measured, intervals, apart, settings, samples=samples)
 
 
 def faces_text(kinds: dict[str, int]) -> str:

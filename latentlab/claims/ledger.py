@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from latentlab.claims import conditional, editing, inversion, inverted_codes, latent_spaces
+from latentlab.claims import conditional, editing, encoding, inversion, inverted_codes, latent_spaces
 from latentlab.claims.finding import Claim, Finding
 from latentlab.claims.runs import KINDS, Bench
 from latentlab.spaces import fingerprint
@@ -26,13 +26,17 @@ from latentlab.weights.generators import load
 SHIPPED = "faces-64"  # the generator that the ledger belongs to
 
 
-def _place(claim: Claim) -> tuple[bool, str, int]:
+ORDER = ("II2S", "E4E", "LSAP", "CLCAE", "TWO", "ALL", "EDIT")  # of the papers, and of our own claims
+
+
+def _place(claim: Claim) -> tuple[int, int]:
     paper, number = claim.id.split("-")
-    return claim.paper == "latentlab", paper, int(number)
+    return ORDER.index(paper), int(number)
 
 
 _ALL = (
-    *latent_spaces.CLAIMS, *inversion.CLAIMS, *conditional.CLAIMS, *inverted_codes.CLAIMS, *editing.CLAIMS
+    *latent_spaces.CLAIMS, *inversion.CLAIMS, *conditional.CLAIMS, *inverted_codes.CLAIMS, *encoding.CLAIMS,
+    *editing.CLAIMS,
 )  # fmt: skip
 CLAIMS: dict[str, Claim] = {claim.id: claim for claim in sorted(_ALL, key=_place)}
 LEDGER = Path(__file__).parents[2] / "notebooks" / "claims.json"
