@@ -41,6 +41,7 @@ from latentlab.training.edits import choose_edits, training_faces
 from latentlab.training.encoders import EncoderTraining, configure, training_pictures
 from latentlab.training.generator import PRESETS, GeneratorTraining, TrainingConfig, replace_mapping, train_generator
 from latentlab.training.loop import train
+from latentlab.training.pictures import PictureFolder
 from latentlab.training.readers import fit_factors, fit_identity
 from latentlab.weights.generators import load
 
@@ -130,19 +131,24 @@ def train_network(
 
 
 def train_encoder(
-    name: str, out: Path, *, images: int, fabric, resume: bool = False, generator: str = "faces-64", **settings: Any
-) -> EncoderTraining:
-    """Trains an encoder on rendered faces: a configuration of ``training.encoders.configure``.
+    name: str, out: Path, *, images: int, fabric, resume: bool = False, generator: str = "faces-64",
+    data: Path | None = None, **settings: Any,
+) -> EncoderTraining:  # fmt: skip
+    """Trains an encoder: a configuration of ``training.encoders.configure``.
 
-    generator: shipped one that the codes are for. settings: fields of ``EncoderTrainingConfig`` to set otherwise.
+    generator: a shipped one, or a file, that the codes are for. data: folder of pictures instead of rendered faces.
+    settings: fields of ``EncoderTrainingConfig`` to set otherwise.
     """
     G = load(generator)
     config = configure(name, G, images=images, **settings)
     training = EncoderTraining(config, G, fabric)
+    r = G.resolution
+    pictures = training_pictures(config, r) if data is None else PictureFolder(data, r, config.seed)
     facts = {"configuration": name, "generator": generator, "images": images, "config": asdict(config)}
+    facts |= {} if data is None else {"data": str(data), "files": len(pictures.files)}
     _describe(out, "encoder", config.seed, facts, fabric)
     whole_batches = images // config.batch_size * config.batch_size
-    train(training, training_pictures(config, G.resolution), out, images=whole_batches, resume=resume)
+    train(training, pictures, out, images=whole_batches, resume=resume)
     return training
 
 
