@@ -14,6 +14,9 @@ from latentlab.inversion.objective import Objective
 from latentlab.inversion.pulse import invert_pulse
 from latentlab.inversion.result import Inversion
 from latentlab.inversion.sg2 import invert_sg2_w, invert_sg2_wplus
+from latentlab.spaces import fingerprint
+from latentlab.weights import find as find_weights
+from latentlab.weights import read_manifest
 
 if TYPE_CHECKING:
     import pandas
@@ -97,8 +100,21 @@ def find_method(name: str) -> Method:
 
 
 def methods() -> "pandas.DataFrame":
-    """Table of the methods: name, kind, latent space and paper."""
+    """Table of the methods: name, kind, latent space, paper, and for encoders the generators with shipped weights."""
     import pandas
 
-    rows = [(m.name, m.kind, m.space, m.paper) for m in METHODS.values()]
-    return pandas.DataFrame(rows, columns=["name", "kind", "space", "paper"]).set_index("name")
+    rows = [(m.name, m.kind, m.space, m.paper, ", ".join(_generators(m))) for m in METHODS.values()]
+    return pandas.DataFrame(rows, columns=["name", "kind", "space", "paper", "weights for"]).set_index("name")
+
+
+def methods_for(G: nn.Module) -> list[str]:
+    """Names of the methods that invert with ``G`` without further arguments: optimisers, and encoders with shipped
+    weights."""
+    mark = fingerprint(G, "generator")
+    encoders = [m.name for m in METHODS.values() if m.kind == "encoder" and find_weights(m.name, mark)]
+    return [m.name for m in METHODS.values() if m.kind == "optimiser" or m.name in encoders]
+
+
+def _generators(method: Method) -> list[str]:
+    suffix = f".{method.name}.safetensors"
+    return [file.removesuffix(suffix) for file in read_manifest() if file.endswith(suffix)]

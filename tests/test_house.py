@@ -59,7 +59,7 @@ INDEPENDENT_OF_FACES = {"stylegan", "formats", "normality", "spaces", "priors", 
 INDEPENDENT_OF_FACES |= {"inversion.result", "inversion_methods", "encoders"}
 MAY_USE_EXTRA = {"plots", "widgets", "cli"}  # packages of the extra "notebooks"; the others need the core alone
 # imported only where they are installed
-OPTIONAL = {"lpips", "diptest", "sklearn", "pytorch_metric_learning", "zuko", "skimage", "dlib"}
+OPTIONAL = {"lpips", "diptest", "sklearn", "pytorch_metric_learning", "zuko", "skimage", "dlib", "pytorch_optimizer"}
 BANNED = {"utils", "util", "common", "options", "scripts", "helpers", "misc"}
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.cuda.manual_seed", "torch.cuda.manual_seed_all"}
 GLOBAL_SEEDS |= {"torch.random.manual_seed", "torch.set_rng_state", "seed_everything"}

@@ -18,7 +18,7 @@ from latentlab.faces import (
     render,
     sample_factors,
 )
-from latentlab.inversion_methods import METHODS, find_method, invert
+from latentlab.inversion_methods import find_method, invert, methods_for
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.judges.identity import load_identity_judge
 from latentlab.judges.perceptual import load_perceptual_judge
@@ -74,7 +74,7 @@ def accepted(method: str, **wanted: Any) -> dict[str, Any]:
 def measure_inversions(
     methods: Sequence[str] = (), steps: int = 500, device: torch.device | str = "cpu"
 ) -> "pandas.DataFrame":
-    """Grades of these methods (default: all) on the 40 clean and the 80 strange faces of the real set.
+    """Grades of these methods (default: ``methods_for``) on the 40 clean and the 80 strange faces of the real set.
 
     One row for each method and kind of faces: the means of all columns of ``grade_inversion``, and the standard
     error of the mean of psnr_db. steps: of the methods that take steps, NaN for the others.
@@ -82,7 +82,7 @@ def measure_inversions(
     import pandas
 
     G, real, judges, rows = load("faces-64", device=device), real_set(), load_judges(device=device), []
-    for method in methods or METHODS:
+    for method in methods or methods_for(G):
         keywords = accepted(method, steps=steps)
         for label, faces in (("clean", real.clean), ("strange", real.strange)):
             grades = _grade_all(faces, G, method, judges, keywords)

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from latentlab.evaluation.tables import accepted
 from latentlab.faces import real_set, render, sample_factors
 from latentlab.inversion.ii2s import invert_ii2s
-from latentlab.inversion_methods import METHODS
+from latentlab.inversion_methods import METHODS, methods_for
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.judges.identity import load_identity_judge
 from latentlab.judges.perceptual import load_perceptual_judge
@@ -147,10 +147,10 @@ def _networks(device: torch.device | str) -> list[tuple[str, float, str]]:
 
 def _inversions(device: torch.device | str, steps: int = 500) -> list[tuple[str, float, str]]:
     G, image, rows = load("faces-64", device=device), real_set()[:1].images.to(device), []
-    for name, method in METHODS.items():
+    for name in methods_for(G):
         keywords = accepted(name, steps=steps)
         what = f"{name}, one face" + (f", {steps} steps" if "steps" in keywords else "")
-        rows.append((what, round(_seconds(partial(method, image, G, **keywords), 1), 1), "s"))
+        rows.append((what, float(f"{_seconds(partial(METHODS[name], image, G, **keywords), 1):.2g}"), "s"))
     return rows
 
 

@@ -123,8 +123,10 @@ class EncoderTraining(Training):
     also_logged = ("variation", "logit_w", "logit_encoder")
 
     def __init__(self, config: EncoderTrainingConfig, G: Generator, fabric) -> None:
-        from pytorch_optimizer import Ranger
-
+        try:
+            from pytorch_optimizer import Ranger
+        except ImportError as error:
+            raise ValueError("Ranger needs a package more: pip install pytorch_optimizer") from error
         super().__init__(config, fabric)
         if config.generator != fingerprint(G, "generator"):
             raise ValueError(f"generator: expected {config.generator}, got {fingerprint(G, 'generator')}")

@@ -15,7 +15,7 @@ from latentlab.editing.edit import Direction, State
 from latentlab.encoders.kinds import build_encoder, slim_config
 from latentlab.inversion.objective import check_images
 from latentlab.inversion.result import Inversion
-from latentlab.inversion_methods import METHODS, Method, invert, keywords_of, methods
+from latentlab.inversion_methods import METHODS, Method, invert, keywords_of, methods, methods_for
 from latentlab.stylegan.generator import Generator
 
 
@@ -116,6 +116,12 @@ def test_refiners_require_a_base_and_do_not_change_it(G, images, method):
             ValueError, match=f"base: expected the Inversion that {method.name} is to refine, got {got}"
         ):
             method(images, G, **wrong)
+
+
+def test_methods_for_a_generator_need_nothing_more(G):
+    """Untrained encoders and refiners are left out."""
+    names = methods_for(G)
+    assert "ii2s" in names and all(METHODS[name].kind == "optimiser" for name in names)
 
 
 def test_methods_by_name(G, images):
