@@ -283,6 +283,9 @@ def train(
             except NonFiniteLoss as error:
                 log.write(training.images)
                 raise NonFiniteLoss(f"{error}; {checkpoint}") from error
+            except torch.OutOfMemoryError as error:
+                size = training.config.batch_size
+                raise MemoryError(f"a batch of {size} does not fit into memory; choose a smaller one") from error
             if callback is not None:
                 callback(training)
             bar.update(training.images - before)

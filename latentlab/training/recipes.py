@@ -16,23 +16,18 @@ from torch import Tensor, nn
 
 from latentlab import weights
 from latentlab.checkpoints import load_checkpoint
-from latentlab.editing.regression import find_directions
-from latentlab.editing.shipped import directions_to_tensors, edits_to_tensors
+from latentlab.editing.shipped import edits_to_tensors
 from latentlab.editing.ways import Evidence
 from latentlab.encoders.backbone import EncoderConfig
 from latentlab.encoders.kinds import build_encoder
-from latentlab.faces import BINARY_NAMES, MAIN_NAMES, NAMES, render, sketch, training_factors, training_states
+from latentlab.faces import BINARY_NAMES, MAIN_NAMES, NAMES, render, sketch, training_factors
 from latentlab.inversion_methods import invert
 from latentlab.judges import attributes as judge_attributes
 from latentlab.judges import identity as judge_identity
-from latentlab.judges import perceptual as judge_perceptual
 from latentlab.losses import attributes, identity
-from latentlab.losses.attributes import load_attributes
-from latentlab.metrics import verification
-from latentlab.networks.attributes import AttributeNetwork, ResidualAttributeNetwork, read_factors
-from latentlab.networks.identity import DIMENSIONS, IdentityDistance
-from latentlab.networks.perceptual import PerceptualDistance
-from latentlab.spaces import fingerprint, measure_statistics, statistics_for
+from latentlab.networks.attributes import AttributeNetwork, ResidualAttributeNetwork
+from latentlab.networks.identity import DIMENSIONS
+from latentlab.spaces import fingerprint
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 from latentlab.stylegan.ops import compute_dtype
 from latentlab.training.edits import CANDIDATES as EDIT_WAYS
@@ -42,11 +37,21 @@ from latentlab.training.encoders import EncoderTraining, configure, training_pic
 from latentlab.training.generator import PRESETS, GeneratorTraining, TrainingConfig, replace_mapping, train_generator
 from latentlab.training.loop import train
 from latentlab.training.pictures import PictureFolder
+from latentlab.training.publishing import (
+    Run,
+    publish_attributes,
+    publish_edits,
+    publish_encoder,
+    publish_generator,
+    publish_identity,
+    publish_judge,
+    training_file,
+)
 from latentlab.training.readers import fit_factors, fit_identity
 from latentlab.weights.generators import load
 
 LOOKS = {"faces-64-sketch": sketch}  # of the renders that a preset learns from, where it is not their own
-PEOPLE, HELD_OUT = 2_048, 1_000  # that an identity network learns to tell apart, and is measured on
+PEOPLE = 2_048  # that an identity network learns to tell apart
 
 
 # --- training --------------------------------------------------------------------------------------------
@@ -86,19 +91,15 @@ def train_faces(
 
     initial = origin = None
     if start_from is not None and not resume:
-        initial, origin = _players_of(start_from, config), weights.read_manifest()[_training_file(start_from)]
+        initial, origin = _players_of(start_from, config), weights.read_manifest()[training_file(start_from)]
     facts = {"preset": preset, "start_from": origin, "config": asdict(config)}
     _describe(out, "generator", config.seed, facts, fabric)
     return train_generator(config, faces, out, images=images, fabric=fabric, resume=resume, initial=initial)
 
 
-def _training_file(name: str) -> str:
-    return f"{name}.training.safetensors"
-
-
 def _players_of(name: str, config: TrainingConfig) -> dict[str, Tensor]:
     """The players of a shipped generator, "G.*" and "D.*", in the shape that ``config`` trains."""
-    players, metadata = weights.read_weights(_training_file(name))
+    players, metadata = weights.read_weights(training_file(name))
     donor, wanted = GeneratorConfig.from_dict(metadata["config"]), config.generator
     if replace(donor, mapping_layers=wanted.mapping_layers) != wanted:
         raise ValueError(f"start_from: expected a generator of the preset's shape, {wanted}, got {name} with {donor}")
@@ -174,125 +175,6 @@ def _margin_loss(network: nn.Module, seed: int) -> nn.Module:
     return loss
 
 
-# --- publishing ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished training with what its publisher needs.
-
-    network: as it is shipped, rounded to half precision, so that what is measured belongs to those weights.
-    state: the whole checkpoint. described: the provenance, which may be added to.
-    codes, samples: how many to measure the statistics and the directions of a generator with.
-    """
-
-    name: str
-    network: nn.Module
-    state: dict[str, Any]
-    described: dict[str, Any]
-    folder: Path
-    codes: int
-    samples: int
-
-    def write(self, file: str, tensors: dict[str, Tensor], metadata: dict[str, Any], *, half: bool = True) -> Path:
-        """Adds a file to the shipped weights."""
-        return weights.publish(file, tensors, metadata, self.described, half=half, folder=self.folder)
-
-
-def publish_run(
-    run: Path, name: str = "faces-64", folder: Path | None = None, *, codes: int = 1_000_000, samples: int = 20_000
-) -> list[Path]:
-    """Turns the checkpoint of a run into shipped weights with their provenance; returns the files.
-
-    A generator comes with its players, to be fine-tuned; with the statistics of ``codes`` codes; and with directions
-    from ``samples`` samples where its resolution is one that the losses' attribute network reads. One that kept the
-    mapping of another comes alone: the other's statistics and directions are found for it.
-    """
-    if not (run / "run.json").is_file():
-        raise FileNotFoundError(f"{run} is no run of `latentlab train`: it holds no run.json")
-    described = json.loads((run / "run.json").read_text())
-    kind = described.pop("kind", None)
-    if kind == "edits":
-        described["date"] = datetime.date.today().isoformat()
-        return _publish_edits(run, name, folder or weights.FOLDER, described)
-    if kind not in RECIPES:
-        raise ValueError(f"{run / 'run.json'}: expected one of the kinds {', '.join(RECIPES)}, got {kind!r}")
-    described["date"] = datetime.date.today().isoformat()
-    recipe, state = RECIPES[kind], load_checkpoint(run / "checkpoint.pt")
-    network = recipe.build(state.get("config", {}))
-    network.load_state_dict({k: v.half().to(v.dtype) for k, v in state[recipe.trained].items()})
-    network.requires_grad_(False).eval()
-    return recipe.publish(Run(name, network, state, described, folder or weights.FOLDER, codes, samples))
-
-
-def _publish_generator(run: Run) -> list[Path]:
-    G, described = run.network, run.described
-    described["images"] = run.state["progress"][1]
-    own_codes = run.state["config"].get("learn_mapping", True)
-    statistics = measure_statistics(G, run.codes) if own_codes else statistics_for(G)
-    G.w_avg.copy_(statistics.w_mean)
-    described["fingerprint"] = fingerprint(G)
-    metadata = {"config": G.config.to_dict()}
-    files = [run.write(f"{run.name}.generator.safetensors", G.state_dict(), metadata)]
-    if not own_codes:
-        return files
-    players = {f"{player}.{k}": v for player in "GD" for k, v in run.state[player].items()}
-    files.append(run.write(_training_file(run.name), players, metadata))
-    tensors, numbers = statistics.to_tensors()
-    files.append(run.write(f"{run.name}.statistics.safetensors", tensors, numbers, half=False))
-    reader = load_attributes()
-    if G.resolution == reader.resolution:
-        found = find_directions(G, lambda x: read_factors(reader, x), list(NAMES), n=run.samples)
-        tensors, names = directions_to_tensors(found), {"names": list(found)}
-        files.append(run.write(f"{run.name}.directions.safetensors", tensors, names))
-    return files
-
-
-def _publish_encoder(run: Run) -> list[Path]:
-    config, described = run.state["config"], run.described
-    described["images"] = run.state["progress"][1]
-    described["fingerprint"] = config["generator"]
-    metadata = {"encoder": config["encoder"], "config": run.network.config.to_dict()}
-    metadata |= {"refinements": config["refinements"], "fingerprint": config["generator"]}
-    return [run.write(f"{run.name}.{config['encoder']}.safetensors", run.network.state_dict(), metadata)]
-
-
-def _perceptual(run: Run) -> PerceptualDistance:
-    """The distance of the network's features, calibrated on faces that its training has not reached."""
-    distance = PerceptualDistance(run.network)
-    distance.calibrate(render(training_factors(512, run.described["seed"], start=10**7)))
-    return distance
-
-
-def _publish_attributes(run: Run) -> list[Path]:
-    return [run.write(attributes.FILE, _perceptual(run).state_dict(), {"config": run.network.config})]
-
-
-def _publish_judge(run: Run) -> list[Path]:
-    scales = {"scales": _perceptual(run).scales}
-    return [
-        run.write(judge_attributes.FILE, run.network.state_dict(), {"config": run.network.config}),
-        run.write(judge_perceptual.FILE, scales, {}, half=False),
-    ]
-
-
-def _publish_identity(run: Run, file: str) -> list[Path]:
-    distance = IdentityDistance(run.network)
-    run.described["held_out"] = _verify(distance, run.described["seed"])
-    return [run.write(file, distance.state_dict(), {})]
-
-
-@torch.no_grad()
-def _verify(distance: nn.Module, seed: int) -> dict[str, float]:
-    """Verification among people that were not learned, each seen in two states and scenes."""
-    who = training_factors(HELD_OUT, seed, start=10**7)
-    views = [render(training_states(who, seed, start)).split(250) for start in (2 * 10**7, 3 * 10**7)]
-    a, b = (torch.cat([distance.features(part) for part in view]) for view in views)
-    pairs, same = 1 - a @ b.T, torch.eye(HELD_OUT, dtype=torch.bool)
-    auc, eer = verification(pairs[same], pairs[~same])
-    return {"people": HELD_OUT, "auc": auc, "equal_error_rate": eer}
-
-
 def train_edits(
     generator: str,
     out: Path,
@@ -333,14 +215,33 @@ def train_edits(
     (out / "trials.json").write_text(json.dumps([asdict(trial) for trial in trials], indent=1) + "\n")
 
 
-def _publish_edits(out: Path, name: str, folder: Path, described: dict[str, Any]) -> list[Path]:
-    tensors, metadata = weights.read_tensors(out / "edits.safetensors")
-    described["chosen"] = {}
-    for factor in metadata["edits"]:
-        rows = [trial for trial in json.loads((out / "trials.json").read_text()) if trial["factor"] == factor]
-        best = min(rows, key=lambda trial: (bool(trial["refused"]), trial["error"]))
-        described["chosen"][factor] = {"way": best["way"], "error": round(best["error"], 3)}
-    return [weights.publish(f"{name}.edits.safetensors", tensors, metadata, described, folder=folder)]
+# --- publishing ------------------------------------------------------------------------------------------
+
+
+def publish_run(
+    run: Path, name: str = "faces-64", folder: Path | None = None, *, codes: int = 1_000_000, samples: int = 20_000
+) -> list[Path]:
+    """Turns the checkpoint of a run into shipped weights with their provenance; returns the files.
+
+    A generator comes with its players, to be fine-tuned; with the statistics of ``codes`` codes; and with directions
+    from ``samples`` samples where its resolution is one that the losses' attribute network reads. One that kept the
+    mapping of another comes alone: the other's statistics and directions are found for it.
+    """
+    if not (run / "run.json").is_file():
+        raise FileNotFoundError(f"{run} is no run of `latentlab train`: it holds no run.json")
+    described = json.loads((run / "run.json").read_text())
+    kind = described.pop("kind", None)
+    if kind == "edits":
+        described["date"] = datetime.date.today().isoformat()
+        return publish_edits(run, name, folder or weights.FOLDER, described)
+    if kind not in RECIPES:
+        raise ValueError(f"{run / 'run.json'}: expected one of the kinds {', '.join(RECIPES)}, got {kind!r}")
+    described["date"] = datetime.date.today().isoformat()
+    recipe, state = RECIPES[kind], load_checkpoint(run / "checkpoint.pt")
+    network = recipe.build(state.get("config", {}))
+    network.load_state_dict({k: v.half().to(v.dtype) for k, v in state[recipe.trained].items()})
+    network.requires_grad_(False).eval()
+    return recipe.publish(Run(name, network, state, described, folder or weights.FOLDER, codes, samples))
 
 
 # --- the table -------------------------------------------------------------------------------------------
@@ -369,25 +270,25 @@ class Recipe:
 RECIPES = {
     "generator": Recipe(
         lambda config: Generator(GeneratorConfig.from_dict(config["generator"])),
-        train_generator, _publish_generator, trained="G_ema",
+        train_generator, publish_generator, trained="G_ema",
     ),
     "encoder": Recipe(
         lambda config: build_encoder(config["encoder"], EncoderConfig.from_dict(config["shape"])),
-        train_encoder, _publish_encoder, trained="E",
+        train_encoder, publish_encoder, trained="E",
     ),
     "attributes": Recipe(
-        lambda _: AttributeNetwork(list(NAMES), binary=BINARY_NAMES), fit_factors, _publish_attributes, seed=100
+        lambda _: AttributeNetwork(list(NAMES), binary=BINARY_NAMES), fit_factors, publish_attributes, seed=100
     ),
     "judge": Recipe(
-        lambda _: ResidualAttributeNetwork(list(NAMES), binary=BINARY_NAMES), fit_factors, _publish_judge, seed=1_000
+        lambda _: ResidualAttributeNetwork(list(NAMES), binary=BINARY_NAMES), fit_factors, publish_judge, seed=1_000
     ),
     "identity": Recipe(
-        lambda _: identity.build_identity(), _fit_people, partial(_publish_identity, file=identity.FILE),
+        lambda _: identity.build_identity(), _fit_people, partial(publish_identity, file=identity.FILE),
         seed=200, starts_from=attributes.FILE,
     ),
     "identity-judge": Recipe(
         lambda _: judge_identity.build_identity_judge(), _fit_people,
-        partial(_publish_identity, file=judge_identity.FILE), seed=2_000, starts_from=judge_attributes.FILE,
+        partial(publish_identity, file=judge_identity.FILE), seed=2_000, starts_from=judge_attributes.FILE,
     ),
 }  # fmt: skip
 

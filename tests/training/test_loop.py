@@ -230,6 +230,15 @@ def test_stops_at_the_first_loss_that_is_not_finite(tmp_path: Path):
     assert all(weight.isfinite().all() for weight in training.encoder.parameters())
 
 
+def test_too_little_memory_is_told_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def step(training, batch):
+        raise torch.OutOfMemoryError("8 GiB")
+
+    monkeypatch.setattr(ToyTraining, "_step", step)
+    with pytest.raises(MemoryError, match="a batch of 4 does not fit into memory; choose a smaller one"):
+        train(toy(), data, tmp_path, images=16)
+
+
 def test_a_failure_in_the_first_step_leaves_a_checkpoint_too(tmp_path: Path):
     training, fresh = toy(), toy()
     training.poisoned = 0

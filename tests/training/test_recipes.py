@@ -17,7 +17,7 @@ from latentlab.faces import NAMES, sample_factors
 from latentlab.judges.identity import load_identity_judge
 from latentlab.networks.attributes import AttributeNetwork, ResidualAttributeNetwork
 from latentlab.spaces import Statistics, fingerprint
-from latentlab.training import recipes
+from latentlab.training import publishing, recipes
 from latentlab.training.readers import factor_loss, fit_factors, fit_identity
 from latentlab.weights import generators
 
@@ -79,7 +79,7 @@ def test_a_run_becomes_an_identity(tmp_path, fabric, monkeypatch):
     """train with the margin loss and publish: what is shipped is the distance alone, and its accuracy is told."""
     pytest.importorskip("pytorch_metric_learning")
     monkeypatch.setattr(recipes, "PEOPLE", 128)
-    monkeypatch.setattr(recipes, "HELD_OUT", 50)
+    monkeypatch.setattr(publishing, "HELD_OUT", 50)
     recipes.train_network("identity-judge", tmp_path / "run", images=64, fabric=fabric)
     recipes.publish_run(tmp_path / "run", "x", tmp_path / "weights")
     entry = weights.read_manifest(tmp_path / "weights")["judges.identity.safetensors"]
