@@ -509,7 +509,7 @@ def _measure_claims(options: argparse.Namespace) -> None:
 
 
 def _run_benchmark(options: argparse.Namespace) -> int:
-    from latentlab.evaluation import edit_tables, encoders, generators, marks, timing
+    from latentlab.evaluation import edit_tables, encoder_page, generators, marks, timing
     from latentlab.evaluation import tables as measured
 
     device = _device(options.device)
@@ -519,8 +519,8 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         "networks": lambda: measured.measure_networks(device=device),
         "samples": lambda: measured.measure_samples(device=device),
         "inversions": lambda: measured.measure_inversions(options.method, device=device),
-        "encoders": lambda: encoders.measure_encoders(
-            options.runs, (options.generator or ["faces-64"])[0], partial(print, flush=True)
+        "encoders": lambda: encoder_page.write_page(
+            options.out, (options.generator or ["faces-64"])[0], options.runs, partial(print, flush=True)
         ),
         "generators": lambda: generators.measure_generators(options.generator or ["faces-64"]),
         "edits": lambda: edit_tables.measure_edits(
@@ -539,7 +539,7 @@ def _run_benchmark(options: argparse.Namespace) -> int:
     for name in [options.only] if options.only else names:
         tables[name] = table = measure[name]()
         table.to_csv(options.out / f"{name}.csv", index=False)
-        table = encoders.summarize_encoders(table) if name == "encoders" else table
+        table = encoder_page.summarize_encoders(table) if name == "encoders" else table
         print(f"\n{name}\n{table.to_string(index=False, float_format='%.3g')}", flush=True)
     if not options.check:
         return 0

@@ -26,7 +26,6 @@ from latentlab.seeds import stream
 from latentlab.spaces import visible_part
 from latentlab.stylegan import Generator
 from latentlab.weights import read_manifest
-from latentlab.weights.generators import load
 
 if TYPE_CHECKING:
     import pandas
@@ -124,18 +123,16 @@ def trained_encoders(folder: Path, G: Generator) -> list[Encoded]:
 
 
 def measure_encoders(
-    runs: Path | None = None, generator: str = "faces-64", say: Callable[[str], object] = lambda text: None
+    encoders: Sequence[Encoded], G: Generator, say: Callable[[str], object] = lambda text: None
 ) -> "pandas.DataFrame":
     """The table of encoders on the real set, a row for each encoder and face; see ``grade_encoder``.
 
-    runs: folder of training runs; None: the shipped encoders. Every row also has seconds an image, and the deviation,
-    which is a mean over codes of W.
+    Every row also has seconds an image, and the deviation, which is a mean over codes of W.
     """
     import pandas
 
-    G = load(generator)
     faces, judges, tables = real_set(G.resolution), load_judges(), []
-    for encoder in shipped_encoders(G) if runs is None else trained_encoders(runs, G):
+    for encoder in encoders:
         say(encoder.name)
         began = time.perf_counter()
         _in_parts(encoder.encode, faces.images)

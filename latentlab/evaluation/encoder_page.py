@@ -1,0 +1,139 @@
+"""The page of the table of encoders: means with intervals, how each was made, curves of training, and pictures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from latentlab import plots
+from latentlab.editing.edit import State
+from latentlab.editing.shipped import edits_for
+from latentlab.evaluation.encoders import (
+    FACTORS,
+    STRENGTH,
+    Encoded,
+    measure_encoders,
+    shipped_encoders,
+    summarize_encoders,
+    trained_encoders,
+)
+from latentlab.evaluation.inversions import true_edit
+from latentlab.faces import FaceSet, real_set
+from latentlab.inversion.result import Inversion
+from latentlab.inversion_methods import invert
+from latentlab.stylegan import Generator
+from latentlab.weights.generators import load
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+SHOWN = (0, 3, 6, 1, 2, 4)  # faces of the real set on the strip: three clean ones, and three with details
+EDIT, AMOUNT = "age", 1.5  # of the strip, in standard deviations
+CURVES = ("l2", "perceptual", "identity", "variation")
+COLUMNS = {
+    "psnr_db": "PSNR, dB", "perceptual": "perceptual", "identity": "identity", "variation": "variation",
+    "visible_variation": "of it visible", "deviation": "deviation", "lec": "LEC", "edit error": "edit: total error",
+    "edit gain": "gain", "leakage": "leakage", "s/image": "s/image",
+}  # fmt: skip
+
+
+def write_page(
+    out: Path, generator: str = "faces-64", runs: Path | None = None, say: Callable[[str], object] = lambda text: None
+) -> "pandas.DataFrame":
+    """Measures encoders (see ``measure_encoders``) and writes ``encoders.md`` with its pictures into ``out``.
+
+    runs: folder of training runs, whose curves are drawn as well; None: the encoders shipped for the generator.
+    """
+    G = load(generator)
+    encoders = shipped_encoders(G) if runs is None else trained_encoders(runs, G)
+    if not encoders:
+        raise ValueError(f"generator: expected one with shipped encoders, got {generator}; give --runs")
+    table = measure_encoders(encoders, G, say)
+    draw_strip(encoders, G).savefig(out / "encoders.png", dpi=100)
+    if runs is not None:
+        draw_curves({e.name: runs / e.name / "log.csv" for e in encoders}).savefig(out / "curves.png", dpi=100)
+    (out / "encoders.md").write_text(describe(table, encoders, curves=runs is not None))
+    return table
+
+
+def describe(table: "pandas.DataFrame", encoders: Sequence[Encoded], *, curves: bool = False) -> str:
+    """The table of ``measure_encoders`` as a page of Markdown. curves: show ``curves.png``, too."""
+    summary = summarize_encoders(table)
+    parts = ["# Encoders, measured", _introduction()]
+    for kind, rows in summary.groupby("faces", sort=False):
+        head = ["encoder", *COLUMNS.values()]
+        lines = [[row["encoder"], *(row[name] for name in COLUMNS)] for row in rows.to_dict("records")]
+        n = int((table["faces"] == kind).sum() / table["method"].nunique())
+        parts.append(f"## {n} {kind} faces of the real set\n\n{_table(head, lines)}")
+    parts.append("## How they were made\n\n" + "\n".join(_origin(encoder) for encoder in encoders))
+    if curves:
+        parts.append("![Losses and variation of the codes during the trainings](curves.png)\n\n*Losses on batches of "
+                     "the training, means over 1000 images, and variation of their codes.*")  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def _introduction() -> str:
+    edits = ", ".join(FACTORS)
+    return (
+        "Written by `latentlab benchmark --only encoders`. Means over faces ± half of their 95 % intervals (Student's "
+        "t); they tell how a mean varies with the faces, not with the seed of the training. Perceptual distance (0 is "
+        "equal) and identity (1 is the same person) are those of the judges, face world, 64 px. Variation: distance of "
+        "a code from its mean over layers; of it visible: the part that the affine maps of the layers can see. "
+        "Deviation: mean of |E(G(w)) - w| over 1000 codes of W. LEC: latent editing consistency (e4e, Eq. 8), which "
+        f"rewards codes that hardly move. LEC and edits are means over {edits}; edits are made by the shipped edits at "
+        f"the strength at which the judge sees {STRENGTH:g} standard deviation of change, and compared with the "
+        "rendered truth: total error (no edit 1, truth 0), gain (1 is all of the change), leakage in standard "
+        "deviations of the other factors.\n\n"
+        "![Faces, their inversions, and an edit of each beside the truth](encoders.png)\n\n"
+        "*Rows: given faces, three clean ones and three with details that no picture of the generator has; inversions; "
+        f"the faces rendered {AMOUNT:g} standard deviations older; the edited inversions.*"
+    )
+
+
+def _origin(encoder: Encoded) -> str:
+    made = encoder.provenance
+    told = [f"{made['images']:,} images", f"seed {made['seed']}", made["hardware"], f"`{made['command']}`"]
+    return f"- **{encoder.name}**: {', '.join(told)}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+@torch.no_grad()
+def draw_strip(
+    encoders: Sequence[Encoded], G: Generator, *, steps: int = 300, faces: FaceSet | None = None
+) -> "Figure":
+    """Faces, their inversions by each encoder and by II2S, and an edit of each beside the truth."""
+    faces = real_set(G.resolution)[list(SHOWN)] if faces is None else faces
+    made: dict[str, Inversion] = {}
+    for encoder in encoders:
+        codes = encoder.encode(faces.images)
+        made[encoder.name] = Inversion(State(codes), G.synthesis(codes), G, encoder.name)
+    with torch.enable_grad():
+        made[f"ii2s, {steps} steps"] = invert(faces.images, G, "ii2s", steps=steps)
+    edit = edits_for(G)[EDIT]
+    rows: dict[str, Tensor] = {"given": faces.images} | {name: x.image for name, x in made.items()}
+    rows["older: truth"] = true_edit(faces, edit, AMOUNT).images
+    rows |= {f"older: {name.split(',')[0]}": x.edit(edit, AMOUNT) for name, x in made.items()}
+    return plots.compare(rows, size=1.0)
+
+
+def draw_curves(logs: Mapping[str, Path]) -> "Figure":
+    """Losses and variation of training runs over the images seen, from their ``log.csv``."""
+    import matplotlib.pyplot as plt
+    import pandas
+
+    figure, axes = plt.subplots(1, len(CURVES), figsize=(3 * len(CURVES), 2.8), layout="constrained")
+    for name, path in logs.items():
+        log = pandas.read_csv(path)
+        for ax, column in zip(axes, CURVES, strict=True):
+            ax.plot(log["images"] / 1000, log[column], label=name)
+    for ax, column in zip(axes, CURVES, strict=True):
+        ax.set(title=column, xlabel="thousand images", ylim=(0, None))
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[-1].legend(frameon=False)
+    return figure

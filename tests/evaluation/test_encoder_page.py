@@ -1,0 +1,79 @@
+"""The page of encoders: what it tells, and the pictures beside it."""
+
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+
+from latentlab.evaluation import encoder_page, encoders
+from latentlab.evaluation.encoders import Encoded, grade_encoder, measure_deviation, trained_encoders
+from latentlab.faces import real_set
+from latentlab.metrics import code_distance, psnr
+from latentlab.weights.generators import load
+
+MADE = {"images": 1200, "seed": 3, "hardware": "a core", "command": "latentlab train psp"}
+
+
+@pytest.fixture(scope="module")
+def G():
+    return load("faces-64")
+
+
+@pytest.fixture(scope="module")
+def mean_code(G) -> Encoded:
+    """An encoder that always returns the mean of W."""
+    return Encoded("mean", lambda images: G.broadcast(G.w_avg.expand(len(images), -1)), MADE)
+
+
+@pytest.fixture(scope="module")
+def table(G, mean_code) -> pandas.DataFrame:
+    return grade_encoder(mean_code, G, real_set()[:3], factors=("yaw",))
+
+
+def test_a_constant_encoder_is_graded_as_one(G, mean_code, table):
+    """No variation, LEC of a constant code, and the distortion of the mean face."""
+    faces, code = real_set()[:3], G.broadcast(G.w_avg[None])
+    assert (table["variation"] == 0).all() and (table["visible_variation"] < 1e-4).all()
+    assert table["lec yaw"].to_numpy() == pytest.approx(table["lec yaw constant"].to_numpy(), rel=1e-5)
+    drawn = G.synthesis(code).clamp(-1, 1).expand(3, -1, -1, -1)
+    assert table["psnr_db"].to_numpy() == pytest.approx(psnr(drawn, faces.images).numpy(), abs=1e-3)
+    assert {"yaw+1 error", "yaw+1 gain", "yaw+1 leakage"} <= set(table.columns)
+
+
+def test_deviation_of_a_constant_encoder_is_the_spread_of_w(G, mean_code):
+    found = measure_deviation(mean_code.encode, G, n=40, seed=1)
+    w = G.broadcast(G.mapping(torch.randn(2000, G.z_dim, generator=torch.Generator().manual_seed(0))))
+    spread = code_distance(w, G.broadcast(G.w_avg.expand(2000, -1))).mean()
+    assert found.shape == (40,) and float(found.mean()) == pytest.approx(float(spread), rel=0.15)
+
+
+def test_the_page_tells_what_was_measured_and_how_it_was_made(mean_code, table, monkeypatch):
+    monkeypatch.setattr(encoders, "FACTORS", ("yaw",))
+    text = encoder_page.describe(table.assign(seconds=0.01, deviation=7.0), [mean_code])
+    assert "1,200 images, seed 3, a core, `latentlab train psp`" in text
+    rows = [line for line in text.splitlines() if line.startswith("| mean")]
+    assert len(rows) == 2 and all(" | 7 | " in row and row.count("|") == 13 for row in rows)  # clean and strange
+    assert "curves.png" not in text and "curves.png" in encoder_page.describe(
+        table.assign(seconds=0.01, deviation=7.0), [mean_code], curves=True
+    )
+
+
+def test_the_strip_has_a_row_for_each_inversion_and_edit(G, mean_code):
+    figure = encoder_page.draw_strip([mean_code], G, steps=2, faces=real_set()[:2])
+    labels = [ax.get_ylabel() or ax.get_title() for ax in figure.axes]
+    told = {text.get_text() for ax in figure.axes for text in ax.texts} | set(labels)
+    assert len(figure.axes) == 2 * 6
+    assert {"given", "mean", "ii2s, 2 steps", "older: truth", "older: mean", "older: ii2s"} <= told
+
+
+def test_curves_are_those_of_the_logs(tmp_path: Path):
+    (tmp_path / "log.csv").write_text("images,l2,perceptual,identity,variation\n1000,.5,.4,.3,2\n2000,.25,.3,.2,4\n")
+    figure = encoder_page.draw_curves({"A": tmp_path / "log.csv"})
+    assert [list(ax.lines[0].get_ydata()) for ax in figure.axes][0] == [0.5, 0.25]
+    assert list(figure.axes[0].lines[0].get_xdata()) == [1, 2]
+
+
+def test_a_folder_without_runs_is_refused(G, tmp_path):
+    with pytest.raises(ValueError, match="runs: expected a folder with runs of `latentlab train e4e`"):
+        trained_encoders(tmp_path, G)
