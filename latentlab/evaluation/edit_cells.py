@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from latentlab.editing.edit import Edit, State, apply_edit
 from latentlab.editing.files import load_edit, pack_edit, save_edit
 from latentlab.editing.shipped import edits_for
-from latentlab.editing.ways import WAYS, Evidence, find_edit
+from latentlab.editing.ways import WAYS, Evidence, file_stem, find_edit
 from latentlab.evaluation.edits import EditTask, Measured, grade_pictures, measure_edit
 from latentlab.faces import MAIN_NAMES
 from latentlab.spaces import fingerprint
@@ -46,7 +46,7 @@ class FoundEdits:
         self.way, self.folder, self.G, self.evidence = way, folder, G, evidence
 
     def __call__(self, factor: str) -> Edit:
-        stem = f"{factor}.{self.way.replace(' ', '-').replace(',', '')}"
+        stem = file_stem(self.way, factor)
         file, refusal = self.folder / f"{stem}.edit.safetensors", self.folder / f"{stem}.refused.txt"
         if refusal.is_file():
             raise ValueError(refusal.read_text())
