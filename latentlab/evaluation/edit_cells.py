@@ -27,7 +27,8 @@ from latentlab.faces import MAIN_NAMES
 from latentlab.spaces import fingerprint
 
 VERSION = 1  # of how cells are measured: to be raised when that changes
-SHIPPED, NO_EDIT, ORACLE = "shipped", "no edit", "oracle"
+FACES, SAMPLES = "inverted faces", "own samples"  # the tasks
+SHIPPED, NO_EDIT, ORACLE = "shipped", "no edit", "oracle"  # the ways besides ``WAYS``
 
 Find = Callable[[str], Edit]  # from a factor to its edit; KeyError or ValueError where there is none
 Cell = dict[str, Any]
@@ -116,6 +117,11 @@ class CellFile:
                 file.seek(-1, os.SEEK_END)
                 file.write(b"" if file.read(1) == b"\n" else b"\n")  # behind a line that was cut off
             file.write(json.dumps(cell).encode() + b"\n")
+
+
+def place(cell: Cell) -> tuple[str, str, str]:
+    """The task, way and factor of a cell."""
+    return tuple(cell["key"][name] for name in ("task", "way", "factor"))
 
 
 def _name(key: dict[str, Any]) -> str:
