@@ -73,8 +73,8 @@ def _introduction() -> str:
         f"strength: on each picture the strength, up to {LIMIT} times the edit's own, at which the attribute judge "
         "sees the factor move as far as in the edited truth, or is nearly as sure of the switch. Standard deviations "
         "are those of the factors over the face world. Means are over matched pictures; the column \"mean\" is over "
-        "the factors. The oracle is the inversion of the edited truth by the same method. Numbers in brackets are 95 % "
-        "intervals over the pictures."
+        "the factors. A row with gaps has a mean of fewer factors. The oracle is the inversion of the edited truth "
+        "by the same method. Numbers in brackets are 95 % intervals over the pictures."
     )
 
 
@@ -200,14 +200,14 @@ def _shares(table: "pandas.DataFrame") -> list[str]:
         some = table[(table["measure"] == measure) & table["task"].isin((FACES, SAMPLES))]
         wide = some.pivot(index=["way", "factor"], columns="task", values="mean").dropna()
         if set(wide.columns) == {FACES, SAMPLES} and len(wide):
-            means = wide.groupby("way", sort=False).mean()
+            means = wide.groupby("way").mean().reindex(dict.fromkeys(some["way"])).dropna()
             means = means[[FACES, SAMPLES]].assign(difference=means[FACES] - means[SAMPLES])
             parts.append(f"### {HEADINGS[measure][0]}\n\n{_markdown(means.map(_number))}")
     if not parts:
         return []
     says = (
         "The same edits on inverted faces and on the generator's own samples, where nothing is inverted: means over "
-        "the factors that were measured on both. The difference is the share of the inversion. The pictures of the two "
+        "the factors that were measured on both. The difference is what the inversion adds. The pictures of the two "
         "tasks differ."
     )
     return [f"## The share of the inversion\n\n{says}", *parts]
