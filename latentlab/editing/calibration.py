@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from latentlab.editing.edit import Edit, State, apply_edit
 from latentlab.editing.samples import Read, Reader, Samples, draw_samples, reader_of
+from latentlab.spaces import fingerprint
 
 if TYPE_CHECKING:
     import pandas
@@ -60,10 +61,14 @@ def measure_effect(
 
 @dataclass(frozen=True, eq=False)
 class Calibrated(Edit):
-    """``edit`` at ``scale`` times the strength; made by ``calibrate``, which measures what that does."""
+    """``edit`` at ``scale`` times the strength; made by ``calibrate``, which measures what that does.
+
+    fingerprint: of the part of the generator that it was measured with, by ``fingerprint_for``; another is refused.
+    """
 
     edit: Edit
     scale: float
+    fingerprint: str
     std: float
     unit: str
     source: str
@@ -73,7 +78,15 @@ class Calibrated(Edit):
     layers = property(lambda self: self.edit.layers)
 
     def __call__(self, state: State, strengths: Float[Tensor, " n"], G: nn.Module) -> State:
+        if (found := fingerprint_for(self.edit, G)) != self.fingerprint:
+            raise ValueError(f"edit {self.name!r}: expected a generator {self.fingerprint}, with which it was "
+                             f"calibrated, got {found}; find the edit again for this generator")  # fmt: skip
         return self.edit(state, self.scale * strengths, G)
+
+
+def fingerprint_for(edit: Edit, G: nn.Module) -> str:
+    """The fingerprint of what an edit depends on: the mapping network, and for one of S also the affine layers."""
+    return fingerprint(G, "styles" if edit.space == "S" else "mapping")
 
 
 @torch.no_grad()
@@ -118,7 +131,8 @@ def calibrate(
     counted = ", ".join(f"{int(rows.sum())} with room {'upwards' if sign > 0 else 'downwards'}"
                         for sign, rows in room.items())  # fmt: skip
     source = f"{edit.source}; calibrated by {scale:.3g} on {len(before)} samples ({counted})"
-    return Calibrated(edit, scale, std, f"standard deviations of {attribute}, measured", source)
+    unit = f"standard deviations of {attribute}, measured"
+    return Calibrated(edit, scale, fingerprint_for(edit, G), std, unit, source)
 
 
 def _first_root(gap: Callable[[float], float], limit: float) -> float | None:

@@ -39,9 +39,11 @@ class Departure:
         """A sentence on the pictures that left the range; empty where none did."""
         if not bool(self.left.any()):
             return ""
-        return (f"{int(self.left.sum())} of {len(self.left)} pictures leave the generator's range: the {self.space} "
-                f"norm of their codes is up to {float(self.after[self.left].max()):.3g}, that of {self.n:,} samples at "
-                f"most {self.largest:.3g}; a smaller strength stays nearer")  # fmt: skip
+        norm, one = f"{float(self.after[self.left].max()):.3g}", len(self.left) == 1
+        who = "the picture leaves" if one else f"{int(self.left.sum())} of {len(self.left)} pictures leave"
+        size = f"its code is {norm}" if one else f"their codes is up to {norm}"
+        return (f"{who} the generator's range: the {self.space} norm of {size}, that of {self.n:,} samples at most "
+                f"{self.largest:.3g}; a smaller strength stays nearer")  # fmt: skip
 
     @staticmethod
     def join(parts: Sequence["Departure"]) -> "Departure":

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentlab.editing.calibration import Calibrated
+from latentlab.editing.calibration import Calibrated, fingerprint_for
 from latentlab.editing.coordinates import Coordinates
 from latentlab.editing.corrected import Corrected
 from latentlab.editing.edit import Direction, Edit, Restricted, State
@@ -129,7 +129,7 @@ def _unpack(
         case "restricted":
             return Restricted(edit, layers)
         case "calibrated":
-            return Calibrated(edit, values["scale"], **about)
+            return Calibrated(edit, values["scale"], fingerprint_for(edit, G), **about)
     reader = reader_of(read, names, like=G.w_avg, probabilities=False)
     if list(reader.names) != values["names"]:
         raise ValueError(f"read: expected one for {', '.join(values['names'])}, got one for {', '.join(reader.names)}")

@@ -53,6 +53,8 @@ def fit_boundary(w: Float[Tensor, "n dim"], labels: Bool[Tensor, " n"]) -> tuple
     """
     if labels.shape != w.shape[:1]:
         raise ValueError(f"labels: expected one for each of {len(w)} codes, got {tuple(labels.shape)}")
+    if labels.dtype != torch.bool:
+        raise ValueError(f"labels: expected booleans, got {labels.dtype}; make them by a threshold, as scores > 0.5")
     if (smaller := min(int(labels.sum()), int((~labels).sum()))) < 2:
         raise ValueError(f"labels: expected two classes with 2 examples or more each, got {smaller} in the smaller one")
     try:

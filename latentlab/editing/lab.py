@@ -57,7 +57,7 @@ def edit_from_scores(
     """
     statistics = statistics or statistics_for(G)
     statistics.check(G)
-    y = _check_scores(scores, w)
+    y = _check_scores(scores, w, G.w_dim)
     ridge = w.shape[1] / len(w) if lambda_ridge is None else lambda_ridge
     if not ridge >= 0 or (ridge == 0 and len(w) <= w.shape[1]):
         raise ValueError(f"lambda_ridge: expected 0 or more, and above 0 for no more than {w.shape[1]} codes, got "
@@ -176,8 +176,13 @@ def read_scores(
     return torch.tensor(numbers.to_numpy(dtype="float64"))
 
 
-def _check_scores(scores: Tensor | Sequence[float], w: Tensor) -> Float64[Tensor, " n"]:
-    y = torch.as_tensor(scores).double().cpu()
+def _check_scores(scores: Tensor | Sequence[float], w: Tensor, dim: int) -> Float64[Tensor, " n"]:
+    if w.ndim != 2 or w.shape[1] != dim:
+        raise ValueError(f"w: expected codes of W, (N, {dim}), got {tuple(w.shape)}")
+    try:
+        y = torch.as_tensor(scores).double().cpu()
+    except (TypeError, ValueError):
+        raise ValueError(f"scores: expected numbers, or True and False, got {type(scores[0]).__name__}") from None
     if y.shape != w.shape[:1]:
         raise ValueError(f"scores: expected one for each of {len(w)} codes, got {tuple(y.shape)}")
     if not bool(y.isfinite().all()):

@@ -48,6 +48,7 @@ def find_directions(
 
 def fit_directions(w: Float[Tensor, "n dim"], readings: Float[Tensor, "n k"], names: list[str]) -> dict[str, Direction]:
     """The directions of ``find_directions`` from given codes and readings."""
+    Samples(w, readings, tuple(names))  # refuses other lengths
     w, y = w.double(), readings.double()
     std = y.std(0)
     if not bool((std > 1e-8).all()):

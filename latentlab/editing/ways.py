@@ -169,6 +169,11 @@ WAYS: Mapping[str, Way] = {
 }  # fmt: skip
 
 
+def file_stem(way: str, name: str) -> str:
+    """Beginning of the names of the files about the edit of an attribute that was found in one way."""
+    return f"{name}.{way.replace(' ', '-').replace(',', '')}"
+
+
 def find_edit(evidence: Evidence, way: str, name: str) -> Edit:
     """The edit of an attribute by one of ``WAYS``, calibrated: strength 1 moves the reading by one standard deviation.
 

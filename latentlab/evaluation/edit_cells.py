@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from latentlab.editing.edit import Edit, State, apply_edit
 from latentlab.editing.files import load_edit, pack_edit, save_edit
 from latentlab.editing.shipped import edits_for
-from latentlab.editing.ways import WAYS, Evidence, find_edit
+from latentlab.editing.ways import WAYS, Evidence, file_stem, find_edit
 from latentlab.evaluation.edits import EditTask, Measured, grade_pictures, measure_edit
 from latentlab.faces import MAIN_NAMES
 from latentlab.spaces import fingerprint
 
 VERSION = 1  # of how cells are measured: to be raised when that changes
-SHIPPED, NO_EDIT, ORACLE = "shipped", "no edit", "oracle"
+FACES, SAMPLES = "inverted faces", "own samples"  # the tasks
+SHIPPED, NO_EDIT, ORACLE = "shipped", "no edit", "oracle"  # the ways besides ``WAYS``
 
 Find = Callable[[str], Edit]  # from a factor to its edit; KeyError or ValueError where there is none
 Cell = dict[str, Any]
@@ -46,7 +47,7 @@ class FoundEdits:
         self.way, self.folder, self.G, self.evidence = way, folder, G, evidence
 
     def __call__(self, factor: str) -> Edit:
-        stem = f"{factor}.{self.way.replace(' ', '-').replace(',', '')}"
+        stem = file_stem(self.way, factor)
         file, refusal = self.folder / f"{stem}.edit.safetensors", self.folder / f"{stem}.refused.txt"
         if refusal.is_file():
             raise ValueError(refusal.read_text())
@@ -116,6 +117,11 @@ class CellFile:
                 file.seek(-1, os.SEEK_END)
                 file.write(b"" if file.read(1) == b"\n" else b"\n")  # behind a line that was cut off
             file.write(json.dumps(cell).encode() + b"\n")
+
+
+def place(cell: Cell) -> tuple[str, str, str]:
+    """The task, way and factor of a cell."""
+    return tuple(cell["key"][name] for name in ("task", "way", "factor"))
 
 
 def _name(key: dict[str, Any]) -> str:

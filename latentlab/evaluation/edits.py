@@ -17,13 +17,13 @@ from latentlab.editing.edit import Edit, State
 from latentlab.evaluation.inversions import Judges, against_truth, factor_std
 from latentlab.faces import NAMES, TABLE, FaceSet
 from latentlab.inversion.result import Inversion
+from latentlab.metrics.edits import SWITCH_LOGIT, switch_target
 from latentlab.networks.attributes import read_factors
 from latentlab.seeds import stream
 
 AMOUNT = 1.5  # of a factor's standard deviations over the face world, by which each picture is to change
 LIMIT = 4  # largest strength that is tried, in multiples of the one that should do by the edit's own account
 CLOSE = 0.02  # of the asked change: a reading as near as that to its target is a match
-SURE = 0.9, 4.0  # a switch is made at this share of the judge's logit in the truth, and at most at this logit (98 %)
 REFINEMENTS = 6
 BATCH = 20
 
@@ -110,7 +110,7 @@ class EditTask:
         moved = seen - self.given[:, k]
         target = self.before[:, k] + moved
         if _is_binary(factor):
-            moved, target = seen, (SURE[0] * seen).clamp(-SURE[1], SURE[1])
+            moved, target = seen, switch_target(seen)
         visible = (moved.cpu() / change >= 0.25) & ((truth.images - self.faces.images).flatten(1).abs().amax(1) > 0)
         return Request(factor, change, target, room & visible, truth)
 
@@ -118,7 +118,8 @@ class EditTask:
         value = self.before[:, k].cpu()
         if _is_binary(factor):
             change = 1 - 2 * value.round()
-            return Request(factor, change, SURE[1] * change.to(self.before), torch.ones_like(value, dtype=torch.bool))
+            room = torch.ones_like(value, dtype=torch.bool)
+            return Request(factor, change, SWITCH_LOGIT * change.to(self.before), room)
         change, room = _change(value, factor, self.amount)
         return Request(factor, change, (value + change).to(self.before), room)
 

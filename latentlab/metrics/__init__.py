@@ -16,6 +16,7 @@ from latentlab.metrics.edits import (
     edit_error,
     edit_gain,
     matched_strength,
+    switch_target,
     yardsticks,
 )
 from latentlab.metrics.fidelity import mse, psnr, rmse, ssim

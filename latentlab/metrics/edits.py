@@ -9,6 +9,7 @@ from torch import Tensor
 from latentlab.metrics.fidelity import Images, check
 
 Mask = Float[Tensor, "n 1 h w"]
+SWITCH_SHARE, SWITCH_LOGIT = 0.9, 4.0  # see ``switch_target``
 
 
 def edit_gain(
@@ -118,6 +119,18 @@ def attribute_leakage(
         )
     change = ((after - before).abs() / std).mean(1)
     return change / change[range(len(after)), list(targets)][:, None]
+
+
+def switch_target(logits: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The logits at which a switch of a binary factor counts as made, given those read in the truth, (N,).
+
+    0.9 times the truth's, which a picture that is nearly right reaches, and 4 at most, a probability of 98 %: beyond
+    it a stronger edit is read no differently.
+
+    >>> switch_target(torch.tensor([2.0, -9.0]))
+    tensor([ 1.8000, -4.0000])
+    """
+    return (SWITCH_SHARE * logits).clamp(-SWITCH_LOGIT, SWITCH_LOGIT)
 
 
 @torch.no_grad()

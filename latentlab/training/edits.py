@@ -15,16 +15,15 @@ from torch import Tensor
 from latentlab.editing.edit import Edit
 from latentlab.editing.files import load_edit, save_edit
 from latentlab.editing.samples import Reader
-from latentlab.editing.ways import Evidence, find_edit
+from latentlab.editing.ways import Evidence, file_stem, find_edit
 from latentlab.faces import BINARY_NAMES, NAMES, FaceSet, draw_details, render, training_factors
 from latentlab.inversion.result import Inversion
-from latentlab.metrics import edit_error, edit_gain, matched_strength
+from latentlab.metrics import edit_error, edit_gain, matched_strength, switch_target
 
 CANDIDATES = ("W regression", "PN regression", "InterFaceGAN, conditional", "StyleSpace", "learned in S")
 QUICK = ("W regression", "PN regression", "InterFaceGAN, conditional")  # seconds each, for the other factors
 FACES_START = 10**7  # of the training seed: faces that no training has reached
 LIMIT = 4.0  # largest strength, in standard deviations of the factor
-SURE = 4.0  # a logit at which a switched factor counts as seen: a probability of 98 %
 UNMATCHED = 1.0  # the total error of no edit, which is what a face gets that an edit cannot bring to the target
 
 
@@ -61,8 +60,8 @@ def choose_edits(
     for factor in factors:
         rows = []
         for way in ways:
-            stem = out / f"{factor}.{way.replace(' ', '-').replace(',', '')}"
-            record, file = stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.edit.safetensors")
+            stem = file_stem(way, factor)
+            record, file = out / f"{stem}.json", out / f"{stem}.edit.safetensors"
             if not record.is_file():
                 try:
                     edit = load_edit(file, G) if file.is_file() else find_edit(evidence, way, factor)
@@ -88,7 +87,7 @@ def try_edit(edit: Edit, inversion: Inversion, faces: FaceSet, reader: Reader, w
     """Total error, gain and residual of an edit, at the strength at which ``reader`` reads what it reads in the truth.
 
     Each face is edited by one standard deviation up and down, as far as its factor's range goes. A binary factor is
-    switched, and ``reader`` gives its logit, which is matched up to ``SURE``: beyond, it tells nothing any more.
+    switched, and ``reader`` gives its logit, whose target is ``switch_target``.
     """
     name, k, found = edit.name, reader.column(edit.name), []
     for sign in (1.0, -1.0):
@@ -98,7 +97,7 @@ def try_edit(edit: Edit, inversion: Inversion, faces: FaceSet, reader: Reader, w
         some, x, y = inversion[rows.nonzero()[:, 0]], faces.images[rows], truth.images[rows]
         target = reader(y)[:, k]
         if name in BINARY_NAMES:
-            target = (0.9 * target).clamp(-SURE, SURE)
+            target = switch_target(target)
 
         def move(strengths: Tensor, some: Inversion = some) -> Tensor:
             return some.edit(edit, strengths)

@@ -1,10 +1,12 @@
 """Widget that edits the faces of an inversion: one slider per factor, and the layers that the edits change."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import ipywidgets
 from torch import Tensor
 
+from latentlab.editing.code_range import CodeRange
 from latentlab.editing.edit import Edit
 from latentlab.editing.shipped import edits_for
 from latentlab.inversion.result import Inversion
@@ -41,7 +43,7 @@ class Editor(Panel):
             unit,
             grid(list(sliders.values())),
             row([self.reset_button, self.stem, self.save_button]),
-            *(self.status, self.error, self.code, Names()),
+            *(self.warning, self.status, self.error, self.code, Names()),
         ]
         self.refresh()
 
@@ -57,8 +59,19 @@ class Editor(Panel):
         words = f"face {state.face}, {state.describe(inv.generator)}"
         return [
             (("before", state.face), lambda: inv[state.face].image, f"face {state.face} by {inv.method}"),
-            (("after", state), lambda: state.image(inv, self.edits), words),
+            (("after", state), lambda: self._edited(state), words),
         ]
+
+    @cached_property
+    def _range(self) -> CodeRange:
+        return CodeRange(self.inv.generator)
+
+    def _edited(self, state: EditSelection) -> Tensor:
+        """The edited face; a warning is shown where its code leaves the generator's range."""
+        after = state.inversion(self.inv, self.edits)
+        moved = state.strengths and self._range.departure(self.inv[state.face].state, after.state)
+        self.warn(moved.describe() if moved else "")
+        return after.image
 
     def _code(self) -> str:
         return self.state.code(self.inv, self._shipped)
@@ -73,7 +86,8 @@ def edit(inv: Inversion, edits: Mapping[str, Edit] | None = None, *, factors: Se
 
     edits: name -> ``Edit``, by default those shipped with the generator. factors: names that get a slider, by default
     the main ones (smile, age, yaw, ..); an unknown one raises ``ValueError``. Edits change only the chosen layers: an
-    edit of coarse properties, such as yaw, also changes colours if it is applied to the fine layers.
+    edit of coarse properties, such as yaw, also changes colours if it is applied to the fine layers. A line below the
+    sliders tells when the edited code leaves the generator's range (``editing.code_range``).
     """
     shipped = edits is None
     known = edits_for(inv.generator) if shipped else edits

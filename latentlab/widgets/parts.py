@@ -239,14 +239,15 @@ class Panel(ipywidgets.VBox):
         self.controls, self.pictures = controls, pictures
         self.defaults = {key: control.value for key, control in controls.items()}
         self.code = CodeBox()
-        self.status, self.error = ipywidgets.HTML(), ipywidgets.HTML()
+        self.status, self.warning, self.error = (ipywidgets.HTML() for _ in range(3))
         self.reset_button = ipywidgets.Button(description="Reset", tooltip="Set all controls to their initial values")
         self.reset_button.on_click(lambda _: self.reset())
         self._held = False
         for key, control in controls.items():
             control.add_class(f"ll-{key.replace('_', '-')}")
             control.observe(lambda _: self._held or self.refresh(), "value")
-        parts = {"status": self.status, "error": self.error, "code": self.code, "reset": self.reset_button}
+        parts = {"status": self.status, "warning": self.warning, "error": self.error}
+        parts |= {"code": self.code, "reset": self.reset_button}
         for key, part in parts.items():
             part.add_class(f"ll-{key}")
         self.add_class("ll-panel")
@@ -289,9 +290,12 @@ class Panel(ipywidgets.VBox):
             self._say_error("")
 
     def _say_error(self, words: str) -> None:
-        style = "color: var(--jp-error-color1, #b00020); white-space: pre-wrap; line-height: 1.4"
-        self.error.value = f'<div role="alert" style="{style}">{html.escape(words)}</div>' if words else ""
-        self.error.layout.display = None if words else "none"
+        _alert(self.error, words, "color: var(--jp-error-color1, #b00020)")
+
+    def warn(self, words: str) -> None:
+        """Shows a warning, for subclasses that place ``warning`` among their children; no words remove it."""
+        bar = "border-left: 4px solid var(--jp-warn-color1, #ff9800); padding-left: 6px"
+        _alert(self.warning, words, f"color: var(--jp-ui-font-color1); {bar}")
 
     def say(self, words: str) -> None:
         """Shows a line of status."""
@@ -323,3 +327,9 @@ class Panel(ipywidgets.VBox):
             bundle["image/png"] = b64encode(encode(sheet, "PNG")).decode()
             bundle["text/plain"] = "\n".join(p.alt for p in visible)
         return bundle
+
+
+def _alert(line: ipywidgets.HTML, words: str, style: str) -> None:
+    style += "; white-space: pre-wrap; line-height: 1.4"
+    line.value = f'<div role="alert" style="{style}">{html.escape(words)}</div>' if words else ""
+    line.layout.display = None if words else "none"

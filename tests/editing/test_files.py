@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from latentlab.editing.calibration import Calibrated
+from latentlab.editing.calibration import Calibrated, fingerprint_for
 from latentlab.editing.corrected import correct
 from latentlab.editing.edit import Direction, Edit, State, restrict
 from latentlab.editing.files import load_edit, read_edits, save_edit
@@ -23,6 +23,14 @@ def G() -> Generator:
     return Generator(GeneratorConfig(16, 16, 16, 2, (16, 16, 8)), seed=1).requires_grad_(False).eval()
 
 
+def calibrated(edit: Edit, G: Generator) -> Calibrated:
+    return Calibrated(edit, 1.5, fingerprint_for(edit, G), 0.2, "measured", "by hand; calibrated")
+
+
+def codes(G: Generator) -> State:
+    return State(G.broadcast(G.mapping(torch.randn(2, 16, generator=torch.Generator().manual_seed(1)))))
+
+
 @pytest.fixture(scope="module")
 def edits(G) -> dict[str, Edit]:
     draw, statistics = torch.Generator().manual_seed(0), measure_statistics(G, 2_000)
@@ -34,7 +42,8 @@ def edits(G) -> dict[str, Edit]:
         "pn": pn_direction("a", vector, statistics, source="by hand", std=2.0),
         "style": StyleDirection("a", shifts, layers=(1, 2)),
     }
-    found["calibrated"] = Calibrated(restrict(found["pn"], [0, 3]), 1.5, 0.2, "measured", "by hand; calibrated")
+    for name, edit in (("calibrated", restrict(found["pn"], [0, 3])), ("calibrated style", found["style"])):
+        found[name] = calibrated(edit, G)
     samples = draw_samples(G, READ, n=50)
     found["corrected"] = correct(found["w"], G, READ, held=["b"], samples=samples, statistics=statistics)
     try:
@@ -46,14 +55,14 @@ def edits(G) -> dict[str, Edit]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["w", "w_plus", "pn", "style", "calibrated", "corrected", "flow"])
+@pytest.mark.parametrize("kind", ["w", "w_plus", "pn", "style", "calibrated", "calibrated style", "corrected", "flow"])
 def test_comes_back_the_same(G, edits, kind, tmp_path):
     if kind not in edits:
         pytest.skip("needs zuko, of the extra 'editing'")
     edit, path = edits[kind], tmp_path / "edit.safetensors"
     save_edit(path, edit, G)
     again = load_edit(path, G, READ)
-    state = State(G.broadcast(G.mapping(torch.randn(2, 16, generator=torch.Generator().manual_seed(1)))))
+    state = codes(G)
     strengths = torch.tensor([1.0, -2.0])
     expected = edit(state, strengths, G).draw(G)
     torch.testing.assert_close(again(state, strengths, G).draw(G), expected, atol=1e-5, rtol=1e-5)
@@ -80,6 +89,13 @@ def test_another_generator_is_refused(G, edits, tmp_path):
             load_edit(path, sibling, READ)
     with pytest.raises(ValueError, match="expected the mapping network"):
         save_edit(path, edits["pn"], other)
+    # and so is one that was calibrated with another, in whatever space it moves
+    line = calibrated(edits["w"], G)
+    assert calibrated(edits["style"], G)(codes(G), torch.ones(2), G).styles is not None
+    assert torch.isfinite(line(codes(G), torch.ones(2), sibling).w_plus).all()
+    for edit, generator in ((line, other), (calibrated(edits["style"], G), sibling)):
+        with pytest.raises(ValueError, match="edit 'a': expected a generator .*; find the edit again"):
+            edit(codes(G), torch.ones(2), generator)
 
 
 def test_bad_files(unchecked, G, edits, tmp_path):

@@ -60,6 +60,8 @@ def test_bad_input(unchecked, samples):
         fit_boundary(samples.w, torch.ones(4_000, dtype=torch.bool))
     with pytest.raises(ValueError, match="labels: expected one for each of 4000 codes"):
         fit_boundary(samples.w, torch.ones(3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="labels: expected booleans, got torch.float32"):
+        fit_boundary(samples.w, samples.w[:, 0].sign())
     with pytest.raises(ValueError, match="expected two classes of a"):
         find_boundaries(Samples(samples.w, torch.zeros(4_000, 1), ("a",)))
     with pytest.raises(ValueError, match="share"):

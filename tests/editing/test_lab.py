@@ -119,6 +119,11 @@ def test_bad_input(unchecked, G, w, statistics):
         edit_from_scores(G, w, [1.0, 2.0, 3.0], "x", **known)
     with pytest.raises(ValueError, match="scores: expected finite numbers, got 1"):
         edit_from_scores(G, w[:2], [1.0, math.nan], "x", **known)
+    with pytest.raises(ValueError, match="scores: expected numbers, or True and False, got str"):
+        edit_from_scores(G, w[:2], ["no", "yes"], "x", **known)
+    for codes in (w[:, :5], w[:, None].expand(-1, 3, -1)):
+        with pytest.raises(ValueError, match=r"w: expected codes of W, \(N, 6\), got \(400, "):
+            edit_from_scores(G, codes, torch.arange(400.0), "x", **known)
     for ridge in (-1.0, 0.0):
         with pytest.raises(ValueError, match="lambda_ridge: expected 0 or more"):
             edit_from_scores(G, w[:5], range(5), "x", lambda_ridge=ridge, **known)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from latentlab.editing.edit import State
-from latentlab.editing.regression import find_directions
+from latentlab.editing.regression import find_directions, fit_directions
 from latentlab.editing.shipped import directions_for
 from latentlab.faces import NAMES
 from latentlab.inversion.result import Inversion
@@ -57,11 +57,15 @@ def test_a_noisy_reading_still_changes_by_one_standard_deviation():
         torch.testing.assert_close(direction.vector, 2**0.5 * torch.eye(6)[k], atol=0.08, rtol=0)
 
 
-def test_bad_input():
+def test_bad_input(unchecked):
     with pytest.raises(ValueError, match="expected more than 6 samples and at most 6 attributes, .*got 6 and 6"):
         find_directions(LinearGenerator(), lambda w: w, list("abcdef"), n=6)
     with pytest.raises(ValueError, match="expected attributes that vary, got constant b"):
         find_directions(LinearGenerator(), lambda w: w[:, :2] * torch.tensor([1.0, 0.0]), ["a", "b"], n=100)
+    w = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
+    for rows, names, says in ((49, "ab", "one row for each of 50 codes, got 49"), (50, "abc", "one for each of 2")):
+        with pytest.raises(ValueError, match=says):
+            fit_directions(w, w[:rows, :2], list(names))
     with pytest.raises(ValueError, match="G: expected a generator with shipped directions, got .*; find some with"):
         directions_for(Generator(GeneratorConfig(16, 16, 16, 2, (16, 16, 8))))
 

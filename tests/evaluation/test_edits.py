@@ -12,8 +12,17 @@ from torch import nn
 from latentlab.cli import main
 from latentlab.editing.edit import Direction, Edit, State
 from latentlab.evaluation import Judges, edit_cells, edit_tables, load_judges
-from latentlab.evaluation.edit_cells import CellFile, FoundEdits, edit_fingerprint, found_ways, measure_cells
-from latentlab.evaluation.edit_tables import FACES, SAMPLES, describe, tabulate
+from latentlab.evaluation.edit_cells import (
+    FACES,
+    SAMPLES,
+    CellFile,
+    FoundEdits,
+    edit_fingerprint,
+    found_ways,
+    measure_cells,
+)
+from latentlab.evaluation.edit_page import describe
+from latentlab.evaluation.edit_tables import tabulate
 from latentlab.evaluation.edits import AMOUNT, EditTask, measure_edit, own_samples
 from latentlab.evaluation.inversions import factor_std
 from latentlab.faces import NAMES, FaceSet, real_set
@@ -265,14 +274,47 @@ def test_tables_hold_means_intervals_and_paired_differences():
     row = table.loc[("other", "error")]
     assert row["mean"] == pytest.approx(2 / 3) and row["n"] == 3 and row["low"] < 2 / 3 < row["high"]
     assert row["difference"] == pytest.approx(0.35) and row["pairs"] == 2  # of .3 and .4
-    assert row["difference_low"] == pytest.approx(0.3) and row["difference_high"] == pytest.approx(0.4)
+    half = 12.706 * 0.05  # Student's t of one degree of freedom times the standard error
+    assert row["difference_low"] == pytest.approx(0.35 - half, abs=1e-3)
+    assert row["difference_high"] == pytest.approx(0.35 + half, abs=1e-3)
     assert np.isnan(table.loc[("shipped", "error")]["difference"])
     assert table.loc[("other", "leakage above floor")]["mean"] == pytest.approx(0.2)
     assert table.loc[("other", "scatter")]["mean"] == 0.4 and "gone" not in table.index.get_level_values(0)
     page = describe(tabulate(cells), cells)
-    assert "| other | 0.67 | 0.67 |" in page and "0.35 [0.30, 0.40]" in page and "- gone, yaw: moves nothing" in page
-    assert "0.80 [0.80, 0.80] missed" in page and "1.00 [1.00, 1.00] |" in page and "method ii2s" in page
-    assert f"## {FACES.capitalize()}" in page and SAMPLES.capitalize() not in page
+    assert "| other | 0.67 | 0.67 |" in page and "0.35 [-0.29, 0.99]" in page and "- gone, yaw: moves nothing" in page
+    assert f"## {FACES.capitalize()}" in page and SAMPLES.capitalize() not in page and "method ii2s" in page
+
+
+def test_goals_are_met_missed_or_met_by_the_mean_alone():
+    own = cell("shipped", [0.1, 0.2, 0.3, None])
+    own["edit"] = {"space": "S"}
+    own["values"] |= {"matched": [1, 1, 1, 0], "gain": [0.6, 0.9, 1.3, None]}
+    cells = [own, cell("no edit", [1.0] * 4), cell("oracle", [0.5] * 4)]
+    own["values"]["identity floor"] = [0.97] * 4
+    page = describe(tabulate(cells), cells)
+    assert "| yaw | S | 0.75 | 0.93 [0.06, 1.81] by the mean |" in page
+    assert "0.20 [0.20, 0.20] missed | 0.80 [0.80, 0.80] missed | 0.20 [-0.05, 0.45] met |" in page
+    assert "Of 1 factors, the mean meets: gain >= 0.9 in 1, leakage above its floor < 0.1 in 0," in page
+    assert "| yaw | 1.00 [1.00, 1.00] | 0.50 [0.50, 0.50] | 0.20 [0.20, 0.20] | 0.80 [0.80, 0.80] | 0.97 [" in page
+    own["values"]["error"] = [1.0] * 4  # is no edit
+    assert "1.00 [1.00, 1.00] missed |" in describe(tabulate(cells), cells)
+
+
+def test_a_page_of_both_tasks_has_leaks_ties_and_the_share_of_the_inversion():
+    change = {"mean": [0.001] * len(NAMES), "std": [0.5] * len(NAMES), "systematic": 0.2, "scatter": 0.4}
+    change["mean"][NAMES.index("age")] = 0.7
+    change["mean"][NAMES.index("hair_grey")] = -0.3
+    cells = [cell("shipped", [0.2] * 4), cell("shipped", [0.2] * 4, task=SAMPLES), cell("gone", [], refused="no")]
+    for c in cells[:2]:
+        c["key"]["factor"], c["change"] = "glasses", change
+    cells[1]["values"] = {"leakage": [0.2] * 4, "identity": [0.9] * 4}
+    page = describe(tabulate(cells), cells)
+    leaks = page.split("### Leakage matrix")[1]
+    assert "| glasses | +0.00 (0.50) | age +0.70, hair_grey -0.30," in leaks
+    assert "| shipped | 0.70 [0.21, 1.19] |" in leaks.split("### What the world ties together")[1]
+    shares = page.split("## The share of the inversion")[1]
+    assert "| shipped | 0.30 | 0.20 | 0.10 |" in shares and "| shipped | 0.80 | 0.90 | -0.10 |" in shares
+    assert shares.index("### Leakage\n") < shares.index("### Scatter") < shares.index("### Identity")
 
 
 def test_the_command_writes_table_page_and_cells(tmp_path, monkeypatch, capsys):

@@ -4,6 +4,7 @@ import base64
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -114,6 +115,23 @@ def test_edit_follows_its_controls(editor):
     editor.reset_button.click()
     assert editor.state.strengths == () and editor.state.face == 0
     torch.testing.assert_close(editor.pictures[1].image, editor.inv.image[:1])
+
+
+def test_a_code_that_leaves_the_range_is_told_until_it_is_back(editor, directions):
+    far = replace(directions["smile"], vector=100 * directions["smile"].vector)
+    panel = ll.widgets.edit(editor.inv, {"smile": far})
+    assert panel.warning.value == ""
+    panel.controls["smile"].value = 3.0
+    assert "the picture leaves the generator&#x27;s range: the PN+ norm" in panel.warning.value
+    assert 'role="alert"' in panel.warning.value and panel.warning in panel.children
+    panel.controls["smile"].value = 0.0
+    assert panel.warning.value == "" and panel.warning.layout.display == "none"
+    panel.set(smile=3.0, layers=(2, 2))
+    assert panel.warning.value == ""  # nothing was edited
+    panel.set(layers=(0, 6))
+    assert panel.warning.value
+    panel.reset_button.click()
+    assert panel.warning.value == ""
 
 
 def test_save_button_shows_the_paths(editor, tmp_path):
