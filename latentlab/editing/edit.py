@@ -73,6 +73,12 @@ class State:
         ones = [self[i]._tuned(G, "features") for i in range(len(self))]
         return {r: torch.cat([one[r] for one in ones]) for r in ones[0]}
 
+    def own_styles(self, G: nn.Module) -> list[Float[Tensor, "n _"]]:
+        """The generator's own styles for these codes, (N, C_l) per modulated layer: those of the tuned weights."""
+        if self.tuned is None:
+            return G.styles(self.w_plus)
+        return [torch.cat(s) for s in zip(*(self[i]._tuned(G, "styles") for i in range(len(self))), strict=True)]
+
     @property
     def _noise(self) -> str | Sequence[Tensor]:
         return "const" if self.noise is None else self.noise
@@ -80,7 +86,7 @@ class State:
     def _tuned(self, G: nn.Module, method: str, **replaced: object) -> object:
         """Calls a method of the generator with the weights that were tuned for this one image."""
         weights = {f"G.{name}": value[0] for name, value in self.tuned.items()}
-        call = {"noise": self._noise, "styles": self.styles, **replaced}
+        call = {} if method == "styles" else {"noise": self._noise, "styles": self.styles, **replaced}
         return functional_call(_Methods(G), weights, (method, self.w_plus), call)
 
 
@@ -178,7 +184,7 @@ class Restricted(Edit):
         edited = torch.tensor([i in self.layers for i in range(L)], device=state.w_plus.device)
         after = replace(after, w_plus=torch.where(edited[:, None], after.w_plus, state.w_plus))
         if after.styles is not None and after.styles is not state.styles:
-            before = G.styles(state.w_plus) if state.styles is None else state.styles
+            before = state.own_styles(G) if state.styles is None else state.styles
             pairs = zip(G.style_layers, after.styles, before, strict=True)
             after = replace(after, styles=[new if layer.w_index in self.layers else old for layer, new, old in pairs])
         return after
@@ -216,7 +222,7 @@ def carry(before: State, after: State, G: nn.Module) -> State:
     """
     styles = before.styles
     if styles is not None and after.styles is styles and after.w_plus is not before.w_plus:
-        old, new = G.styles(before.w_plus), G.styles(after.w_plus)
+        old, new = before.own_styles(G), after.own_styles(G)
         after = replace(after, styles=[s + b - a for s, a, b in zip(styles, old, new, strict=True)])
     if before.features is not None and after.features is before.features:
         old, new = before.feature_maps(G), after.feature_maps(G)
