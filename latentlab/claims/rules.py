@@ -9,6 +9,7 @@ LAMBDAS = (0.0, 0.001, 0.005, 0.01)
 TASKS = ("colour", "half", "detail")
 EDITS = ("age", "yaw", "light_azimuth")  # the paper's three: age, pose, light
 FACTORS = ("smile", "age", "beard", "glasses")  # of the claims about edits
+ALIGNED_EDITS = ("yaw", "smile", "age")  # LSAP's three: pose, smile, age
 LINES = ("smile", "age", "beard", "yaw")
 ENTANGLED = (("glasses", "age", 1), ("beard", "hair_length", -1))  # the world's correlations and their signs
 KINDS = ("clean", "strange")  # faces of the real set without and with out-of-domain detail; prefixes, too
@@ -149,4 +150,18 @@ RULES: Mapping[str, Rule] = {
             source=EQUAL),
         _is("also where toRGB reads the code", "shared_codes", below=2e-3, source=EQUAL),
     )),
+    "LSAP-4": Rule("the projector and LSAP_O, lambda 20, 1000 steps each, in W+, the same noise; edits of one standard "
+                   "deviation at the strength at which the judge reads the true edit", tuple(
+        part for kind in KINDS for part in (
+            Part(f"SNCD falls, {kind} faces", (f"{kind}_sncd",), "<", 1, f"{SIGN}; the paper: .1063 to .0407",
+                 constructed=True),
+            Part(f"at most 2 dB of PSNR lost, {kind} faces", (f"{kind}_psnr",), ">", -2,
+                 f"{OWN}; the paper loses 1.1 dB (MSE .0279 to .0359)"),
+            Part(f"smaller total error, {kind} faces", tuple(f"{kind}_{f}_error" for f in ALIGNED_EDITS), "<", 0, SIGN),
+            Part(f"the person better kept, {kind} faces", tuple(f"{kind}_{f}_identity" for f in ALIGNED_EDITS), ">", 0,
+                 f"{SIGN}; the paper calls the projector's edits unnatural and gives .48 and .52 for LSAP_O"),
+            Part(f"better than no edit, {kind} faces", tuple(f"{kind}_{f}_own_error" for f in ALIGNED_EDITS), "<", 1,
+                 f"{SIGN}; a total error of 1 is no edit"),
+        )
+    ), faces=FORTY),
 }  # fmt: skip
