@@ -10,6 +10,7 @@ TASKS = ("colour", "half", "detail")
 EDITS = ("age", "yaw", "light_azimuth")  # the paper's three: age, pose, light
 FACTORS = ("smile", "age", "beard", "glasses")  # of the claims about edits
 ALIGNED_EDITS = ("yaw", "smile", "age")  # LSAP's three: pose, smile, age
+LAMBDAS_E, LAMBDAS_O = (0.0, 0.25, 0.5, 1.0), (0.0, 5.0, 10.0, 20.0, 40.0)  # of SNCD: encoders, optimisation
 LINES = ("smile", "age", "beard", "yaw")
 ENTANGLED = (("glasses", "age", 1), ("beard", "hair_length", -1))  # the world's correlations and their signs
 KINDS = ("clean", "strange")  # faces of the real set without and with out-of-domain detail; prefixes, too
@@ -163,5 +164,21 @@ RULES: Mapping[str, Rule] = {
             Part(f"better than no edit, {kind} faces", tuple(f"{kind}_{f}_own_error" for f in ALIGNED_EDITS), "<", 1,
                  f"{SIGN}; a total error of 1 is no edit"),
         )
+    ), faces=FORTY),
+    "LSAP-5": Rule("LSAP_E with lambda 0, 0.25, 0.5, 1 from a common warm start; LSAP_O in W+ with lambda 0, 5, 10, "
+                   "20, 40, 1000 steps; differences from each lambda to the next, face by face", tuple(
+        part for kind in KINDS for name, lambdas in (("e", LAMBDAS_E), ("o", LAMBDAS_O)) for part in (
+            Part(f"LSAP_{name.upper()}: MSE rises, {kind} faces",
+                 tuple(f"{kind}_{name}_mse_{a:g}_to_{b:g}" for a, b in pairwise(lambdas)), ">", 1, SIGN),
+            Part(f"LSAP_{name.upper()}: SNCD falls, {kind} faces",
+                 tuple(f"{kind}_{name}_sncd_{a:g}_to_{b:g}" for a, b in pairwise(lambdas)), "<", 1, SIGN),
+            Part(f"LSAP_{name.upper()}: no step of lambda makes more than 4/5 of the change of SNCD, {kind} faces",
+                 (f"{kind}_{name}_sncd_largest_share",), "<", 0.8,
+                 f"{OWN} for 'smooth'; in the paper's Table 3 the step from 0 to 0.25 makes 95 %"),
+        )
+    ) + tuple(
+        Part(f"LSAP_E: LEC falls, {kind} faces",
+             tuple(f"{kind}_e_lec_{a:g}_to_{b:g}" for a, b in pairwise(LAMBDAS_E)), "<", 1, SIGN)
+        for kind in KINDS
     ), faces=FORTY),
 }  # fmt: skip
