@@ -181,4 +181,18 @@ RULES: Mapping[str, Rule] = {
              tuple(f"{kind}_e_lec_{a:g}_to_{b:g}" for a, b in pairwise(LAMBDAS_E)), "<", 1, SIGN)
         for kind in KINDS
     ), faces=FORTY),
+    "LSAP-2": Rule("pSp, e4e, LSAP_E, the projector and LSAP_O in W and W+, I2S, II2S; edits of one standard deviation "
+                   "at matched strength; Spearman's rank correlation over the methods' means, resampled over faces; "
+                   "'untrained': without LSAP_E and LSAP_O", tuple(
+        part for kind in KINDS for part in (
+            Part(f"SNCD of pSp above e4e's, {kind} faces", (f"{kind}_psp_minus_e4e",), ">", 0,
+                 f"{SIGN}; the paper: .1013, .0495"),
+            Part(f"SNCD of e4e above LSAP_E's, {kind} faces", (f"{kind}_e4e_minus_lsap_e",), ">", 0,
+                 f"{SIGN}; the paper: .0495, .0385, of which the second was trained on SNCD"),
+            *(Part(f"SNCD ranks methods as {says}, {kind} faces",
+                   (f"{kind}_rank_{what}", f"{kind}_untrained_rank_{what}"), ">", 0, SIGN)
+              for what, says in (("error", "the total error of edits"), ("residual", "the residual of edits"),
+                                 ("loss_of_gain", "1 - gain of edits"), ("realism", "the distance from renders"))),
+        )
+    ), faces=FORTY),
 }  # fmt: skip
