@@ -195,4 +195,15 @@ RULES: Mapping[str, Rule] = {
                                  ("loss_of_gain", "1 - gain of edits"), ("realism", "the distance from renders"))),
         )
     ), faces=FORTY),
+    "LSAP-3": Rule("LSAP_E with lambda 0.5 at the full budget, two training seeds (0, 1), against the shipped e4e; LEC "
+                   "of edits by one standard deviation, the same steps for both", tuple(
+        Part(f"{says}, {kind} faces", tuple(f"{kind}_{seed}_{what}" for seed in (0, 1) for what in whats), "<", 0,
+             f"{SIGN}; the paper: {theirs}")
+        for kind in KINDS for says, whats, theirs in (
+            ("lower MSE", ("mse",), ".0397 against .0475"),
+            ("lower perceptual distance", ("perceptual",), ".1766 against .1991"),
+            ("lower SNCD", ("sncd",), ".0385 against .0495"),
+            ("lower LEC", tuple(f"lec_{f}" for f in ALIGNED_EDITS), "14 to 19 against 22 to 27"),
+        )
+    ), faces=FORTY),
 }  # fmt: skip
