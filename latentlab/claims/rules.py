@@ -206,4 +206,15 @@ RULES: Mapping[str, Rule] = {
             ("lower LEC", tuple(f"lec_{f}" for f in ALIGNED_EDITS), "14 to 19 against 22 to 27"),
         )
     ), faces=FORTY),
+    "LSAP-6": Rule("PTI and HFGI on codes of LSAP_E against the same on codes of e4e; edits of one standard deviation "
+                   "at matched strength", tuple(
+        Part(f"{name.upper()}: {says}, {kind} faces", tuple(f"{kind}_{name}_{cell}" for cell in cells), relation, 0,
+             f"{SIGN}; the paper: {theirs}")
+        for kind in KINDS for name in ("pti", "hfgi") for says, cells, relation, theirs in (
+            ("a likeness at least as near", ("perceptual",), "<", ".0945 against .1172 (HFGI)"),
+            ("smaller total error of edits", tuple(f"{f}_error" for f in ALIGNED_EDITS), "<", "none"),
+            ("the person better kept in edits", tuple(f"{f}_identity" for f in ALIGNED_EDITS), ">",
+             "smile .5766 against .5409, age .5704 against .4763"),
+        )
+    ), faces=FORTY),
 }  # fmt: skip
