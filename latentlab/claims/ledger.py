@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from latentlab.claims import conditional, editing, inversion, inverted_codes, latent_spaces
+from latentlab.claims import alignment, conditional, editing, inversion, inverted_codes, latent_spaces
 from latentlab.claims.finding import Claim, Finding
 from latentlab.claims.runs import KINDS, Bench
 from latentlab.spaces import fingerprint
@@ -32,7 +32,8 @@ def _place(claim: Claim) -> tuple[bool, str, int]:
 
 
 _ALL = (
-    *latent_spaces.CLAIMS, *inversion.CLAIMS, *conditional.CLAIMS, *inverted_codes.CLAIMS, *editing.CLAIMS
+    *latent_spaces.CLAIMS, *inversion.CLAIMS, *conditional.CLAIMS, *inverted_codes.CLAIMS, *editing.CLAIMS,
+    *alignment.CLAIMS,
 )  # fmt: skip
 CLAIMS: dict[str, Claim] = {claim.id: claim for claim in sorted(_ALL, key=_place)}
 LEDGER = Path(__file__).parents[2] / "notebooks" / "claims.json"
