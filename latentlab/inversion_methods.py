@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from latentlab.inversion.encoding import invert_e4e, invert_psp, invert_restyle
 from latentlab.inversion.ii2s import invert_i2s, invert_ii2s, invert_z_plus
+from latentlab.inversion.lsap import invert_lsap_o
 from latentlab.inversion.objective import Objective
+from latentlab.inversion.projector import project
+from latentlab.inversion.pti import invert_pti
 from latentlab.inversion.pulse import invert_pulse
 from latentlab.inversion.result import Inversion
 from latentlab.inversion.sg2 import invert_sg2_w, invert_sg2_wplus
@@ -59,7 +62,7 @@ def keywords_of(*functions: Callable) -> frozenset[str]:
 
 
 _II2S = keywords_of(invert_ii2s, Objective)
-_SG2 = keywords_of(invert_sg2_w, Objective)
+_SG2 = keywords_of(invert_sg2_w, project, Objective)
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -72,10 +75,14 @@ METHODS: dict[str, Method] = {
         Method("z_plus", invert_z_plus, "II2S, its ablation of Z+ (Table 7)", "optimiser", "Z+", _II2S - {"space"}),
         Method("pulse", invert_pulse, "PULSE (arXiv 2003.03808)", "optimiser", "W+ spheres and noise",
                keywords_of(invert_pulse, Objective)),
+        Method("lsap_o", invert_lsap_o, "LSAP (arXiv 2209.12746), by optimisation", "optimiser", "W+ and noise",
+               keywords_of(invert_lsap_o, project, Objective)),
         Method("psp", invert_psp, "pSp (arXiv 2008.00951)", "encoder", "W+", keywords_of(invert_psp)),
         Method("e4e", invert_e4e, "e4e (arXiv 2102.02766)", "encoder", "W+", keywords_of(invert_e4e)),
         Method("restyle", invert_restyle, "ReStyle (arXiv 2104.02699) on pSp", "encoder", "W+",
                keywords_of(invert_restyle)),
+        Method("pti", invert_pti, "PTI (arXiv 2106.05744)", "refiner", "that of its base, and weights",
+               keywords_of(invert_pti)),
     )
 }  # fmt: skip
 

@@ -27,7 +27,8 @@ from latentlab.weights.downloads import cache_folder
 
 LEAK = 0.2  # slope of the mapping network's leaky ReLU
 EIGENVALUE_FLOOR = 1e-4
-CACHED_VERSION = 1  # of how statistics are measured: to be raised when that changes
+CACHED_VERSION = 1  # of how statistics and anchors are measured: to be raised when that changes
+ANCHORED = 50_000  # codes behind anchors that are not stored, as in LSAP's metric
 
 Styles = Sequence[Float[Tensor, "n _"]]
 
@@ -132,17 +133,14 @@ class Statistics:
         tensors = {k: getattr(self, k) for k in ("mean", "eigenvectors", "eigenvalues", "w_mean", "w_covariance")}
         metadata = {k: getattr(self, k) for k in ("n", "fingerprint", "floor")}
         if self.anchors is not None:
-            tensors |= {f"anchors.{i}": parts for i, parts in enumerate(self.anchors.parts)}
-            metadata["anchors"] = {"n": self.anchors.n, "fingerprint": self.anchors.fingerprint}
+            of_anchors, metadata["anchors"] = self.anchors.to_tensors()
+            tensors |= of_anchors
         return tensors, metadata
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> "Statistics":
         """The inverse of ``to_tensors``."""
-        anchors = None
-        if "anchors" in metadata:
-            count = sum(k.startswith("anchors.") for k in tensors)
-            anchors = Anchors(tuple(tensors[f"anchors.{i}"].double() for i in range(count)), **metadata["anchors"])
+        anchors = Anchors.from_tensors(tensors, metadata["anchors"]) if "anchors" in metadata else None
         own = {k: v.double() for k, v in tensors.items() if not k.startswith("anchors.")}
         return cls(**own, **{k: metadata[k] for k in ("n", "fingerprint", "floor")}, anchors=anchors)
 
@@ -163,6 +161,18 @@ class Anchors:
     def means(self, *, torgb: bool = True) -> list[Float64[Tensor, " _"]]:
         """mu_l of each layer, (C_l,); ``torgb=False`` leaves the last toRGB out, as in ``style_layers``."""
         return [parts.mean(0) for parts in (self.parts if torgb else self.parts[:-1])]
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata for a file of weights."""
+        tensors = {f"anchors.{i}": parts for i, parts in enumerate(self.parts)}
+        return tensors, {"n": self.n, "fingerprint": self.fingerprint}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> "Anchors":
+        """The inverse of ``to_tensors``; other tensors are left out."""
+        count = sum(k.startswith("anchors.") for k in tensors)
+        parts = (tensors[f"anchors.{i}"].double() for i in range(count))
+        return cls(tuple(parts), **{k: metadata[k] for k in ("n", "fingerprint")})
 
     def check(self, G: nn.Module) -> None:
         """Raises ``ValueError`` if these are not the anchors of ``G``."""
@@ -266,12 +276,17 @@ def statistics_for(G: nn.Module) -> Statistics:
     found = _read_cached(path, G, n)
     if found is None:
         found = measure_statistics(G, n)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            weights.write_tensors(path, *found.to_tensors())
-        except OSError as error:
-            warnings.warn(f"the statistics of {mark} are not kept ({error}) and will be measured again", stacklevel=2)
+        _keep(path, f"the statistics of {mark}", *found.to_tensors())
     return found
+
+
+def _keep(path: Path, what: str, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Writes to the user's cache folder; where that fails, warns that it will be measured again."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        weights.write_tensors(path, tensors, metadata)
+    except OSError as error:
+        warnings.warn(f"{what} are not kept ({error}) and will be measured again", stacklevel=3)
 
 
 def _read_cached(path: Path, G: nn.Module, n: int) -> Statistics | None:
@@ -383,9 +398,27 @@ def measure_anchors(
 
 
 def anchors_for(G: Generator) -> Anchors:
-    """The anchors stored with the statistics of ``G`` or, if there are none, those of 50,000 codes, measured now."""
+    """The anchors stored with the statistics of ``G`` or, if there are none, those of 50,000 codes, measured once and
+    kept in the user's cache folder (``LATENTLAB_CACHE``), by fingerprint."""
     if file := weights.find("statistics", fingerprint(G)):
         stored = Statistics.from_tensors(*weights.read_weights(file)).anchors
         if stored is not None and stored.fingerprint == fingerprint(G, "styles"):
             return stored
-    return measure_anchors(G, 50_000)
+    mark = fingerprint(G, "styles")
+    path = cache_folder("anchors") / f"{mark}.{CACHED_VERSION}.safetensors"
+    found = _read_cached_anchors(path, G)
+    if found is None:
+        found = measure_anchors(G, ANCHORED)
+        _keep(path, f"the anchors of {mark}", *found.to_tensors())
+    return found
+
+
+def _read_cached_anchors(path: Path, G: Generator) -> Anchors | None:
+    """Anchors of ``G`` from an earlier run; None where there are none, or only damaged ones."""
+    try:
+        found = Anchors.from_tensors(*weights.read_tensors(path))
+        found.check(G)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    sound = [p.shape[1] for p in found.parts] == [layer.channels for layer in style_layers(G)] and found.n == ANCHORED
+    return found if sound and all(bool(p.isfinite().all()) for p in found.parts) else None

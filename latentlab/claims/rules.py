@@ -9,6 +9,8 @@ LAMBDAS = (0.0, 0.001, 0.005, 0.01)
 TASKS = ("colour", "half", "detail")
 EDITS = ("age", "yaw", "light_azimuth")  # the paper's three: age, pose, light
 FACTORS = ("smile", "age", "beard", "glasses")  # of the claims about edits
+ALIGNED_EDITS = ("yaw", "smile", "age")  # LSAP's three: pose, smile, age
+LAMBDAS_E, LAMBDAS_O = (0.0, 0.25, 0.5, 1.0), (0.0, 5.0, 10.0, 20.0, 40.0)  # of SNCD: encoders, optimisation
 LINES = ("smile", "age", "beard", "yaw")
 ENTANGLED = (("glasses", "age", 1), ("beard", "hair_length", -1))  # the world's correlations and their signs
 LEC_LINES = ("smile", "age", "yaw", "glasses")
@@ -206,4 +208,70 @@ RULES: Mapping[str, Rule] = {
             source=EQUAL),
         _is("also where toRGB reads the code", "shared_codes", below=2e-3, source=EQUAL),
     )),
+    "LSAP-4": Rule("the projector and LSAP_O, lambda 20, 1000 steps each, in W+, the same noise; edits of one standard "
+                   "deviation at the strength at which the judge reads the true edit", tuple(
+        part for kind in KINDS for part in (
+            Part(f"SNCD falls, {kind} faces", (f"{kind}_sncd",), "<", 1, f"{SIGN}; the paper: .1063 to .0407",
+                 constructed=True),
+            Part(f"at most 2 dB of PSNR lost, {kind} faces", (f"{kind}_psnr",), ">", -2,
+                 f"{OWN}; the paper loses 1.1 dB (MSE .0279 to .0359)"),
+            Part(f"smaller total error, {kind} faces", tuple(f"{kind}_{f}_error" for f in ALIGNED_EDITS), "<", 0, SIGN),
+            Part(f"the person better kept, {kind} faces", tuple(f"{kind}_{f}_identity" for f in ALIGNED_EDITS), ">", 0,
+                 f"{SIGN}; the paper calls the projector's edits unnatural and gives .48 and .52 for LSAP_O"),
+            Part(f"better than no edit, {kind} faces", tuple(f"{kind}_{f}_own_error" for f in ALIGNED_EDITS), "<", 1,
+                 f"{SIGN}; a total error of 1 is no edit"),
+        )
+    ), faces=FORTY),
+    "LSAP-5": Rule("LSAP_E with lambda 0, 0.25, 0.5, 1 from a common warm start; LSAP_O in W+ with lambda 0, 5, 10, "
+                   "20, 40, 1000 steps; differences from each lambda to the next, face by face", tuple(
+        part for kind in KINDS for name, lambdas in (("e", LAMBDAS_E), ("o", LAMBDAS_O)) for part in (
+            Part(f"LSAP_{name.upper()}: MSE rises, {kind} faces",
+                 tuple(f"{kind}_{name}_mse_{a:g}_to_{b:g}" for a, b in pairwise(lambdas)), ">", 1, SIGN),
+            Part(f"LSAP_{name.upper()}: SNCD falls, {kind} faces",
+                 tuple(f"{kind}_{name}_sncd_{a:g}_to_{b:g}" for a, b in pairwise(lambdas)), "<", 1, SIGN),
+            Part(f"LSAP_{name.upper()}: no step of lambda makes more than 4/5 of the change of SNCD, {kind} faces",
+                 (f"{kind}_{name}_sncd_largest_share",), "<", 0.8,
+                 f"{OWN} for 'smooth'; in the paper's Table 3 the step from 0 to 0.25 makes 95 %"),
+        )
+    ) + tuple(
+        Part(f"LSAP_E: LEC falls, {kind} faces",
+             tuple(f"{kind}_e_lec_{a:g}_to_{b:g}" for a, b in pairwise(LAMBDAS_E)), "<", 1, SIGN)
+        for kind in KINDS
+    ), faces=FORTY),
+    "LSAP-2": Rule("pSp, e4e, LSAP_E, the projector and LSAP_O in W and W+, I2S, II2S; edits of one standard deviation "
+                   "at matched strength; Spearman's rank correlation over the methods' means, resampled over faces; "
+                   "'untrained': without LSAP_E and LSAP_O", tuple(
+        part for kind in KINDS for part in (
+            Part(f"SNCD of pSp above e4e's, {kind} faces", (f"{kind}_psp_minus_e4e",), ">", 0,
+                 f"{SIGN}; the paper: .1013, .0495"),
+            Part(f"SNCD of e4e above LSAP_E's, {kind} faces", (f"{kind}_e4e_minus_lsap_e",), ">", 0,
+                 f"{SIGN}; the paper: .0495, .0385, of which the second was trained on SNCD"),
+            *(Part(f"SNCD ranks methods as {says}, {kind} faces",
+                   (f"{kind}_rank_{what}", f"{kind}_untrained_rank_{what}"), ">", 0, SIGN)
+              for what, says in (("error", "the total error of edits"), ("residual", "the residual of edits"),
+                                 ("loss_of_gain", "1 - gain of edits"), ("realism", "the distance from renders"))),
+        )
+    ), faces=FORTY),
+    "LSAP-3": Rule("LSAP_E with lambda 0.5 at the full budget, two training seeds (0, 1), against the shipped e4e; LEC "
+                   "of edits by one standard deviation, the same steps for both", tuple(
+        Part(f"{says}, {kind} faces", tuple(f"{kind}_{seed}_{what}" for seed in (0, 1) for what in whats), "<", 0,
+             f"{SIGN}; the paper: {theirs}")
+        for kind in KINDS for says, whats, theirs in (
+            ("lower MSE", ("mse",), ".0397 against .0475"),
+            ("lower perceptual distance", ("perceptual",), ".1766 against .1991"),
+            ("lower SNCD", ("sncd",), ".0385 against .0495"),
+            ("lower LEC", tuple(f"lec_{f}" for f in ALIGNED_EDITS), "14 to 19 against 22 to 27"),
+        )
+    ), faces=FORTY),
+    "LSAP-6": Rule("PTI and HFGI on codes of LSAP_E against the same on codes of e4e; edits of one standard deviation "
+                   "at matched strength", tuple(
+        Part(f"{name.upper()}: {says}, {kind} faces", tuple(f"{kind}_{name}_{cell}" for cell in cells), relation, 0,
+             f"{SIGN}; the paper: {theirs}")
+        for kind in KINDS for name in ("pti", "hfgi") for says, cells, relation, theirs in (
+            ("a likeness at least as near", ("perceptual",), "<", ".0945 against .1172 (HFGI)"),
+            ("smaller total error of edits", tuple(f"{f}_error" for f in ALIGNED_EDITS), "<", "none"),
+            ("the person better kept in edits", tuple(f"{f}_identity" for f in ALIGNED_EDITS), ">",
+             "smile .5766 against .5409, age .5704 against .4763"),
+        )
+    ), faces=FORTY),
 }  # fmt: skip

@@ -76,7 +76,8 @@ class Run:
     @property
     def name(self) -> str:
         """What distinguishes the run from others on the same face, in words."""
-        told = [self.method, *(f"{name} {value:g}" for name, value in self.knobs), f"floor {self.floor:g}"]
+        knobs = (f"{name} {value if isinstance(value, str) else f'{value:g}'}" for name, value in self.knobs)
+        told = [self.method, *knobs, f"floor {self.floor:g}"]
         told += [self.task] * bool(self.task) + [f"start {self.start}"] * (self.start is not None)
         return ", ".join(told if self.method in STEADY else [*told, f"{self.steps} steps"])
 
@@ -92,26 +93,33 @@ class Planned(NamedTuple):
 @dataclass(frozen=True)
 class Found:
     """What a run found: codes after numbers of steps, {steps: (N, L, D)}; images of the last ones; mean seconds that it
-    took for a face."""
+    took for a face; noise maps at the end, if it optimises them."""
 
     codes: dict[int, Float[Tensor, "n layers dim"]]
     image: Float[Tensor, "n 3 r r"]
     seconds: float
+    noise: list[Tensor] | None = None
 
     @property
     def latent(self) -> Float[Tensor, "n layers dim"]:
         """The codes after the last step."""
         return self.codes[max(self.codes)]
 
+    @property
+    def state(self) -> State:
+        """The codes after the last step and the noise maps, to be edited."""
+        return State(self.latent, self.noise)
+
 
 @dataclass(frozen=True)
 class _Face:
     """The same for one face. pace: seconds a step. pictures: after numbers of steps; where one is missing, it is drawn
-    from the codes."""
+    from the codes. noise: a map (1, r, r) for each convolution, or none."""
 
     codes: dict[int, Tensor]
     pace: float
     pictures: dict[int, Tensor]
+    noise: list[Tensor] = field(default_factory=list)
 
 
 _KEPT: WeakKeyDictionary[Generator, dict] = WeakKeyDictionary()  # what this process has found already
@@ -193,7 +201,8 @@ class Bench:
         else:
             with torch.no_grad():
                 image = torch.cat([self.G.synthesis(part) for part in codes[run.steps].split(40)])
-        return Found(codes, image, run.steps * sum(face.pace for face in found) / len(found))
+        noise = [torch.stack(maps).to(self.G.w_avg) for maps in zip(*(face.noise for face in found), strict=True)]
+        return Found(codes, image, run.steps * sum(face.pace for face in found) / len(found), noise or None)
 
     def left(self, plan: Iterable[Planned]) -> tuple[int, int, float]:
         """Face descents in all, those still to be made, and the seconds that these take; NaN if none was timed yet.
@@ -288,7 +297,8 @@ class Bench:
             pictures = {run.steps: found.image[row].detach().cpu()} if keeps_pictures else {}
             if run.method in STEADY and (shorter := self._known(replace(run, at=()), kind, i, mark)):
                 codes, pictures = shorter.codes | codes, shorter.pictures | pictures
-            done[i] = _Face(codes, found.seconds / len(faces) / run.steps, pictures)
+            noise = [maps[row].detach().cpu() for maps in found.noise or ()]
+            done[i] = _Face(codes, found.seconds / len(faces) / run.steps, pictures, noise)
             self._keep(run, kind, i, mark, done[i])
             if run.open and self.folder is not None:
                 alone = replace(found[row], seconds=found.seconds / len(faces))
@@ -333,6 +343,7 @@ def _write(path: Path, face: _Face) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {f"codes.{k}": v for k, v in face.codes.items()}
     tensors |= {f"picture.{k}": v.half() for k, v in face.pictures.items()}
+    tensors |= {f"noise.{i}": v.half() for i, v in enumerate(face.noise)}
     write_tensors(path, tensors, {"pace": face.pace})
 
 
@@ -344,7 +355,8 @@ def _read(path: Path) -> _Face | None:
         tensors, metadata = read_tensors(path)
         codes, pictures = ({int(k.partition(".")[2]): v for k, v in tensors.items() if k.startswith(f"{name}.")}
                            for name in ("codes", "picture"))  # fmt: skip
-        return _Face(codes, metadata["pace"], pictures)
+        noise = [tensors[f"noise.{i}"].float() for i in range(sum(k.startswith("noise.") for k in tensors))]
+        return _Face(codes, metadata["pace"], pictures, noise)
     except (ValueError, LookupError) as error:
         warnings.warn(f"{path}: expected a descent, got a damaged file ({error}); it is made again", stacklevel=4)
         return None

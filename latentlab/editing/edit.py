@@ -24,6 +24,8 @@ class State:
     styles: S codes, (N, C_l) per modulated layer in the order of ``Generator.style_layers``, that replace the outputs
         of the affine layers.
     tuned: weights of the generator that were tuned for each image, {name in its state dict: (N, *shape)}.
+    residual: what the codes leave of the inverted images, (N, 3, R, R), for methods that fuse it in again after an edit
+        (HFGI); it is not drawn by itself.
     """
 
     w_plus: Float[Tensor, "n layers dim"]
@@ -32,9 +34,11 @@ class State:
     replace_rgb: bool = True
     styles: Sequence[Tensor] | None = None
     tuned: Mapping[str, Tensor] | None = None
+    residual: Float[Tensor, "n 3 r r"] | None = None
 
     def __post_init__(self) -> None:
         parts = {"noise": self.noise, "styles": self.styles, "features": _values(self.features)}
+        parts["residual"] = None if self.residual is None else [self.residual]
         for name, tensors in (parts | {"tuned weights": _values(self.tuned)}).items():
             sizes = {len(x) for x in tensors or ()}
             if sizes - {len(self)}:
@@ -55,6 +59,7 @@ class State:
             features=None if self.features is None else {r: f[chosen] for r, f in self.features.items()},
             styles=None if self.styles is None else [s[chosen] for s in self.styles],
             tuned=None if self.tuned is None else {k: v[chosen] for k, v in self.tuned.items()},
+            residual=None if self.residual is None else self.residual[chosen],
         )
 
     def draw(self, G: nn.Module) -> Float[Tensor, "n 3 r r"]:
@@ -73,6 +78,12 @@ class State:
         ones = [self[i]._tuned(G, "features") for i in range(len(self))]
         return {r: torch.cat([one[r] for one in ones]) for r in ones[0]}
 
+    def own_styles(self, G: nn.Module) -> list[Float[Tensor, "n _"]]:
+        """The generator's own styles for these codes, (N, C_l) per modulated layer: those of the tuned weights."""
+        if self.tuned is None:
+            return G.styles(self.w_plus)
+        return [torch.cat(s) for s in zip(*(self[i]._tuned(G, "styles") for i in range(len(self))), strict=True)]
+
     @property
     def _noise(self) -> str | Sequence[Tensor]:
         return "const" if self.noise is None else self.noise
@@ -80,7 +91,7 @@ class State:
     def _tuned(self, G: nn.Module, method: str, **replaced: object) -> object:
         """Calls a method of the generator with the weights that were tuned for this one image."""
         weights = {f"G.{name}": value[0] for name, value in self.tuned.items()}
-        call = {"noise": self._noise, "styles": self.styles, **replaced}
+        call = {} if method == "styles" else {"noise": self._noise, "styles": self.styles, **replaced}
         return functional_call(_Methods(G), weights, (method, self.w_plus), call)
 
 
@@ -178,7 +189,7 @@ class Restricted(Edit):
         edited = torch.tensor([i in self.layers for i in range(L)], device=state.w_plus.device)
         after = replace(after, w_plus=torch.where(edited[:, None], after.w_plus, state.w_plus))
         if after.styles is not None and after.styles is not state.styles:
-            before = G.styles(state.w_plus) if state.styles is None else state.styles
+            before = state.own_styles(G) if state.styles is None else state.styles
             pairs = zip(G.style_layers, after.styles, before, strict=True)
             after = replace(after, styles=[new if layer.w_index in self.layers else old for layer, new, old in pairs])
         return after
@@ -216,7 +227,7 @@ def carry(before: State, after: State, G: nn.Module) -> State:
     """
     styles = before.styles
     if styles is not None and after.styles is styles and after.w_plus is not before.w_plus:
-        old, new = G.styles(before.w_plus), G.styles(after.w_plus)
+        old, new = before.own_styles(G), after.own_styles(G)
         after = replace(after, styles=[s + b - a for s, a, b in zip(styles, old, new, strict=True)])
     if before.features is not None and after.features is before.features:
         old, new = before.feature_maps(G), after.feature_maps(G)

@@ -21,7 +21,7 @@ def shift_styles(state: State, shifts: Shifts, G: nn.Module) -> State:
 
     Styles that are held move; where none are, the generator's own are held from now on. Gradients pass.
     """
-    styles = G.styles(state.w_plus) if state.styles is None else state.styles
+    styles = state.own_styles(G) if state.styles is None else state.styles
     got, wanted = [s.shape[-1] for s in shifts], [s.shape[-1] for s in styles]
     if got != wanted:
         raise ValueError(f"shifts: expected {wanted} channels in the layers of this generator, got {got}; "

@@ -160,7 +160,7 @@ class _Images:
     def __init__(self, parameters: list[Tensor], description: str) -> None:
         self.parameters, self.description, self.history = parameters, description, []
         self.kept = [p.detach().clone() for p in parameters]
-        first = parameters[0].detach().flatten(1)[:, 0]
+        first = parameters[0].detach().reshape(len(parameters[0]), -1)[:, 0]
         self.lowest, self.at = torch.full_like(first, torch.inf), torch.zeros_like(first, dtype=torch.long)
         self.active = torch.ones_like(first, dtype=torch.bool)
 
@@ -176,7 +176,7 @@ class _Images:
 
     def stop(self, step: int, patience: int | None) -> None:
         """Stops images that have diverged or exceeded the patience, and resets stopped ones; called after the step."""
-        finite = torch.stack([p.detach().flatten(1).isfinite().all(1) for p in self.parameters]).all(0)
+        finite = torch.stack([p.detach().reshape(len(p), -1).isfinite().all(1) for p in self.parameters]).all(0)
         self._stop_diverged(step, finite)
         if patience is not None:
             self.active &= step - self.at < patience

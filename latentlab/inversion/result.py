@@ -119,6 +119,7 @@ class Inversion:
         tensors |= {f"styles.{i}": s for i, s in enumerate(state.styles or [])}
         tensors |= {f"features.{r}": f for r, f in (state.features or {}).items()}
         tensors |= {f"tuned.{name}": w for name, w in (state.tuned or {}).items()}
+        tensors |= {} if state.residual is None else {"residual": state.residual}
         tensors |= {f"trace.{k}": v for k, v in self.trace.items()}
         tensors |= {} if self.path is None else {"path": self.path}
         tensors |= {} if descent is None else {f"descent.{k}": v for k, v in descent.tensors.items()}
@@ -129,11 +130,14 @@ class Inversion:
         write_tensors(path, tensors, metadata | fingerprints)
 
     @classmethod
-    def load(cls, path: str | Path, G: nn.Module, *, codes_only: bool = False) -> "Inversion":
+    def load(
+        cls, path: str | Path, G: nn.Module, *, codes_only: bool = False, editor: Editor = apply_edit
+    ) -> "Inversion":
         """Reads an inversion written by ``save``. Raises ``ValueError`` if it belongs to a generator other than ``G``.
 
         codes_only: read only the codes, without noise, styles, feature maps or tuned weights, and generate their
         images with ``G``, which then need only have the same mapping network.
+        editor: that of the method, which is not in the file.
         """
         tensors, metadata = read_tensors(path)
         _check_generator(path, metadata, G, codes_only)
@@ -146,7 +150,7 @@ class Inversion:
             features = {int(r): f for r, f in group("features").items()}
             noise, styles = ([*_in_order(group(name))] or None for name in ("noise", "styles"))
             tuned, rgb = group("tuned") or None, metadata["replace_rgb"]
-            state = State(tensors["w_plus"], noise, features or None, rgb, styles, tuned)
+            state = State(tensors["w_plus"], noise, features or None, rgb, styles, tuned, tensors.get("residual"))
         rates = metadata["rates"]
         with torch.no_grad():
             image = state.draw(G)
@@ -162,6 +166,7 @@ class Inversion:
             path=tensors.get("path"),
             path_steps=metadata["path_steps"],
             descent=None if rates is None or codes_only else DescentState(group("descent"), rates),
+            editor=editor,
         )
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 import latentlab as ll
 from latentlab.editing.edit import Direction, Edit, State, apply_edit, restrict
+from latentlab.editing.stylespace import StyleDirection
 from latentlab.inversion.result import Inversion
 from latentlab.stylegan.generator import Generator
 
@@ -74,6 +75,22 @@ def test_tuned_weights_equal_a_generator_with_these_weights(G, state):
         found = having(state, "tuned").feature_maps(G)[16][i]
         torch.testing.assert_close(found, copy.features(state.w_plus[i : i + 1])[16][0], rtol=1e-4, atol=1e-5)
     assert all(torch.equal(v, before[k]) for k, v in G.state_dict().items())
+
+
+def test_edits_of_styles_start_from_those_of_the_tuned_weights(G, state, direction):
+    """Also where affine layers were tuned: strength 0 changes nothing, and a change of codes moves their own styles."""
+    name = "blocks.8.conv0.affine.weight"
+    weights = G.state_dict()[name]
+    tuned = {name: weights + 0.3 * torch.randn(2, *weights.shape, generator=torch.Generator().manual_seed(2))}
+    held = State(state.w_plus, tuned=tuned)
+    before, still = held.draw(G), torch.zeros(2)
+    edit = StyleDirection("some", tuple(torch.ones(layer.channels) for layer in G.style_layers), layers=(1,))
+    torch.testing.assert_close(apply_edit(edit, held, still, G).draw(G), before)
+    torch.testing.assert_close(apply_edit(restrict(edit, [1]), held, still, G).draw(G), before)
+    assert not torch.allclose(State(held.w_plus, styles=G.styles(held.w_plus), tuned=tuned).draw(G), before, atol=1e-3)
+    styled = replace(held, styles=held.own_styles(G))
+    moved = apply_edit(direction, styled, torch.ones(2), G).draw(G)
+    torch.testing.assert_close(moved, apply_edit(direction, held, torch.ones(2), G).draw(G), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("parts", PARTS)

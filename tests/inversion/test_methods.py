@@ -9,8 +9,9 @@ from PIL import Image
 
 from latentlab.inversion.ii2s import invert_i2s, invert_ii2s, invert_z_plus
 from latentlab.inversion.objective import shrink
+from latentlab.inversion.projector import noise_autocorrelation
 from latentlab.inversion.pulse import _cycled, invert_pulse
-from latentlab.inversion.sg2 import invert_sg2_w, invert_sg2_wplus, noise_autocorrelation
+from latentlab.inversion.sg2 import invert_sg2_w, invert_sg2_wplus
 from latentlab.priors import geodesic_cross, pn_norm
 from latentlab.spaces import measure_statistics, w_to_p
 from latentlab.stylegan.generator import Generator, GeneratorConfig

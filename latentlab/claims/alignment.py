@@ -1,0 +1,149 @@
+"""Claims about SNCD: LSAP (arXiv 2209.12746), sections 4 and 5. Those that need trained encoders are not here yet.
+
+Names of numbers begin with the kind of the faces. "o_" numbers belong to LSAP_O in W+, "w_" numbers to W.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from latentlab.claims.finding import Claim, Finding, over_samples
+from latentlab.claims.inversion import Columns, faces_text, kinds_of, targets
+from latentlab.claims.rules import ALIGNED_EDITS, FORTY, LAMBDAS_O, RULES
+from latentlab.claims.runs import Bench, Found, Planned, Run
+from latentlab.evaluation.inversions import evaluate, load_judges
+from latentlab.faces import FaceSet
+from latentlab.inversion.result import Inversion
+from latentlab.metrics import mse, psnr, sncd_floors, sncd_of_codes
+from latentlab.spaces import anchors_for
+
+PROJECTOR_STEPS = {True: 1000, False: 60}
+QUICK_LAMBDAS = LAMBDAS_O[::2]
+STRENGTH = 1.0  # of the edits: the truth changes by one standard deviation
+PAPERS = {"W+": 20.0, "W": 5.0}  # lambda of LSAP_O
+
+
+def lsap_o(bench: Bench, lambda_: float, space: str = "W+") -> Run:
+    """The run of LSAP_O that claims share; with lambda 0 it is the projector."""
+    return Run("lsap_o", (PROJECTOR_STEPS[bench.full],), (("space", space), ("lambda_", lambda_)))
+
+
+def _lambdas(bench: Bench) -> tuple[float, ...]:
+    return LAMBDAS_O if bench.full else QUICK_LAMBDAS
+
+
+def _finding(means: Columns, ratios: Columns, controls: dict[str, float], settings: dict) -> Finding:
+    parts = [over_samples(means), over_samples(ratios, log=True)]
+    measured, intervals, samples = (parts[0][k] | parts[1][k] for k in ("measured", "intervals", "samples"))
+    return Finding(measured, intervals, controls, settings | {"learning rate": 0.1}, samples=samples)
+
+
+def _floors(bench: Bench) -> dict[str, float]:
+    """SNCD at its minimum, and of the generator's own samples, means over the layers."""
+    lowest, samples = (floors.mean() for floors in sncd_floors(anchors_for(bench.G).means()))
+    return {"sncd_lowest": float(lowest), "sncd_of_samples": float(samples)}
+
+
+@torch.no_grad()
+def _editable(bench: Bench) -> Finding:
+    """SNCD, likeness and edits of LSAP_O and of the projector, face by face, in W+ and in W.
+
+    sncd: ratio of LSAP_O and the projector; psnr: difference in dB; error, identity: of edits, as in
+    ``evaluation.evaluate``, differences over the faces for which both have a strength that matches; own_error: total
+    error of LSAP_O's. matched: share of the faces for which a method has such a strength.
+    """
+    kinds, judges = kinds_of(bench, FORTY), load_judges(device=bench.G.w_avg.device)
+    anchors, means, ratios = anchors_for(bench.G), {}, {}
+    for kind, n in kinds.items():
+        images, found = targets(bench, kind, n), {}
+        for space, prefix in (("W+", ""), ("W", "w_")):
+            pair = [bench.find(lsap_o(bench, x, space), kind, n) for x in (0.0, PAPERS[space])]
+            values = [sncd_of_codes(run.latent, bench.G, anchors) for run in pair]
+            likeness = [psnr(run.image.clamp(-1, 1), images) for run in pair]
+            name = f"{kind}_{prefix}"
+            ratios[f"{name}sncd"] = values[1] / values[0]
+            means[f"{name}psnr"] = likeness[1] - likeness[0]
+            for what, s, p in zip(("projector", "lsap_o"), values, likeness, strict=True):
+                means |= {f"{name}{what}_sncd": s, f"{name}{what}_psnr": p}
+            found |= {f"{prefix}projector": pair[0], f"{prefix}lsap_o": pair[1]}
+        graded = _grade_edits(bench, kind, n, found, judges)
+        for factor in ALIGNED_EDITS:
+            for prefix in ("", "w_"):
+                theirs, ours = (graded[f"{prefix}{what}", factor] for what in ("projector", "lsap_o"))
+                name = f"{kind}_{prefix}{factor}"
+                means |= {f"{name}_{what}": ours[what] - theirs[what] for what in ("error", "identity")}
+                means |= {f"{name}_own_error": ours["error"], f"{name}_projector_error": theirs["error"]}
+                means |= {f"{name}_{who}_matched": values["error"].isfinite().double()
+                          for who, values in (("projector", theirs), ("lsap_o", ours))}  # fmt: skip
+    settings = {"faces": faces_text(kinds), "steps": PROJECTOR_STEPS[bench.full], "strength": STRENGTH}
+    return _finding(means, ratios, _floors(bench), settings)
+
+
+def _grade_edits(
+    bench: Bench, kind: str, n: int, found: dict[str, Found], judges: object
+) -> dict[tuple[str, str], dict[str, Tensor]]:
+    """Total error and identity of edits at matched strength, (N,) for each method and factor."""
+    faces, device = bench.faces_of(kind, n), bench.G.w_avg.device
+    faces = FaceSet(faces.images.to(device), faces.factors.to(device), faces.wear.to(device))
+    made = {name: Inversion(run.state, run.image, bench.G, name) for name, run in found.items()}
+    table = evaluate(made, faces, judges, edits=[(factor, STRENGTH) for factor in ALIGNED_EDITS], matched=True)
+    graded = {}
+    for name, rows in table.groupby("method", sort=False):
+        for factor in ALIGNED_EDITS:
+            columns = {"error": "error", "identity": f"identity ({judges.backbone})"}
+            graded[name, factor] = {what: torch.tensor(rows[f"{factor}{STRENGTH:+g} {column}"].to_numpy())
+                                    for what, column in columns.items()}  # fmt: skip
+    return graded
+
+
+def _remark_editable(f: Finding) -> str:
+    lowest, samples = f.controls["sncd_lowest"], f.controls["sncd_of_samples"]
+    told = []
+    for kind in FORTY:
+        if f"{kind}_sncd" in f.measured:
+            before, after = (f.measured[f"{kind}_{name}_sncd"] for name in ("projector", "lsap_o"))
+            told.append(f"SNCD {before:.3f} to {after:.3f} on {kind} faces")
+    floors = f"the generator's samples have {samples:.3f} on average, and no code has less than {lowest:.3f}"
+    return "; ".join([*told, floors])
+
+
+def _plan_editable(bench: Bench) -> Iterator[Planned]:
+    for kind, n in kinds_of(bench, FORTY).items():
+        for space, lambda_ in PAPERS.items():
+            yield from (Planned(lsap_o(bench, x, space), kind, n) for x in (0.0, lambda_))
+
+
+@torch.no_grad()
+def _dial(bench: Bench) -> Finding:
+    """Ratios of MSE and of SNCD from each lambda of LSAP_O to the next, and the largest share of a step in the whole
+    change of SNCD, face by face."""
+    kinds, lambdas, anchors, means, ratios = kinds_of(bench, FORTY), _lambdas(bench), anchors_for(bench.G), {}, {}
+    for kind, n in kinds.items():
+        images, runs = targets(bench, kind, n), {x: bench.find(lsap_o(bench, x), kind, n) for x in lambdas}
+        errors = {x: mse(run.image.clamp(-1, 1), images) for x, run in runs.items()}
+        values = {x: sncd_of_codes(run.latent, bench.G, anchors) for x, run in runs.items()}
+        means |= {f"{kind}_o_sncd_{x:g}": s for x, s in values.items()}
+        means |= {f"{kind}_o_mse_{x:g}": e for x, e in errors.items()}
+        for a, b in pairwise(lambdas):
+            ratios |= {f"{kind}_o_mse_{a:g}_to_{b:g}": errors[b] / errors[a],
+                       f"{kind}_o_sncd_{a:g}_to_{b:g}": values[b] / values[a]}  # fmt: skip
+        steps = torch.stack([values[a] - values[b] for a, b in pairwise(lambdas)])
+        means[f"{kind}_o_sncd_largest_share"] = steps.amax(0) / (values[lambdas[0]] - values[lambdas[-1]])
+    settings = {"faces": faces_text(kinds), "steps": PROJECTOR_STEPS[bench.full]}
+    return _finding(means, ratios, _floors(bench), settings)
+
+
+def _plan_dial(bench: Bench) -> Iterator[Planned]:
+    for kind, n in kinds_of(bench, FORTY).items():
+        yield from (Planned(lsap_o(bench, x), kind, n) for x in _lambdas(bench))
+
+
+CLAIMS = (
+    Claim("LSAP-4", "LSAP, section 5", "LSAP_O makes optimisation in W+ editable.",
+          "Table 1: SNCD .1063 to .0407, MSE .0279 to .0359", _editable, RULES["LSAP-4"], _remark_editable,
+          _plan_editable),
+    Claim("LSAP-5", "LSAP, appendix D", "lambda is a smooth dial between likeness and alignment.",
+          "Table 3, lambda 0 to 1: MSE .0369 to .0413, SNCD .0736 to .0378", _dial, RULES["LSAP-5"], plan=_plan_dial),
+)  # fmt: skip

@@ -1,0 +1,119 @@
+"""HFGI: its networks, the refiner with edits of its own, and a training of some steps."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from small import small_generator
+
+from latentlab.editing.edit import Direction, State
+from latentlab.inversion.hfgi import HfgiEditor, invert_hfgi
+from latentlab.inversion.result import Inversion
+from latentlab.metrics import mse
+from latentlab.networks.hfgi import Hfgi, HfgiConfig, perspective
+from latentlab.seeds import stream
+from latentlab.stylegan.generator import Generator
+from latentlab.training.hfgi import HfgiTraining, configure_hfgi
+
+
+@pytest.fixture(scope="module")
+def G() -> Generator:
+    return small_generator(1, 32)
+
+
+@pytest.fixture(scope="module")
+def images(G) -> torch.Tensor:
+    return G(torch.randn(3, G.z_dim, generator=stream(0, "images"))).clamp(-1, 1)
+
+
+@pytest.fixture(scope="module")
+def base(G) -> Inversion:
+    """The same code for every image."""
+    state = State(G.broadcast(G.w_avg[None]).repeat(3, 1, 1))
+    return Inversion(state, state.draw(G), G, "mean", seconds=2.0)
+
+
+@pytest.fixture(scope="module")
+def network(G) -> Hfgi:
+    """Weights that are not trained, and fuse something nevertheless."""
+    network = Hfgi(configure_hfgi(G, "mean", images=8).shape, seed=1).requires_grad_(False)
+    for out in (network.align.out, network.consult.out):
+        out.weight.normal_(0, 0.05, generator=stream(0, "out"))
+    return network
+
+
+@pytest.fixture
+def direction(G) -> Direction:
+    return Direction("some", torch.randn(G.w_dim, generator=stream(0, "direction")))
+
+
+def test_untrained_networks_change_nothing(G, images, base):
+    network = Hfgi(HfgiConfig(32, 8, 16))
+    found = invert_hfgi(images, G, base=base, network=network)
+    torch.testing.assert_close(found.image, base.image)
+    assert torch.equal(found.latent, base.latent) and found.seconds > 2
+    torch.testing.assert_close(found.state.residual, images - base.image)
+    assert torch.equal(network.align(images, base.image), images)
+
+
+def test_an_edit_fuses_the_residual_again(G, images, base, network, direction):
+    found = invert_hfgi(images, G, base=base, network=network)
+    assert not torch.allclose(found.image, base.image, atol=1e-2)
+    torch.testing.assert_close(found.edit(direction, 0.0), found.image)
+    strengths = torch.tensor([1.0, 0.0, -2.0])
+    codes = base.latent + strengths[:, None, None] * direction.vector
+    fused = network(G.features(codes)[8], images - base.image, G.synthesis(codes))
+    expected = G.synthesis(codes, replace={8: fused})
+    torch.testing.assert_close(found.edit(direction, strengths), expected)
+    twice = found.edited(direction, 1.0).edited(direction, -1.0)
+    torch.testing.assert_close(twice.image, found.image, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found[1:].edit(direction, 2.0), found.edit(direction, 2.0)[1:])
+
+
+def test_saved_and_loaded_with_its_editor_it_edits_the_same(G, images, base, network, direction, tmp_path):
+    found = invert_hfgi(images, G, base=base, network=network, batch_size=2)
+    found[1].save(tmp_path / "one.safetensors")
+    again = Inversion.load(tmp_path / "one.safetensors", G, editor=HfgiEditor(network))
+    torch.testing.assert_close(again.image, found.image[1:2])
+    torch.testing.assert_close(again.edit(direction, 1.0), found.edit(direction, 1.0)[1:2])
+
+
+def test_what_does_not_fit_is_refused(unchecked, G, images, base, network):
+    with pytest.raises(ValueError, match="base: expected an inversion of the 2 images, got one of 3"):
+        invert_hfgi(images[:2], G, base=base, network=network)
+    with pytest.raises(ValueError, match="base: expected an inversion by the generator"):
+        invert_hfgi(images, G, base=replace(base, generator=small_generator(2, 32)), network=network)
+    with pytest.raises(ValueError, match="network: expected one for 32 px, got one for 64"):
+        invert_hfgi(images, G, base=base, network=Hfgi(HfgiConfig(64, 16, 16)))
+    for layer in (32, 12):
+        with pytest.raises(ValueError, match=f"layer: expected 32 px divided by a power of two.*got {layer}"):
+            HfgiConfig(32, layer, 16)
+    with pytest.raises(ValueError, match="residual: expected tensors of length 3"):
+        State(base.latent, residual=images[:1])
+
+
+def test_perspective_moves_corners_by_at_most_its_distortion():
+    ramp = torch.linspace(-1, 1, 64).expand(1, 1, 64, 64)
+    images = torch.cat([ramp, ramp.transpose(2, 3)], 1).repeat(8, 1, 1, 1)
+    torch.testing.assert_close(perspective(images, stream(0, "p"), distortion=0.0), images, atol=1e-4, rtol=0)
+    moved = perspective(images, stream(0, "p"), distortion=0.1)
+    assert torch.equal(moved, perspective(images, stream(0, "p"), distortion=0.1))
+    inside = (moved - images)[:, :, 16:48, 16:48].abs()
+    assert 0.02 < inside.max() < 0.21 and (moved[0] != moved[1]).any()
+
+
+def test_training_brings_the_pictures_nearer(G, images, base):
+    config = configure_hfgi(G, "mean", images=400, learning_rate=3e-3, seed=3)
+    assert config.shape == HfgiConfig(32, 8, 16)
+    training = HfgiTraining(config, G, lambda x: base.latent[:1].expand(len(x), -1, -1), Fabric(accelerator="cpu"))
+    batch = images.repeat(2, 1, 1, 1)
+    logged = [training.step(batch) for _ in range(25)]
+    assert set(logged[0]) == {"l2", "perceptual", "identity", "alignment"}
+    assert logged[-1]["l2"] < 0.7 * logged[0]["l2"]
+    found = invert_hfgi(images, G, base=base, network=training.network.eval())
+    assert (mse(found.image, images) < 0.8 * mse(base.image, images)).all()
+    with pytest.raises(ValueError, match="generator: expected"):
+        HfgiTraining(replace(config, generator="other"), G, lambda x: base.latent, Fabric(accelerator="cpu"))
+    with pytest.raises(ValueError, match="losses: expected names among l2, .*, got adversarial"):
+        configure_hfgi(G, "mean", images=8, losses={"adversarial": 1.0})
