@@ -108,7 +108,8 @@ class Finding:
         """One of the dictionaries as a line of text, numbers with their intervals."""
         parts = []
         for key, value in getattr(self, name).items():
-            low_high = "[{:.3g}, {:.3g}]".format(*self.intervals[key]) if key in self.intervals else ""
+            low, high = self.intervals.get(key, (float("nan"),) * 2)
+            low_high = f"[{low:.3g}, {high:.3g}]" if low == low else ""
             parts.append(f"{key} {value:.3g} {low_high}".rstrip() if isinstance(value, float) else f"{key} {value}")
         return ", ".join(parts)
 
