@@ -1,10 +1,11 @@
 """Widgets for JupyterLab: explore a generator's faces or its latent spaces, find and compare edits, edit an inversion,
-replay its descent.
+replay its descent, move between two inversions.
 
 This is the only package that imports ipywidgets and anywidget. What a widget computes is separate from how it looks:
 ``selections`` maps the state of the controls to codes, an image and the code that reproduces it.
 """
 
+from latentlab.widgets.blender import Blender, blend
 from latentlab.widgets.comparer import Comparer, compare
 from latentlab.widgets.editor import Editor, edit
 from latentlab.widgets.explorer import Explorer, explore
@@ -13,6 +14,6 @@ from latentlab.widgets.scrubber import Scrubber, scrub
 from latentlab.widgets.spaces import Spaces, spaces
 
 __all__ = [
-    "Comparer", "Editor", "Explorer", "Finder", "Scrubber", "Spaces", "compare", "edit", "explore", "find", "scrub",
-    "spaces",
+    "Blender", "Comparer", "Editor", "Explorer", "Finder", "Scrubber", "Spaces", "blend", "compare", "edit", "explore",
+    "find", "scrub", "spaces",
 ]  # fmt: skip
