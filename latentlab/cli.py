@@ -509,6 +509,7 @@ def _measure_claims(options: argparse.Namespace) -> None:
 
 
 def _run_benchmark(options: argparse.Namespace) -> int:
+    from latentlab import jobs
     from latentlab.evaluation import edit_tables, encoder_page, generators, marks, timing
     from latentlab.evaluation import tables as measured
 
@@ -519,7 +520,7 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         "networks": lambda: measured.measure_networks(device=device),
         "samples": lambda: measured.measure_samples(device=device),
         "inversions": lambda: measured.measure_inversions(options.method, device=device),
-        "encoders": lambda: encoder_page.write_page(
+        "encoders": lambda: jobs.write_encoders(
             options.out, (options.generator or ["faces-64"])[0], options.runs, partial(print, flush=True)
         ),
         "generators": lambda: generators.measure_generators(options.generator or ["faces-64"]),

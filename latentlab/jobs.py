@@ -10,12 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from latentlab import plots
 from latentlab.editing.code_range import CodeRange, Departure
 from latentlab.editing.edit import Edit
 from latentlab.editing.files import read_edits, save_edit
 from latentlab.editing.lab import Finding, edit_from_scores, read_scores
 from latentlab.editing.shipped import edits_for
-from latentlab.evaluation import grade_inversion, load_judges, true_edit
+from latentlab.evaluation import encoder_page, grade_inversion, load_judges, true_edit
+from latentlab.evaluation.encoders import measure_encoders, shipped_encoders, trained_encoders
 from latentlab.faces import FaceSet, real_set
 from latentlab.images import find_images, read_image, tile
 from latentlab.inversion.result import Inversion
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     import pandas
 
 Say = Callable[[str], object]
+CURVES = ("l2", "perceptual", "identity", "variation")  # of the trainings of encoders
 Asked = tuple[str, float]  # an edit as requested: a factor or a file, and the strength
 
 
@@ -405,3 +408,25 @@ def plain_faces(n: int) -> FaceSet:
     free = (factors["glasses"] == 0) & (factors["age"] < 0.5) & (factors["yaw"].abs() < 15)
     free &= (factors["smile"] > -0.4) & (factors["smile"] < 0.4)
     return clean[torch.nonzero(free)[:n, 0]]
+
+
+def write_encoders(
+    out: Path, generator: str = "faces-64", runs: Path | None = None, say: Callable[[str], object] = lambda text: None
+) -> "pandas.DataFrame":
+    """Measures encoders on the real set and writes the page ``encoders.md`` with its pictures; returns the table.
+
+    runs: folder of training runs, whose curves are drawn as well; None: the encoders shipped for the generator.
+    """
+    import pandas
+
+    G = load(generator)
+    encoders = shipped_encoders(G) if runs is None else trained_encoders(runs, G)
+    if not encoders:
+        raise ValueError(f"generator: expected one with shipped encoders, got {generator}; give --runs")
+    table = measure_encoders(encoders, G, say)
+    plots.compare(encoder_page.strip_rows(encoders, G), size=1.0).savefig(out / "encoders.png", dpi=100)
+    if runs is not None:
+        logs = {encoder.name: pandas.read_csv(runs / encoder.name / "log.csv") for encoder in encoders}
+        plots.training_curves(logs, CURVES).savefig(out / "curves.png", dpi=100)
+    (out / "encoders.md").write_text(encoder_page.describe(table, encoders, curves=runs is not None))
+    return table

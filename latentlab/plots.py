@@ -77,6 +77,22 @@ def trace(values: Mapping[str, Float[Tensor, "steps n"]], *, ax: "Axes | None" =
     return ax
 
 
+def training_curves(logs: Mapping[str, "pandas.DataFrame"], columns: Sequence[str]) -> "Figure":
+    """Columns of training logs over the images seen, a panel each and a line for each run."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(3 * len(columns), 2.8), squeeze=False, layout="constrained"
+    )  # fmt: skip
+    for ax, column in zip(axes[0], columns, strict=True):
+        for name, log in logs.items():
+            ax.plot(log["images"] / 1000, log[column], label=name)
+        ax.set(title=column, xlabel="thousand images", ylim=(0, None))
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0, -1].legend(frameon=False)
+    return figure
+
+
 def ellipses(
     mean: Float[Tensor, " 2"], covariance: Float[Tensor, "2 2"], *, radii: Sequence[float], ax: "Axes", **style: Any
 ) -> "Axes":

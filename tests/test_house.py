@@ -53,7 +53,7 @@ COMPARES_FAMILIES = {
     "claims.latent_spaces": {"_samplers"},  # FID on the features of both, which must agree
 }
 # No method imports the networks that grade it.
-MAY_IMPORT_JUDGES = {"judges", "claims", "evaluation", "training.recipes", "jobs", "cli", ""}
+MAY_IMPORT_JUDGES = {"judges", "claims", "evaluation", "training.recipes", "training.publishing", "jobs", "cli", ""}
 # Code for any generator does not import the rendered face world.
 INDEPENDENT_OF_FACES = {"stylegan", "formats", "normality", "spaces", "priors", "metrics", "inversion"}
 INDEPENDENT_OF_FACES |= {"inversion.result", "inversion_methods", "encoders"}

@@ -18,7 +18,7 @@ from latentlab.editing.shipped import directions_for
 from latentlab.faces import real_set
 from latentlab.images import tile
 from latentlab.inversion.result import Inversion
-from latentlab.inversion_methods import invert
+from latentlab.inversion_methods import METHODS, invert
 from latentlab.jobs import default_batch_size, demo, draw_samples, invert_files
 from latentlab.spaces import measure_statistics
 from latentlab.weights import read_tensors, write_tensors
@@ -78,7 +78,7 @@ def test_results_do_not_depend_on_the_batch_size(face, tmp_path):
     ("arguments", "message"),
     [
         (["nowhere.png"], "does not exist"),
-        (["{face}", "--method", "magic"], "expected one of sg2_w, sg2_wplus, i2s, ii2s, z_plus, pulse; got 'magic'"),
+        (["{face}", "--method", "magic"], "expected one of " + ", ".join(METHODS) + "; got 'magic'"),
         (["{face}", "--edit", "wings=+2"], "edits: expected factors among face_width, "),
         (["{face}", "--edit", "wings=+2"], "; got 'wings'"),
         (["{face}", "--generator", "ffhq"], "expected a file, the name of a shipped generator (faces-64, faces-64-de"),
@@ -120,7 +120,7 @@ def test_edits_from_files(face, tmp_path, capsys):
     assert table["mine.edit+1 after"][0] > table["mine.edit+1 before"][0]
     assert not any("component" in column for column in table)  # no factor that the judge knows
     said = capsys.readouterr().out
-    assert said.count("mine.edit+60: 1 of 1 pictures leave the generator's range: the PN+ norm of their codes is") == 1
+    assert said.count("mine.edit+60: the picture leaves the generator's range: the PN+ norm of its code is") == 1
     assert "component 3-0.5: " not in said
     assert main(["invert", str(face), *asked[:2], *asked[:2], "--out", str(out)]) == 2
     assert "edits: expected different edits or strengths, got mine.edit+1 more than once" in capsys.readouterr().err

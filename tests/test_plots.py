@@ -1,10 +1,11 @@
 """Figures: geometry of contours, and titles that fit."""
 
 import matplotlib.pyplot as plt
+import pandas
 import pytest
 import torch
 
-from latentlab.plots import ellipses, show
+from latentlab.plots import ellipses, show, training_curves
 
 
 def test_an_ellipse_has_a_constant_mahalanobis_distance():
@@ -23,3 +24,10 @@ def test_titles_of_several_lines_are_not_cut():
     edge = figure.bbox.height + 1  # a pixel for rounding
     assert all(ax.title.get_window_extent().y1 <= edge for ax in figure.axes)
     plt.close(figure)
+
+
+def test_training_curves_are_those_of_the_logs():
+    log = pandas.DataFrame({"images": [1000, 2000], "l2": [0.5, 0.25], "variation": [2.0, 4.0]})
+    figure = training_curves({"A": log}, ["l2", "variation"])
+    assert [list(ax.lines[0].get_ydata()) for ax in figure.axes] == [[0.5, 0.25], [2.0, 4.0]]
+    assert list(figure.axes[0].lines[0].get_xdata()) == [1, 2]

@@ -1,62 +1,30 @@
-"""The page of the table of encoders: means with intervals, how each was made, curves of training, and pictures."""
+"""The page of the table of encoders: means with intervals, how each was made, and what its strip of pictures shows."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from latentlab import plots
 from latentlab.editing.edit import State
 from latentlab.editing.shipped import edits_for
-from latentlab.evaluation.encoders import (
-    FACTORS,
-    STRENGTH,
-    Encoded,
-    measure_encoders,
-    shipped_encoders,
-    summarize_encoders,
-    trained_encoders,
-)
+from latentlab.evaluation.encoders import FACTORS, STRENGTH, Encoded, summarize_encoders
 from latentlab.evaluation.inversions import true_edit
 from latentlab.faces import FaceSet, real_set
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import invert
 from latentlab.stylegan import Generator
-from latentlab.weights.generators import load
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.figure import Figure
 
 SHOWN = (0, 3, 6, 1, 2, 4)  # faces of the real set on the strip: three clean ones, and three with details
 EDIT, AMOUNT = "age", 1.5  # of the strip, in standard deviations
-CURVES = ("l2", "perceptual", "identity", "variation")
 COLUMNS = {
     "psnr_db": "PSNR, dB", "perceptual": "perceptual", "identity": "identity", "variation": "variation",
     "visible_variation": "of it visible", "deviation": "deviation", "lec": "LEC", "edit error": "edit: total error",
     "edit gain": "gain", "leakage": "leakage", "s/image": "s/image",
 }  # fmt: skip
-
-
-def write_page(
-    out: Path, generator: str = "faces-64", runs: Path | None = None, say: Callable[[str], object] = lambda text: None
-) -> "pandas.DataFrame":
-    """Measures encoders (see ``measure_encoders``) and writes ``encoders.md`` with its pictures into ``out``.
-
-    runs: folder of training runs, whose curves are drawn as well; None: the encoders shipped for the generator.
-    """
-    G = load(generator)
-    encoders = shipped_encoders(G) if runs is None else trained_encoders(runs, G)
-    if not encoders:
-        raise ValueError(f"generator: expected one with shipped encoders, got {generator}; give --runs")
-    table = measure_encoders(encoders, G, say)
-    draw_strip(encoders, G).savefig(out / "encoders.png", dpi=100)
-    if runs is not None:
-        draw_curves({e.name: runs / e.name / "log.csv" for e in encoders}).savefig(out / "curves.png", dpi=100)
-    (out / "encoders.md").write_text(describe(table, encoders, curves=runs is not None))
-    return table
 
 
 def describe(table: "pandas.DataFrame", encoders: Sequence[Encoded], *, curves: bool = False) -> str:
@@ -104,10 +72,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 @torch.no_grad()
-def draw_strip(
+def strip_rows(
     encoders: Sequence[Encoded], G: Generator, *, steps: int = 300, faces: FaceSet | None = None
-) -> "Figure":
-    """Faces, their inversions by each encoder and by II2S, and an edit of each beside the truth."""
+) -> dict[str, Tensor]:
+    """The rows of the strip by label: faces, their inversions by each encoder and by II2S, an edit beside the truth."""
     faces = real_set(G.resolution)[list(SHOWN)] if faces is None else faces
     made: dict[str, Inversion] = {}
     for encoder in encoders:
@@ -118,22 +86,4 @@ def draw_strip(
     edit = edits_for(G)[EDIT]
     rows: dict[str, Tensor] = {"given": faces.images} | {name: x.image for name, x in made.items()}
     rows["older: truth"] = true_edit(faces, edit, AMOUNT).images
-    rows |= {f"older: {name.split(',')[0]}": x.edit(edit, AMOUNT) for name, x in made.items()}
-    return plots.compare(rows, size=1.0)
-
-
-def draw_curves(logs: Mapping[str, Path]) -> "Figure":
-    """Losses and variation of training runs over the images seen, from their ``log.csv``."""
-    import matplotlib.pyplot as plt
-    import pandas
-
-    figure, axes = plt.subplots(1, len(CURVES), figsize=(3 * len(CURVES), 2.8), layout="constrained")
-    for name, path in logs.items():
-        log = pandas.read_csv(path)
-        for ax, column in zip(axes, CURVES, strict=True):
-            ax.plot(log["images"] / 1000, log[column], label=name)
-    for ax, column in zip(axes, CURVES, strict=True):
-        ax.set(title=column, xlabel="thousand images", ylim=(0, None))
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[-1].legend(frameon=False)
-    return figure
+    return rows | {f"older: {name.split(',')[0]}": x.edit(edit, AMOUNT) for name, x in made.items()}

@@ -43,7 +43,7 @@ def test_files_are_found_by_the_fingerprint_of_their_generator():
     for kind in ("training", "statistics", "directions"):
         assert weights.find(kind, mark) == f"faces-64.{kind}.safetensors"
         assert weights.find(kind, "0123456789ab") is None
-    assert weights.find("encoder", mark) is None
+    assert weights.find("w_encoder", mark) is None
     assert fingerprint(untrained := Generator(GeneratorConfig(16, 16, 16, 2, (16, 16, 8)))) != mark
     assert statistics_for(untrained).n == 100_000  # measured, because none are shipped
     with pytest.raises(ValueError, match="expected a generator with shipped directions"):
@@ -51,14 +51,14 @@ def test_files_are_found_by_the_fingerprint_of_their_generator():
 
 
 def test_find_does_not_guess(tmp_path):
-    for file, mark in {"a.encoder": "aaa", "b.encoder": "bbb", "c.encoder": "bbb", "a.statistics": "bbb"}.items():
+    for file, mark in {"a.e4e": "aaa", "b.e4e": "bbb", "c.e4e": "bbb", "a.statistics": "bbb"}.items():
         weights.publish(f"{file}.safetensors", {"x": torch.ones(1)}, {}, {"fingerprint": mark}, folder=tmp_path)
     weights.publish("judge.safetensors", {"x": torch.ones(1)}, {}, {}, folder=tmp_path)
-    assert weights.find("encoder", "aaa", tmp_path) == "a.encoder.safetensors"
+    assert weights.find("e4e", "aaa", tmp_path) == "a.e4e.safetensors"
     assert weights.find("statistics", "aaa", tmp_path) is None
-    with pytest.raises(ValueError, match="expected one encoder file .* bbb, got b.encoder.safetensors, c.encoder"):
-        weights.find("encoder", "bbb", tmp_path)
-    with pytest.raises(ValueError, match="kind: expected one of generator, .*, encoder, got 'encoders'"):
+    with pytest.raises(ValueError, match="expected one e4e file .* bbb, got b.e4e.safetensors, c.e4e"):
+        weights.find("e4e", "bbb", tmp_path)
+    with pytest.raises(ValueError, match="kind: expected one of generator, .*, e4e, .*, got 'encoders'"):
         weights.find("encoders", "aaa", tmp_path)
 
 
