@@ -28,7 +28,7 @@ COLUMNS = {
 
 
 def describe(table: "pandas.DataFrame", encoders: Sequence[Encoded], *, curves: bool = False) -> str:
-    """The table of ``measure_encoders`` as a page of Markdown. curves: show ``curves.png``, too."""
+    """The table of ``measure_encoders`` as a page of Markdown. curves: show ``encoders_curves.png``, too."""
     summary = summarize_encoders(table)
     parts = ["# Encoders, measured", _introduction()]
     for kind, rows in summary.groupby("faces", sort=False):
@@ -38,7 +38,7 @@ def describe(table: "pandas.DataFrame", encoders: Sequence[Encoded], *, curves: 
         parts.append(f"## {n} {kind} faces of the real set\n\n{_table(head, lines)}")
     parts.append("## How they were made\n\n" + "\n".join(_origin(encoder) for encoder in encoders))
     if curves:
-        parts.append("![Losses and variation of the codes during the trainings](curves.png)\n\n*Losses on batches of "
+        parts.append("![Losses and variation of the codes during the trainings](encoders_curves.png)\n\n*Losses on batches of "
                      "the training, means over 1000 images, and variation of their codes.*")  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
