@@ -38,8 +38,8 @@ def describe(table: "pandas.DataFrame", encoders: Sequence[Encoded], *, curves: 
         parts.append(f"## {n} {kind} faces of the real set\n\n{_table(head, lines)}")
     parts.append("## How they were made\n\n" + "\n".join(_origin(encoder) for encoder in encoders))
     if curves:
-        parts.append("![Losses and variation of the codes during the trainings](encoders_curves.png)\n\n*Losses on batches of "
-                     "the training, means over 1000 images, and variation of their codes.*")  # fmt: skip
+        parts.append("![Losses and variation of the codes during the trainings](encoders_curves.png)\n\n*Losses on "
+                     "batches of the training, means over 1000 images, and variation of their codes.*")  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
 
