@@ -16,16 +16,15 @@ from latentlab.editing.edit import State
 from latentlab.editing.shipped import directions_for
 from latentlab.encoders.backbone import EncoderConfig
 from latentlab.encoders.kinds import ENCODERS, build_encoder
-from latentlab.encoders.shipped import encoder_for
 from latentlab.evaluation.inversions import Judges, evaluate, load_judges
 from latentlab.faces import FaceSet, real_set
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import METHODS
 from latentlab.metrics import code_distance, code_variation, lec
 from latentlab.seeds import stream
-from latentlab.spaces import visible_part
+from latentlab.spaces import fingerprint, visible_part
 from latentlab.stylegan import Generator
-from latentlab.weights import read_manifest
+from latentlab.weights import find, read_manifest
 
 if TYPE_CHECKING:
     import pandas
@@ -88,15 +87,9 @@ def measure_deviation(encode: Encode, G: Generator, n: int = CODES, seed: int = 
 
 def shipped_encoders(G: Generator) -> list[Encoded]:
     """The encoders that are shipped for a generator, as the methods of their names use them."""
-    found = []
-    for name in (name for name in ENCODERS if name in METHODS):
-        try:
-            encoder_for(G, name)
-        except ValueError:
-            continue
-        file = next(file for file in read_manifest() if file.endswith(f".{name}.safetensors"))
-        found.append(Encoded(name, _method(name, G), read_manifest()[file]))
-    return found
+    mark, manifest = fingerprint(G, "generator"), read_manifest()
+    files = {name: find(name, mark) for name in ENCODERS if name in METHODS}
+    return [Encoded(name, _method(name, G), manifest[file]) for name, file in files.items() if file]
 
 
 def _method(name: str, G: Generator, **knobs: Any) -> Encode:

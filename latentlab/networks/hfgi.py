@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from latentlab.seeds import stream
+
 
 @dataclass(frozen=True)
 class HfgiConfig:
@@ -83,7 +85,7 @@ class Hfgi(nn.Module):
         self.config = config
         self.align = DistortionAlignment(config.width)
         self.consult = DistortionConsultation(config)
-        draw = torch.Generator().manual_seed(seed)
+        draw = stream(seed, "hfgi weights")
         with torch.no_grad():
             for name, weight in self.named_parameters():
                 if weight.ndim == 1:

@@ -16,7 +16,7 @@ from latentlab.faces import TABLE, FaceSet
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import code_variation, edit_error, psnr
 from latentlab.spaces import fingerprint
-from latentlab.widgets.parts import LABEL, Names, Panel, Picture, face_choice, grid, row, slider
+from latentlab.widgets.parts import LABEL, Panel, Picture, face_choice, slider
 
 STRONGEST = 3.0  # end of the slider of strengths, in the edits' own units
 Edits = Mapping[str, Edit]
@@ -86,12 +86,7 @@ class Blender(Panel):
         known = faces is not None
         pictures = [Picture("Given")] * known + [Picture("Between"), Picture("Edit")] + [Picture("Truth")] * known
         super().__init__(controls, pictures, "blend")
-        self.children = [
-            row(self.pictures, wrap=False),
-            grid(list(controls.values())),
-            row([self.reset_button]),
-            *(self.status, self.error, self.code, Names()),
-        ]
+        self.stack()
         self.refresh()
 
     @property

@@ -14,7 +14,7 @@ from latentlab.editing.edit import Edit, restrict
 from latentlab.faces import TABLE, FaceSet
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import edit_error
-from latentlab.widgets.parts import LABEL, Names, Panel, Picture, face_choice, grid, layers_slider, row, slider
+from latentlab.widgets.parts import LABEL, Panel, Picture, face_choice, layers_slider, slider
 from latentlab.widgets.selections import check_layers, describe_layers
 
 STRONGEST = 3.0  # end of the slider, in standard deviations
@@ -114,12 +114,7 @@ class Comparer(Panel):
             controls[key].continuous_update = False
         truth = [Picture("Truth")] if faces is not None else []
         super().__init__(controls, [Picture("Inversion"), Picture("Left"), Picture("Right"), *truth], "compare")
-        self.children = [
-            row(self.pictures, wrap=False),
-            grid(list(controls.values())),
-            row([self.reset_button]),
-            *(self.status, self.error, self.code, Names()),
-        ]
+        self.stack()
         self.refresh()
 
     @property

@@ -253,6 +253,15 @@ class Panel(ipywidgets.VBox):
         self.add_class("ll-panel")
         self.add_class(f"ll-{name}")
 
+    def stack(self) -> None:
+        """Lays out the pictures in one row above the controls, the button, the lines and the code."""
+        self.children = [
+            row(self.pictures, wrap=False),
+            grid(list(self.controls.values())),
+            row([self.reset_button]),
+            *(self.status, self.error, self.code, Names()),
+        ]
+
     def _jobs(self) -> list[tuple[Any, Callable[[], Tensor], str]]:
         """For each image: its state, a function that makes it, and its description."""
         raise NotImplementedError

@@ -8,6 +8,8 @@ from latentlab.evaluation import encoder_page, encoders
 from latentlab.evaluation.encoders import Encoded, grade_encoder, measure_deviation, trained_encoders
 from latentlab.faces import real_set
 from latentlab.metrics import code_distance, psnr
+from latentlab.spaces import fingerprint
+from latentlab.weights import read_manifest
 from latentlab.weights.generators import load
 
 MADE = {"images": 1200, "seed": 3, "hardware": "a core", "command": "latentlab train psp"}
@@ -63,6 +65,16 @@ def test_the_strip_has_a_row_for_each_inversion_and_edit(G, mean_code):
     assert list(rows) == ["given", "mean", "ii2s, 2 steps", "older: truth", "older: mean", "older: ii2s"]
     assert torch.equal(rows["given"], faces.images) and all(len(row) == 2 for row in rows.values())
     assert (rows["older: mean"] - rows["mean"]).abs().max() > 0.1
+
+
+def test_shipped_encoders_are_those_of_the_generator(G, monkeypatch):
+    """With their own provenance, where encoders of several generators are shipped."""
+    others = {"another.psp.safetensors": {"fingerprint": "other", "images": 1}}
+    manifest = others | read_manifest()
+    monkeypatch.setattr(encoders, "read_manifest", lambda: manifest)
+    found = {encoder.name: encoder for encoder in encoders.shipped_encoders(G)}
+    assert found["psp"].provenance["fingerprint"] == fingerprint(G, "generator") and "e4e" in found
+    assert not encoders.shipped_encoders(load("faces-64-deep"))
 
 
 def test_a_folder_without_runs_is_refused(G, tmp_path):
