@@ -317,6 +317,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         if run is _run_train_encoder:
             parser.add_argument("--generator", default="faces-64", help="shipped one that it is for (%(default)s)")
             parser.add_argument("--data", type=Path, metavar="FOLDER", help="of pictures (default: rendered faces)")
+            parser.add_argument("--start-from", type=Path, metavar="RUN", help="run whose encoder is trained further")
             parser.add_argument("--batch", type=int, default=8, help="images of a step, on all devices (%(default)s)")
             parser.add_argument("--learning-rate", type=float, default=2e-3, help="of Ranger (%(default)s)")
             parser.add_argument(
@@ -393,7 +394,8 @@ def _run_train_encoder(options: argparse.Namespace) -> None:
         settings["seed"] = options.seed
     train_encoder(
         name, options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
-        generator=options.generator, data=options.data, weights=_loss_weights(options.loss), **settings,
+        generator=options.generator, data=options.data, start_from=options.start_from,
+        weights=_loss_weights(options.loss), **settings,
     )  # fmt: skip
     print(f"written to {options.out}/; add it to the weights with: latentlab publish {options.out} --name NAME")
 

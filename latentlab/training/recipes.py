@@ -33,7 +33,7 @@ from latentlab.stylegan.ops import compute_dtype
 from latentlab.training.edits import CANDIDATES as EDIT_WAYS
 from latentlab.training.edits import QUICK as QUICK_WAYS
 from latentlab.training.edits import choose_edits, training_faces
-from latentlab.training.encoders import EncoderTraining, configure, training_pictures
+from latentlab.training.encoders import EncoderTraining, EncoderTrainingConfig, configure, training_pictures
 from latentlab.training.generator import PRESETS, GeneratorTraining, TrainingConfig, replace_mapping, train_generator
 from latentlab.training.loop import train
 from latentlab.training.pictures import PictureFolder
@@ -133,24 +133,40 @@ def train_network(
 
 def train_encoder(
     name: str, out: Path, *, images: int, fabric, resume: bool = False, generator: str = "faces-64",
-    data: Path | None = None, **settings: Any,
+    data: Path | None = None, start_from: Path | None = None, **settings: Any,
 ) -> EncoderTraining:  # fmt: skip
     """Trains an encoder: a configuration of ``training.encoders.configure``.
 
     generator: a shipped one, or a file, that the codes are for. data: folder of pictures instead of rendered faces.
+    start_from: run of another training, whose encoder is trained further, all codes from the start.
     settings: fields of ``EncoderTrainingConfig`` to set otherwise.
     """
     G = load(generator)
-    config = configure(name, G, images=images, **settings)
+    config = configure(name, G, images=images, **({"progressive": None} if start_from else {}), **settings)
     training = EncoderTraining(config, G, fabric)
+    if start_from is not None and not resume:
+        training.E.load_state_dict(_encoder_of(start_from, config))
     r = G.resolution
     pictures = training_pictures(config, r) if data is None else PictureFolder(data, r, config.seed)
     facts = {"configuration": name, "generator": generator, "images": images, "config": asdict(config)}
     facts |= {} if data is None else {"data": str(data), "files": len(pictures.files)}
+    facts |= {} if start_from is None else {"start_from": json.loads((start_from / "run.json").read_text())}
     _describe(out, "encoder", config.seed, facts, fabric)
     whole_batches = images // config.batch_size * config.batch_size
     train(training, pictures, out, images=whole_batches, resume=resume)
     return training
+
+
+def _encoder_of(run: Path, config: EncoderTrainingConfig) -> dict[str, Tensor]:
+    """The encoder that a run of ``latentlab train`` has trained, for a training of the same shape and generator."""
+    if not (run / "checkpoint.pt").is_file():
+        raise FileNotFoundError(f"start_from: expected the folder of a run with a checkpoint.pt, got {run}")
+    state = load_checkpoint(run / "checkpoint.pt")
+    theirs = state.get("config", {})
+    for name, wanted in (("generator", config.generator), ("shape", asdict(config.shape))):
+        if theirs.get(name) != wanted:
+            raise ValueError(f"start_from: expected a run whose {name} is {wanted}, got {theirs.get(name)} in {run}")
+    return state["E"]
 
 
 def _fit_people(network: nn.Module, out: Path, *, seed: int, **how: Any) -> nn.Module:

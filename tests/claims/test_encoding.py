@@ -147,7 +147,7 @@ def test_what_no_affine_map_sees_changes_no_picture(G):
 
 def test_the_summary_has_a_row_for_each_kind():
     factors = {f"{f}+1 {what}": 1.0 for f in encoders.FACTORS for what in ("error", "gain", "leakage")}
-    plain = dict.fromkeys(("mse", "psnr_db", "ssim", "pn_norm", "variation", "visible_variation"), 2.0)
+    plain = dict.fromkeys(("mse", "psnr_db", "ssim", "pn_norm", "sncd", "variation", "visible_variation"), 2.0)
     row = factors | plain | {f"lec {f}": 3.0 for f in encoders.FACTORS} | {"perceptual (x)": 0.1, "identity (x)": 0.9}
     table = pandas.DataFrame(
         [{"method": "A", "faces": kind, "deviation": 5.0, "seconds": 0.1, **row} for kind in ("clean", "strange") * 3]
