@@ -30,6 +30,7 @@ from latentlab.networks.latent_discriminator import LatentDiscriminator
 from latentlab.seeds import stream
 from latentlab.spaces import anchors_for, fingerprint
 from latentlab.stylegan import Generator
+from latentlab.training.hfgi import HfgiTrainingConfig
 from latentlab.training.loop import Training
 
 # pSp, section 3.2, and e4e, Eq. 5: L_dist = L2 + 0.8 LPIPS + 0.1 ID
@@ -244,8 +245,8 @@ def flat_then_cosine(share: float) -> float:
     return 1.0 if share <= 0.5 else 0.5 + 0.5 * math.cos(math.pi * (min(share, 1.0) - 0.5) / 0.5)
 
 
-def training_pictures(config: EncoderTrainingConfig, resolution: int):
-    """The endless sequence of rendered faces that an encoder is trained on, as ``train`` wants it."""
+def training_pictures(config: EncoderTrainingConfig | HfgiTrainingConfig, resolution: int):
+    """The endless sequence of rendered faces that an encoder or HFGI is trained on, as ``train`` wants it."""
 
     def faces(start: int, n: int, device: torch.device) -> Tensor:
         wear = training_details(n, config.seed, start, share=config.strange)

@@ -20,12 +20,14 @@ from latentlab.editing.shipped import edits_to_tensors
 from latentlab.editing.ways import Evidence
 from latentlab.encoders.backbone import EncoderConfig
 from latentlab.encoders.kinds import build_encoder
+from latentlab.encoders.shipped import encoder_for
 from latentlab.faces import BINARY_NAMES, MAIN_NAMES, NAMES, render, sketch, training_factors
 from latentlab.inversion_methods import invert
 from latentlab.judges import attributes as judge_attributes
 from latentlab.judges import identity as judge_identity
 from latentlab.losses import attributes, identity
 from latentlab.networks.attributes import AttributeNetwork, ResidualAttributeNetwork
+from latentlab.networks.hfgi import Hfgi, HfgiConfig
 from latentlab.networks.identity import DIMENSIONS
 from latentlab.spaces import fingerprint
 from latentlab.stylegan.generator import Generator, GeneratorConfig
@@ -35,6 +37,7 @@ from latentlab.training.edits import QUICK as QUICK_WAYS
 from latentlab.training.edits import choose_edits, training_faces
 from latentlab.training.encoders import EncoderTraining, EncoderTrainingConfig, configure, training_pictures
 from latentlab.training.generator import PRESETS, GeneratorTraining, TrainingConfig, replace_mapping, train_generator
+from latentlab.training.hfgi import HfgiTraining, configure_hfgi
 from latentlab.training.loop import train
 from latentlab.training.pictures import PictureFolder
 from latentlab.training.publishing import (
@@ -43,6 +46,7 @@ from latentlab.training.publishing import (
     publish_edits,
     publish_encoder,
     publish_generator,
+    publish_hfgi,
     publish_identity,
     publish_judge,
     training_file,
@@ -154,6 +158,25 @@ def train_encoder(
     _describe(out, "encoder", config.seed, facts, fabric)
     whole_batches = images // config.batch_size * config.batch_size
     train(training, pictures, out, images=whole_batches, resume=resume)
+    return training
+
+
+def train_hfgi(
+    encoder: str, out: Path, *, images: int, fabric, resume: bool = False, generator: str = "faces-64",
+    **settings: Any,
+) -> HfgiTraining:  # fmt: skip
+    """Trains HFGI's networks on rendered faces, with the codes of the named shipped encoder.
+
+    settings: fields of ``HfgiTrainingConfig`` to set otherwise.
+    """
+    G = load(generator)
+    config = configure_hfgi(G, encoder, images=images, **settings)
+    network = encoder_for(G, encoder, device=fabric.device)
+    training = HfgiTraining(config, G, network, fabric)
+    facts = {"encoder": encoder, "generator": generator, "images": images, "config": asdict(config)}
+    _describe(out, "hfgi", config.seed, facts, fabric)
+    whole_batches = images // config.batch_size * config.batch_size
+    train(training, training_pictures(config, G.resolution), out, images=whole_batches, resume=resume)
     return training
 
 
@@ -291,6 +314,9 @@ RECIPES = {
     "encoder": Recipe(
         lambda config: build_encoder(config["encoder"], EncoderConfig.from_dict(config["shape"])),
         train_encoder, publish_encoder, trained="E",
+    ),
+    "hfgi": Recipe(
+        lambda config: Hfgi(HfgiConfig(**config["shape"])), train_hfgi, publish_hfgi, trained="network",
     ),
     "attributes": Recipe(
         lambda _: AttributeNetwork(list(NAMES), binary=BINARY_NAMES), fit_factors, publish_attributes, seed=100
