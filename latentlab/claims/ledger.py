@@ -15,7 +15,17 @@ from typing import Any
 import pandas as pd
 import torch
 
-from latentlab.claims import alignment, conditional, editing, encoding, inversion, inverted_codes, latent_spaces
+from latentlab.claims import (
+    alignment,
+    conditional,
+    editing,
+    encoding,
+    inversion,
+    inverted_codes,
+    latent_spaces,
+    ranks,
+    refinement,
+)
 from latentlab.claims.finding import Claim, Finding
 from latentlab.claims.runs import KINDS, Bench
 from latentlab.spaces import fingerprint
@@ -36,7 +46,7 @@ def _place(claim: Claim) -> tuple[int, int]:
 
 _ALL = (
     *latent_spaces.CLAIMS, *inversion.CLAIMS, *conditional.CLAIMS, *inverted_codes.CLAIMS, *encoding.CLAIMS,
-    *alignment.CLAIMS, *editing.CLAIMS,
+    *alignment.CLAIMS, *ranks.CLAIMS, *refinement.CLAIMS, *editing.CLAIMS,
 )  # fmt: skip
 CLAIMS: dict[str, Claim] = {claim.id: claim for claim in sorted(_ALL, key=_place)}
 LEDGER = Path(__file__).parents[2] / "notebooks" / "claims.json"
