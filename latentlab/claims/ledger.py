@@ -217,7 +217,7 @@ def _read(path: str | Path | None) -> dict[str, dict[str, Any]]:
         raise FileNotFoundError(f"{path}: expected a ledger, got no file; measure one with `latentlab claims --full`")
     text = path.read_text()
     try:
-        return json.loads(text)
+        entries = json.loads(text)
     except json.JSONDecodeError:
         entries = _recover(text)
         if not entries:
@@ -225,7 +225,16 @@ def _read(path: str | Path | None) -> dict[str, dict[str, Any]]:
                              "with `git checkout`, or remove it and measure again") from None  # fmt: skip
         warnings.warn(f"{path}: expected a ledger in JSON, got a damaged file; its whole entries are kept "
                       f"({', '.join(entries)}), measure the others again", stacklevel=3)  # fmt: skip
-        return entries
+    _check_owner(path, entries)
+    return entries
+
+
+def _check_owner(path: Path, entries: dict[str, dict[str, Any]]) -> None:
+    """Refuses a ledger none of whose entries was measured on the shipped generator."""
+    marks = {mark for entry in entries.values() if (mark := entry.get("provenance", {}).get("fingerprint"))}
+    if marks and _mark() not in marks:
+        raise ValueError(f"{path}: expected a ledger of {SHIPPED}, {_mark()}, got one of the generator "
+                         f"{' and '.join(sorted(marks))}; name another file to begin a new one")  # fmt: skip
 
 
 def _recover(text: str) -> dict[str, dict[str, Any]]:
