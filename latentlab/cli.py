@@ -39,8 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     methods.set_defaults(run=_run_methods)
     _add_claims(commands)
     benchmark = commands.add_parser("benchmark", help="measure speed, networks, samples and inversions")
-    tables = ("speed", "optimisers", "networks", "samples", "inversions", "encoders", "generators", "edits")
-    benchmark.add_argument("--only", choices=tables, help="one table instead of all but edits, which take hours")
+    quick = ("speed", "optimisers", "networks", "samples", "inversions", "encoders", "generators")
+    tables = (*quick, "edits", "regularizers")
+    benchmark.add_argument("--only", choices=tables, help="one table instead of all but the last two, which take hours")
     benchmark.add_argument("--check", action="store_true", help="compare speed with its marks; exit code 1 if missed")
     several = "method of the inversions; can be repeated for --only inversions"
     benchmark.add_argument("--method", action="append", default=[], help=several)
@@ -549,17 +550,21 @@ def _run_benchmark(options: argparse.Namespace) -> int:
             steps=options.steps, ways=options.way, factors=options.factor, n=options.faces, found=options.found,
             device=device, say=partial(print, flush=True),
         ),
+        "regularizers": lambda: jobs.write_regularizers(
+            options.out, faces=options.faces, say=partial(print, flush=True)
+        ),
     }  # fmt: skip
+    slow = ("edits", "regularizers")
     chosen = [mark for mark in marks.MARKS if options.only in (None, mark.table)]
     if options.check and not chosen:
         with_marks = " or ".join(dict.fromkeys(mark.table for mark in marks.MARKS))
         raise ValueError(f"--check: expected --only {with_marks}, or no --only, got --only {options.only}")
-    names = dict.fromkeys(mark.table for mark in chosen) if options.check else [k for k in measure if k != "edits"]
+    names = dict.fromkeys(mark.table for mark in chosen) if options.check else [k for k in measure if k not in slow]
     options.out.mkdir(parents=True, exist_ok=True)
     tables = {}
     for name in [options.only] if options.only else names:
         tables[name] = table = measure[name]()
-        table.to_csv(options.out / f"{name}.csv", index=False)
+        table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.6g")
         table = encoder_page.summarize_encoders(table) if name == "encoders" else table
         print(f"\n{name}\n{table.to_string(index=False, float_format='%.3g')}", flush=True)
     if not options.check:

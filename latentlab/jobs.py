@@ -427,9 +427,23 @@ def write_encoders(
     if not encoders:
         raise ValueError(f"generator: expected one with shipped encoders, got {generator}; give --runs")
     table = measure_encoders(encoders, G, say)
-    plots.compare(encoder_page.strip_rows(encoders, G), size=1.0).savefig(out / "encoders.png", dpi=100)
+    strip = encoder_page.strip_rows(shipped_encoders(G) or encoders, G)
+    plots.compare(strip, size=1.0).savefig(out / "encoders.png", dpi=100)
     if runs is not None:
         logs = {encoder.name: pandas.read_csv(runs / encoder.name / "log.csv") for encoder in encoders}
         plots.training_curves(logs, CURVES).savefig(out / "encoders_curves.png", dpi=100)
     (out / "encoders.md").write_text(encoder_page.describe(table, encoders, curves=runs is not None))
+    return table
+
+
+def write_regularizers(
+    out: Path, *, faces: int = 40, say: Callable[[str], object] = lambda text: None
+) -> "pandas.DataFrame":
+    """Measures what keeps codes editable, see ``claims.regularizers``, and writes ``regularizers.md`` with its plot."""
+    from latentlab.claims import regularizers
+    from latentlab.claims.runs import Bench
+
+    table = regularizers.measure_regularizers(Bench.kept(load("faces-64"), say=say), faces, say)
+    regularizers.draw_regularizers(table).savefig(out / "regularizers.png", dpi=100)
+    (out / "regularizers.md").write_text(regularizers.describe_regularizers(table))
     return table

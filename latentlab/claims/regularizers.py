@@ -1,0 +1,168 @@
+"""Three answers to one question, how to keep codes editable, side by side: II2S's Mahalanobis prior, e4e's two
+principles and LSAP's SNCD, at every weight and configuration.
+
+Optimisers are measured on descents that claims share; encoders are read from the table of their runs.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import torch
+
+from latentlab.claims.alignment import lsap_o
+from latentlab.claims.encoder_runs import is_measured, rows_of_runs
+from latentlab.claims.inversion import PAPER_STEPS, ii2s
+from latentlab.claims.rules import ALIGNED_EDITS, LAMBDAS, LAMBDAS_E, LAMBDAS_O
+from latentlab.claims.runs import KINDS, Bench, Run
+from latentlab.evaluation.intervals import confidence_interval
+from latentlab.evaluation.inversions import evaluate, load_judges
+from latentlab.faces import FaceSet
+from latentlab.inversion.result import Inversion
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+STRENGTH = 1.0  # of the edits: the truth changes by one standard deviation
+FAMILIES = ("II2S", "LSAP_O", "e4e", "LSAP_E")
+EDITED = ("error", "gain", "residual", "leakage")  # of edits at matched strength, means over the factors
+MEASURES = {"psnr_db": "PSNR, dB", "error": "total error", "gain": "gain", "residual": "residual",
+            "leakage": "leakage"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Member:
+    """One weight or configuration of a family. run: the descent, None for an encoder; name: of the encoder's run."""
+
+    family: str
+    setting: str
+    run: Run | None = None
+    name: str = ""
+
+
+def members(bench: Bench) -> Iterator[Member]:
+    """What is compared: all weights of the optimisers, and the encoders whose runs are measured."""
+    yield from (Member("II2S", f"{x:g}", ii2s(x, PAPER_STEPS if bench.full else 40)) for x in LAMBDAS)
+    yield from (Member("LSAP_O", f"{x:g}", lsap_o(bench, x)) for x in LAMBDAS_O)
+    encoders = [Member("e4e", x, name=x) for x in "ABCD"]
+    encoders += [Member("LSAP_E", f"{x:g}", name=f"L{x:g}") for x in LAMBDAS_E]
+    yield from (member for member in encoders if is_measured([member.name]))
+
+
+@torch.no_grad()
+def measure_regularizers(
+    bench: Bench, n: int = 40, say: Callable[[str], object] = lambda text: None
+) -> "pandas.DataFrame":
+    """A row for each member, face and kind: family, setting, PSNR, and ``EDITED`` as means over LSAP's three factors.
+
+    n: faces of each kind. The edits are those of ``evaluation.evaluate`` at matched strength; where a factor has no
+    such strength, it is left out of that face's mean.
+    """
+    import pandas
+
+    tables = []
+    for kind in KINDS:
+        faces, device = bench.faces_of(kind, n), bench.G.w_avg.device
+        faces = FaceSet(faces.images.to(device), faces.factors.to(device), faces.wear.to(device))
+        for member in members(bench):
+            say(f"{kind} faces, {member.family} {member.setting}")
+            if member.run is None:
+                rows = rows_of_runs([member.name], kind, n)[member.name]
+            else:
+                found = bench.find(member.run, kind, n)
+                made = {member.family: Inversion(found.state, found.image, bench.G, member.family)}
+                asked = [(factor, STRENGTH) for factor in ALIGNED_EDITS]
+                rows = evaluate(made, faces, load_judges(device=device), edits=asked, matched=True)
+            columns = {"psnr_db": rows["psnr_db"].to_numpy()}
+            for what in EDITED:
+                columns[what] = rows[[f"{f}{STRENGTH:+g} {what}" for f in ALIGNED_EDITS]].mean(axis=1).to_numpy()
+            keys = {"family": member.family, "setting": member.setting, "faces": kind, "image": range(len(rows))}
+            tables.append(pandas.DataFrame(keys | columns))
+    return pandas.concat(tables, ignore_index=True)
+
+
+def compare_families(table: "pandas.DataFrame") -> "pandas.DataFrame":
+    """Paired differences between families, each at the setting with the smallest total error on the *other* kind of
+    faces, so that no setting is chosen on the faces that it is judged on: mean and 95 % interval (Student's t)."""
+    import pandas
+
+    best = table.groupby(["faces", "family", "setting"], sort=False)["error"].mean().reset_index()
+    rows = []
+    for kind, other in (KINDS, KINDS[::-1]):
+        ranked = best[best["faces"] == other].sort_values("error", kind="stable").groupby("family").first()
+        chosen = {f: ranked.loc[f, "setting"] for f in FAMILIES if f in ranked.index}
+        own = {f: _part(table, kind, f, s) for f, s in chosen.items()}
+        for a, b in combinations(chosen, 2):
+            row = {"faces": kind, "first": f"{a} {chosen[a]}", "second": f"{b} {chosen[b]}"}
+            for what in MEASURES:
+                difference = own[a][what].to_numpy() - own[b][what].to_numpy()
+                low, high = confidence_interval(difference)
+                row |= {what: float(pandas.Series(difference).mean()), f"{what} low": low, f"{what} high": high}
+            rows.append(row)
+    return pandas.DataFrame(rows)
+
+
+def _part(table: "pandas.DataFrame", kind: str, family: str, setting: str) -> "pandas.DataFrame":
+    return table[(table["faces"] == kind) & (table["family"] == family) & (table["setting"] == setting)]
+
+
+def draw_regularizers(table: "pandas.DataFrame") -> "Figure":
+    """Total error, gain and residual of edits against PSNR, a line through the settings of each family, by kind."""
+    import matplotlib.pyplot as plt
+
+    shown = ("error", "gain", "residual")
+    figure, axes = plt.subplots(2, len(shown), figsize=(12, 7), layout="constrained", sharex="row")
+    means = table.groupby(["faces", "family", "setting"], sort=False)[list(MEASURES)].mean().reset_index()
+    for row, kind in zip(axes, KINDS, strict=True):
+        for ax, what in zip(row, shown, strict=True):
+            for family in FAMILIES:
+                part = means[(means["faces"] == kind) & (means["family"] == family)]
+                ax.plot(part["psnr_db"], part[what], "o-", label=family)
+                for _, point in part.iterrows():
+                    ax.annotate(point["setting"], (point["psnr_db"], point[what]), fontsize=8,
+                                xytext=(3, 3), textcoords="offset points")  # fmt: skip
+            ax.set(title=f"{MEASURES[what]} of edits, {kind} faces", xlabel="PSNR of the inversion, dB")
+            ax.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].axhline(1, color="k", lw=0.8, ls=":")
+    axes[1, 0].axhline(1, color="k", lw=0.8, ls=":")
+    axes[0, 0].legend(frameon=False)
+    return figure
+
+
+def describe_regularizers(table: "pandas.DataFrame") -> str:
+    """The page of the comparison, in Markdown, beside ``regularizers.png``."""
+    n = table.groupby(["faces", "family", "setting"])["image"].count().min()
+    factors = ", ".join(ALIGNED_EDITS)
+    parts = [
+        "# Regularisers of codes, compared",
+        "Written by `latentlab benchmark --only regularizers`. II2S's Mahalanobis prior (lambda 0 is I2S), LSAP_O's "
+        "SNCD (lambda 0 is the StyleGAN2 projector in W+), e4e's configurations A to D, and LSAP_E's SNCD, on "
+        f"{n} faces of each kind. Edits of {factors} by one standard deviation, at the strength at which the judge "
+        "reads the true edit; total error (no edit 1, truth 0), gain, residual and leakage are means over these "
+        "factors.\n\n![Edits against distortion, for each family of regularisers](regularizers.png)",
+    ]  # fmt: skip
+    for kind in KINDS:
+        rows = [["family", "setting", *MEASURES.values()], ["---"] * (2 + len(MEASURES))]
+        for (family, setting), part in table[table["faces"] == kind].groupby(["family", "setting"], sort=False):
+            rows.append([family, setting, *(_with_interval(part[what]) for what in MEASURES)])
+        parts.append(f"## {kind.capitalize()} faces\n\nMeans ± half of their 95 % intervals.\n\n{_lines(rows)}")
+    rows = [["faces", "first", "second", *MEASURES.values()], ["---"] * (3 + len(MEASURES))]
+    for row in compare_families(table).to_dict("records"):
+        cells = [f"{row[what]:.3g} [{row[f'{what} low']:.3g}, {row[f'{what} high']:.3g}]" for what in MEASURES]
+        rows.append([row["faces"], row["first"], row["second"], *cells])
+    parts.append(
+        "## Which wins where\n\nFirst less second, face by face, with 95 % intervals (not corrected for their number). "
+        "Each family at the setting with the smallest total error on the other kind of faces.\n\n" + _lines(rows)
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _with_interval(values: "pandas.Series") -> str:
+    low, high = confidence_interval(values.to_numpy(float))
+    return f"{values.mean():.3g} ± {(high - low) / 2:.2g}"
+
+
+def _lines(rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
