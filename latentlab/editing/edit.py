@@ -24,8 +24,8 @@ class State:
     styles: S codes, (N, C_l) per modulated layer in the order of ``Generator.style_layers``, that replace the outputs
         of the affine layers.
     tuned: weights of the generator that were tuned for each image, {name in its state dict: (N, *shape)}.
-    residual: what the codes leave of the inverted images, (N, 3, R, R), for methods that fuse it in again after an edit
-        (HFGI); it is not drawn by itself.
+    kept: what a method keeps of the inverted images for its own edits, {name: (N, ..)}, such as HFGI's residual; it is
+        not drawn by itself.
     """
 
     w_plus: Float[Tensor, "n layers dim"]
@@ -34,12 +34,12 @@ class State:
     replace_rgb: bool = True
     styles: Sequence[Tensor] | None = None
     tuned: Mapping[str, Tensor] | None = None
-    residual: Float[Tensor, "n 3 r r"] | None = None
+    kept: Mapping[str, Tensor] | None = None
 
     def __post_init__(self) -> None:
         parts = {"noise": self.noise, "styles": self.styles, "features": _values(self.features)}
-        parts["residual"] = None if self.residual is None else [self.residual]
-        for name, tensors in (parts | {"tuned weights": _values(self.tuned)}).items():
+        parts |= {"tuned weights": _values(self.tuned), "kept": _values(self.kept)}
+        for name, tensors in parts.items():
             sizes = {len(x) for x in tensors or ()}
             if sizes - {len(self)}:
                 raise ValueError(
@@ -59,7 +59,7 @@ class State:
             features=None if self.features is None else {r: f[chosen] for r, f in self.features.items()},
             styles=None if self.styles is None else [s[chosen] for s in self.styles],
             tuned=None if self.tuned is None else {k: v[chosen] for k, v in self.tuned.items()},
-            residual=None if self.residual is None else self.residual[chosen],
+            kept=None if self.kept is None else {k: v[chosen] for k, v in self.kept.items()},
         )
 
     def draw(self, G: nn.Module) -> Float[Tensor, "n 3 r r"]:

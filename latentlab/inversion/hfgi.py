@@ -37,7 +37,7 @@ def invert_hfgi(
     if network.config.resolution != G.resolution:
         raise ValueError(f"network: expected one for {G.resolution} px, got one for {network.config.resolution}")
     began = time.perf_counter()
-    state = replace(base.state, residual=images - base.state.draw(G))
+    state = replace(base.state, kept={"residual": images - base.state.draw(G)})
     editor = HfgiEditor(network)
     parts = [editor.fuse(state[i : i + batch_size], G) for i in range(0, len(state), batch_size)]
     layer = network.config.layer
@@ -89,5 +89,5 @@ class HfgiEditor:
     def fuse(self, state: State, G: nn.Module) -> State:
         """The state with the feature map of its codes and its residual."""
         plain, layer = replace(state, features=None), self.network.config.layer
-        fused = self.network(plain.feature_maps(G)[layer], state.residual, plain.draw(G))
+        fused = self.network(plain.feature_maps(G)[layer], state.kept["residual"], plain.draw(G))
         return replace(state, features={layer: fused})

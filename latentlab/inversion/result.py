@@ -119,7 +119,7 @@ class Inversion:
         tensors |= {f"styles.{i}": s for i, s in enumerate(state.styles or [])}
         tensors |= {f"features.{r}": f for r, f in (state.features or {}).items()}
         tensors |= {f"tuned.{name}": w for name, w in (state.tuned or {}).items()}
-        tensors |= {} if state.residual is None else {"residual": state.residual}
+        tensors |= {f"kept.{name}": x for name, x in (state.kept or {}).items()}
         tensors |= {f"trace.{k}": v for k, v in self.trace.items()}
         tensors |= {} if self.path is None else {"path": self.path}
         tensors |= {} if descent is None else {f"descent.{k}": v for k, v in descent.tensors.items()}
@@ -150,7 +150,7 @@ class Inversion:
             features = {int(r): f for r, f in group("features").items()}
             noise, styles = ([*_in_order(group(name))] or None for name in ("noise", "styles"))
             tuned, rgb = group("tuned") or None, metadata["replace_rgb"]
-            state = State(tensors["w_plus"], noise, features or None, rgb, styles, tuned, tensors.get("residual"))
+            state = State(tensors["w_plus"], noise, features or None, rgb, styles, tuned, group("kept") or None)
         rates = metadata["rates"]
         with torch.no_grad():
             image = state.draw(G)

@@ -7,7 +7,7 @@ Each method returns one thing. L = 2 log2(R) - 2. The block of resolution r = 2^
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from . import ops
 
 Noise = Literal["const", "random", "none"] | Sequence[Tensor]
+FeatureMap = Tensor | Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ class Generator(nn.Module):
         noise: Noise = "const",
         generator: torch.Generator | None = None,
         styles: Sequence[Tensor] | None = None,
-        replace: Mapping[int, Tensor] | None = None,
+        replace: Mapping[int, FeatureMap] | None = None,
         replace_rgb: bool = True,
     ) -> Float[Tensor, "n 3 r r"]:
         """Images (N, 3, R, R), trained to lie in [-1, 1] and not clamped.
@@ -258,8 +259,8 @@ class Generator(nn.Module):
         noise: "const" (the buffers), "random" (drawn from `generator`), "none", or one tensor for each
             convolution, (r, r) or (N, 1, r, r), r as in `noise_shapes`.
         styles: S codes as `styles()` returns them, used instead of the outputs of the affine layers.
-        replace: {resolution: feature map (N, C, r, r)}, used instead of the output of that block. The lower
-            blocks still add their RGB to the image (skip architecture).
+        replace: {resolution: feature map (N, C, r, r)}, used instead of the output of that block, or a function that
+            makes it of that output. The lower blocks still add their RGB to the image (skip architecture).
         replace_rgb: whether toRGB of that block also reads the replacement. If False (as in CLCAE) it reads the
             block's own output, and only the next block reads the replacement.
         """
@@ -273,7 +274,7 @@ class Generator(nn.Module):
         noise: Noise = "const",
         generator: torch.Generator | None = None,
         styles: Sequence[Tensor] | None = None,
-        replace: Mapping[int, Tensor] | None = None,
+        replace: Mapping[int, FeatureMap] | None = None,
         replace_rgb: bool = True,
     ) -> dict[int, Tensor]:
         """{resolution: output of that block (N, C, r, r)}; arguments as in `synthesis`."""
@@ -286,7 +287,7 @@ class Generator(nn.Module):
         noise: Noise,
         generator: torch.Generator | None,
         styles: Sequence[Tensor] | None,
-        replace: Mapping[int, Tensor] | None,
+        replace: Mapping[int, FeatureMap] | None,
         replace_rgb: bool,
     ) -> tuple[Tensor, dict[int, Tensor]]:
         if styles is None:
@@ -303,9 +304,10 @@ class Generator(nn.Module):
             for r, block in self.blocks.items():
                 inputs = [(conv, next(codes), next(noises)) for _, conv in block.convs]
                 given = replace.get(int(r))
-                if given is None or not replace_rgb:
+                if given is None or callable(given) or not replace_rgb:
                     for conv, style, eps in inputs:
                         x = conv(x, style, eps)
+                given = self._check_map(int(r), given(x), n) if callable(given) else given
                 seen = x if given is None or not replace_rgb else given.to(dtype)
                 x = x if given is None else given.to(dtype)
                 rgb = block.torgb(seen, next(codes))
@@ -349,13 +351,18 @@ class Generator(nn.Module):
             raise ValueError(f"styles: expected shapes (N, C) with C = {widths}, got {got}")
         return n
 
-    def _check_replace(self, replace: Mapping[int, Tensor], n: int) -> Mapping[int, Tensor]:
-        channels = dict(zip(self.config.resolutions, self.config.channels, strict=True))
+    def _check_replace(self, replace: Mapping[int, FeatureMap], n: int) -> Mapping[int, FeatureMap]:
         for r, x in replace.items():
-            if r not in channels or tuple(x.shape) != (n, channels[r], r, r):
-                shapes = {r: (n, c, r, r) for r, c in channels.items()}
-                raise ValueError(f"replace: expected resolutions and shapes of {shapes}, got {r}: {tuple(x.shape)}")
+            if r not in self.config.resolutions or not callable(x):
+                self._check_map(r, x, n)
         return replace
+
+    def _check_map(self, r: int, x: Tensor, n: int) -> Tensor:
+        shapes = {r: (n, c, r, r) for r, c in zip(self.config.resolutions, self.config.channels, strict=True)}
+        if r not in shapes or tuple(x.shape) != shapes[r]:
+            got = "a function" if callable(x) else tuple(x.shape)
+            raise ValueError(f"replace: expected resolutions and shapes of {shapes}, got {r}: {got}")
+        return x
 
 
 def _refuse_nonfinite(name: str, x: Tensor) -> None:

@@ -59,7 +59,7 @@ def test_untrained_networks_change_nothing(G, images, base):
     found = invert_hfgi(images, G, base=base, network=network)
     torch.testing.assert_close(found.image, base.image)
     assert torch.equal(found.latent, base.latent) and found.seconds > 2
-    torch.testing.assert_close(found.state.residual, images - base.image)
+    torch.testing.assert_close(found.state.kept["residual"], images - base.image)
     assert torch.equal(network.align(images, base.image), images)
 
 
@@ -95,8 +95,8 @@ def test_what_does_not_fit_is_refused(unchecked, G, images, base, network):
     for layer in (32, 12):
         with pytest.raises(ValueError, match=f"layer: expected 32 px divided by a power of two.*got {layer}"):
             HfgiConfig(32, layer, 16)
-    with pytest.raises(ValueError, match="residual: expected tensors of length 3"):
-        State(base.latent, residual=images[:1])
+    with pytest.raises(ValueError, match="kept: expected tensors of length 3"):
+        State(base.latent, kept={"residual": images[:1]})
 
 
 def test_perspective_moves_corners_by_at_most_its_distortion():

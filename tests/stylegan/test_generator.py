@@ -94,6 +94,20 @@ def test_replacing_features_by_themselves_changes_nothing(G, w_plus, resolutions
     torch.testing.assert_close(image, G.synthesis(w_plus))
 
 
+@pytest.mark.parametrize("replace_rgb", [True, False])
+def test_a_function_replaces_the_output_of_its_block(G, w_plus, replace_rgb):
+    """It sees what the block makes of the maps that were replaced before."""
+    replace = {8: lambda x: 2 * x, 16: lambda x: x - 1}
+    first = G.features(w_plus, replace={8: 2 * G.features(w_plus)[8]}, replace_rgb=replace_rgb)
+    fixed = {8: first[8], 16: first[16] - 1}
+    torch.testing.assert_close(
+        G.synthesis(w_plus, replace=replace, replace_rgb=replace_rgb),
+        G.synthesis(w_plus, replace=fixed, replace_rgb=replace_rgb),
+    )
+    with pytest.raises(ValueError, match=r"replace: .*got 8: \(3, 16, 4, 4\)"):
+        G.synthesis(w_plus, replace={8: lambda x: x[:, :, ::2, ::2]})
+
+
 def test_a_replaced_feature_changes_later_blocks_only(G, w_plus):
     features, other = G.features(w_plus[:1]), G.features(w_plus[1:2])
     mixed = G.features(w_plus[:1], replace={16: other[16]})

@@ -1,0 +1,232 @@
+"""Two branches (Yin et al. 2022, arXiv 2204.12530): sparse directions of W+, and content of the image fused in where
+the edit leaves the generator's features alone.
+
+The paper has no public code; what it leaves open is chosen here and said where it is.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from latentlab.seeds import stream
+
+Targets = Float[Tensor, "n k"]
+Map = Float[Tensor, "n c h w"]
+AnyMap = Float[Tensor, "n _ _ _"]  # of several resolutions
+
+
+@dataclass(frozen=True)
+class TwoBranchConfig:
+    """Shape of the two branches.
+
+    attributes: names of the K attributes. layers, w_dim: of the generator's codes. resolutions, channels: of the
+    generator's blocks that are fused, ascending. seen: channels of the encoder's feature maps. width: of the networks
+    between. relevance: "cosine", a map of similarities in [0, 1]; or "attention", the paper's softmax. most: the
+    largest target, in standard deviations.
+    """
+
+    attributes: tuple[str, ...]
+    layers: int
+    w_dim: int
+    resolutions: tuple[int, ...]
+    channels: tuple[int, ...]
+    seen: int
+    width: int = 48
+    relevance: Literal["cosine", "attention"] = "cosine"
+    most: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.relevance not in RELEVANCES:
+            raise ValueError(f"relevance: expected one of {', '.join(RELEVANCES)}, got {self.relevance!r}")
+        if not self.attributes or len(set(self.attributes)) < len(self.attributes):
+            raise ValueError(f"attributes: expected different names, got {', '.join(self.attributes) or 'none'}")
+        if len(self.resolutions) != len(self.channels):
+            raise ValueError(f"channels: expected one for each of {len(self.resolutions)} resolutions, got "
+                             f"{self.channels}")  # fmt: skip
+
+    def to_dict(self) -> dict:
+        """The fields as plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "TwoBranchConfig":
+        """Inverse of ``to_dict``."""
+        lists = {name: tuple(values[name]) for name in ("attributes", "resolutions", "channels")}
+        return cls(**{**values, **lists})
+
+
+class ContentExtractor(nn.Module):
+    """Encoder features (N, E, h, w) and a content direction (N, D) to content of a block, (N, C, r, r): the paper's A.
+
+    Convolution, AdaIN whose scale and shift are affine in the direction, convolution. Untrained it returns 0.
+    """
+
+    def __init__(self, config: TwoBranchConfig, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(config.seen, config.width, 3, padding=1)
+        self.affine = nn.Linear(config.w_dim, 2 * config.width)
+        self.out = nn.Conv2d(config.width, channels, 3, padding=1)
+
+    def forward(
+        self, features: Float[Tensor, "n e p q"], direction: Float[Tensor, "n d"], resolution: int
+    ) -> Float[Tensor, "n c r r"]:
+        x = F.interpolate(features, (resolution, resolution), mode="bilinear", align_corners=False)
+        scale, shift = self.affine(direction)[:, :, None, None].chunk(2, 1)
+        x = F.instance_norm(self.conv(x)) * (1 + scale) + shift
+        return self.out(F.leaky_relu(x, 0.2))
+
+
+class CosineRelevance(nn.Module):
+    """The relevance map as similarity, (N, 1, r, r) in [0, 1], of both features at the same position: 1 where the edit
+    changes nothing. An (HW x HW) softmax, as the paper prints it, cannot multiply an (H x W) map."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(channels, width, 1)
+        self.slope = nn.Parameter(torch.tensor(10.0))
+        self.shift = nn.Parameter(torch.tensor(-5.0))
+
+    def map(self, before: Map, after: Map) -> Float[Tensor, "n 1 h w"]:
+        """Where content belongs, of features before and after the edit."""
+        similar = F.cosine_similarity(self.query(before), self.query(after), dim=1)[:, None]
+        return torch.sigmoid(self.slope * similar + self.shift)
+
+    def forward(self, before: Map, after: Map, style: Map, content: Map) -> Map:
+        m = self.map(before, after)
+        return (1 - m) * style + m * content  # Eq. 7
+
+
+class AttentionRelevance(nn.Module):
+    """The paper's softmax (Eq. 6), read as a matrix between positions: fused = (1 - M) style + M content, with the unit
+    matrix for 1."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(channels, width, 1)
+        self.key = nn.Conv2d(channels, width, 1)
+
+    def matrix(self, before: Map, after: Map) -> Float[Tensor, "n p p"]:
+        """M, (N, HW, HW); each row sums to 1."""
+        q, k = self.query(before).flatten(2), self.key(after).flatten(2)
+        return (q.transpose(1, 2) @ k / q.shape[1] ** 0.5).softmax(2)  # Eq. 6
+
+    def map(self, before: Map, after: Map) -> Float[Tensor, "n 1 h w"]:
+        """How much of its own position each one takes: the diagonal of M."""
+        return self.matrix(before, after).diagonal(dim1=1, dim2=2).unflatten(1, before.shape[2:])[:, None]
+
+    def forward(self, before: Map, after: Map, style: Map, content: Map) -> Map:
+        moved = self.matrix(before, after) @ (content - style).flatten(2).transpose(1, 2)
+        return style + moved.transpose(1, 2).unflatten(2, style.shape[2:])  # Eq. 7
+
+
+RELEVANCES = {"cosine": CosineRelevance, "attention": AttentionRelevance}
+
+
+class TwoBranch(nn.Module):
+    """Both branches: directions of W+ for attributes, and the fusion of an image's content into an edited picture.
+
+    Targets s, (N, K), are changes of the attributes in standard deviations; 0 keeps an attribute.
+    """
+
+    def __init__(self, config: TwoBranchConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        k, blocks = len(config.attributes), list(zip(config.resolutions, config.channels, strict=True))
+        self.style_directions = nn.Parameter(torch.zeros(k, config.layers, config.w_dim))
+        self.content_directions = nn.Parameter(torch.zeros(k, len(blocks), config.w_dim))
+        self.extract = nn.ModuleDict({str(r): ContentExtractor(config, c) for r, c in blocks})
+        self.fuse = nn.ModuleDict({str(r): RELEVANCES[config.relevance](c, config.width) for r, c in blocks})
+        draw = stream(seed, "two branches")
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                if name == "content_directions":
+                    weight.copy_(torch.randn(weight.shape, generator=draw))
+                elif name.endswith("weight"):
+                    size = 0.0 if ".out." in name else 1 / math.sqrt(weight[0].numel())
+                    weight.copy_(size * torch.randn(weight.shape, generator=draw))
+                elif name.endswith("bias"):
+                    weight.zero_()
+
+    def targets(self, name: str, strengths: Float[Tensor, " n"]) -> Targets:
+        """Targets that change one attribute by so many standard deviations."""
+        if name not in self.config.attributes:
+            raise ValueError(f"attribute: expected one of {', '.join(self.config.attributes)}, got {name!r}")
+        s = strengths.new_zeros(len(strengths), len(self.config.attributes))
+        s[:, self.config.attributes.index(name)] = strengths
+        return s
+
+    def check(self, s: Targets) -> None:
+        """Raises ``ValueError`` for targets of another number of attributes or out of their range."""
+        wanted, most = len(self.config.attributes), self.config.most
+        if s.ndim != 2 or s.shape[1] != wanted:
+            raise ValueError(f"targets: expected shape (N, {wanted}), got {tuple(s.shape)}")
+        if not bool(s.isfinite().all()) or float(s.abs().max()) > most:
+            raise ValueError(f"targets: expected {-most:g} to {most:g} standard deviations, got "
+                             f"{float(s.abs().max()):.3g}; edit in smaller steps")  # fmt: skip
+
+    def style_shift(self, s: Targets) -> Float[Tensor, "n layers dim"]:
+        """d_sty, what an edit adds to codes of W+."""
+        return torch.einsum("nk,kld->nld", s, self.style_directions)  # Eq. 1
+
+    def contents(self, levels: Sequence[AnyMap], s: Targets) -> dict[int, AnyMap]:
+        """The content of each fused block, by resolution, beyond the features of the inversion.
+
+        levels: the encoder's feature maps of the images, coarsest first; each block takes the one of its rank, the
+        last one where there are more blocks.
+        """
+        # Eq. 4; targets of both signs and of more than 1 ask for |s| in units of the largest one
+        d = torch.einsum("nk,krd->nrd", 1 - s.abs() / self.config.most, self.content_directions)
+        found = {}
+        for i, r in enumerate(self.config.resolutions):
+            found[r] = self.extract[str(r)](levels[min(i, len(levels) - 1)], d[:, i], r)  # Eq. 5
+        return found
+
+    def fusion(
+        self, before: Mapping[int, AnyMap], after: Mapping[int, AnyMap], contents: Mapping[int, AnyMap]
+    ) -> dict[int, "Fusion"]:
+        """For ``Generator.synthesis(replace=)``: at each resolution a function from a block's output to the fused map.
+
+        before, after: the generator's features of the inversion and of its edit. The content of a block is what
+        ``contents`` adds to ``before``, so that untrained branches change nothing where nothing is edited.
+        """
+        return {
+            r: Fusion(self.fuse[str(r)], before[r].to(c), after[r].to(c), before[r].to(c) + c)
+            for r, c in contents.items()
+        }
+
+    def relevance(
+        self, before: Mapping[int, AnyMap], after: Mapping[int, AnyMap]
+    ) -> dict[int, Float[Tensor, "n 1 _ _"]]:
+        """The relevance maps by resolution, to be looked at."""
+        return {r: self.fuse[str(r)].map(before[r], after[r]) for r in self.config.resolutions}
+
+    @torch.no_grad()
+    def shrink(self, amount: float) -> None:
+        """A proximal step of the sparsity term (Eq. 3): moves every number of the style directions towards 0 by
+        ``amount``, and those that are nearer to 0 to exactly 0."""
+        d = self.style_directions
+        d.copy_(d.sign() * (d.abs() - amount).clamp(min=0))
+
+    @property
+    def sparsity(self) -> Float[Tensor, " k"]:
+        """The share of each style direction's numbers that are exactly 0, (K,)."""
+        return (self.style_directions == 0).float().flatten(1).mean(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Fusion:
+    """Fuses content into the output of a block, see ``TwoBranch.fusion``."""
+
+    module: nn.Module
+    before: Tensor
+    after: Tensor
+    content: Tensor
+
+    def __call__(self, style: Map) -> Map:
+        return self.module(self.before, self.after, style.to(self.content), self.content)
