@@ -295,6 +295,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         ("w_encoder", _run_train_encoder, "an encoder into W", 150_000),
         ("lsap_e", _run_train_encoder, "e4e's encoder with SNCD in place of the latent discriminator", 150_000),
         ("hfgi", _run_train_hfgi, "HFGI's networks, which refine the codes of a shipped encoder", 50_000),
+        ("two_branch", _run_train_two_branch, "sparse directions and content features on a shipped encoder", 50_000),
         ("attributes", _run_train_network, "the losses' attribute network, also the trunk of their distance", 300_000),
         ("judge", _run_train_network, "the attribute judge, also the trunk of the perceptual judge", 300_000),
         ("identity", _run_train_network, "the losses' identity embedding", 100_000),
@@ -327,10 +328,17 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
             parser.add_argument(
                 "--loss", action="append", default=[], metavar="NAME=WEIGHT", help="another weight; may be repeated"
             )
-        if name == "hfgi":
-            codes = "whose codes are refined (%(default)s)"
-            parser.add_argument("--encoder", default="e4e", choices=("e4e", "lsap_e"), help=codes)
+        if name in ("hfgi", "two_branch"):
+            codes, second = "whose codes are refined (%(default)s)", {"hfgi": "lsap_e", "two_branch": "psp"}[name]
+            parser.add_argument("--encoder", default="e4e", choices=("e4e", second), help=codes)
             parser.add_argument("--generator", default="faces-64", help="shipped one that it is for (%(default)s)")
+        if name == "two_branch":
+            parser.add_argument("--data", type=Path, metavar="FOLDER", help="of pictures (default: rendered faces)")
+            parser.add_argument("--attribute", action="append", default=[], help="to edit; may be repeated")
+            parser.add_argument("--relevance", default="cosine", choices=("cosine", "attention"), help="(%(default)s)")
+            parser.add_argument(
+                "--loss", action="append", default=[], metavar="NAME=WEIGHT", help="another weight; may be repeated"
+            )
         if name == "e4e":
             rows = "A (pSp), B (delta regularization), C (latent discriminator) or D (both; %(default)s)"
             parser.add_argument("--config", default="D", choices=tuple("ABCD"), help=rows)
@@ -415,6 +423,19 @@ def _run_train_hfgi(options: argparse.Namespace) -> None:
     train_hfgi(
         options.encoder, options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
         generator=options.generator, **settings,
+    )  # fmt: skip
+    print(f"written to {options.out}/; add it to the weights with: latentlab publish {options.out} --name NAME")
+
+
+def _run_train_two_branch(options: argparse.Namespace) -> None:
+    from latentlab.training.recipes import train_two_branch
+
+    settings = {} if options.seed is None else {"seed": options.seed}
+    settings |= {"attributes": tuple(options.attribute)} if options.attribute else {}
+    train_two_branch(
+        options.encoder, options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
+        generator=options.generator, data=options.data, weights=_loss_weights(options.loss),
+        relevance=options.relevance, **settings,
     )  # fmt: skip
     print(f"written to {options.out}/; add it to the weights with: latentlab publish {options.out} --name NAME")
 

@@ -18,6 +18,7 @@ from latentlab.inversion.pti import invert_pti
 from latentlab.inversion.pulse import invert_pulse
 from latentlab.inversion.result import Inversion
 from latentlab.inversion.sg2 import invert_sg2_w, invert_sg2_wplus
+from latentlab.inversion.two_branch import invert_two_branch
 from latentlab.spaces import fingerprint
 from latentlab.weights import find as find_weights
 from latentlab.weights import read_manifest
@@ -86,6 +87,8 @@ METHODS: dict[str, Method] = {
                keywords_of(invert_lsap_e)),
         Method("hfgi", invert_hfgi, "HFGI (arXiv 2109.06590)", "refiner", "that of its base, and a feature map",
                keywords_of(invert_hfgi)),
+        Method("two_branch", invert_two_branch, "Two branches (arXiv 2204.12530)", "refiner",
+               "that of its base, and feature maps", keywords_of(invert_two_branch)),
         Method("pti", invert_pti, "PTI (arXiv 2106.05744)", "refiner", "that of its base, and weights",
                keywords_of(invert_pti)),
     )

@@ -2,18 +2,16 @@
 
 import time
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab import weights
 from latentlab.editing.edit import Edit, State
 from latentlab.inversion.objective import check_images
 from latentlab.inversion.result import Inversion
-from latentlab.networks.hfgi import Hfgi, HfgiConfig
+from latentlab.networks.hfgi import Hfgi
+from latentlab.networks.refiners import refiner_for
 from latentlab.spaces import fingerprint
 
 
@@ -33,7 +31,7 @@ def invert_hfgi(
         raise ValueError(f"base: expected an inversion of the {len(images)} images, got one of {len(base)}")
     if (mark := fingerprint(base.generator, "generator")) != (own := fingerprint(G, "generator")):
         raise ValueError(f"base: expected an inversion by the generator {own}, got one by {mark}")
-    network = network_for(G, base.method, device=images.device) if network is None else network
+    network = refiner_for(G, "hfgi", base.method, device=images.device) if network is None else network
     if network.config.resolution != G.resolution:
         raise ValueError(f"network: expected one for {G.resolution} px, got one for {network.config.resolution}")
     began = time.perf_counter()
@@ -45,36 +43,6 @@ def invert_hfgi(
     seconds = base.seconds + time.perf_counter() - began
     knobs = {"base": base.method, "layer": layer, "network": fingerprint(network, "generator")}
     return Inversion(state, state.draw(G), G, "hfgi", seconds=seconds, knobs=knobs, editor=editor)
-
-
-def network_for(G: nn.Module, encoder: str, *, device: torch.device | str = "cpu") -> Hfgi:
-    """The networks that are shipped for the codes of an encoder, frozen; ``ValueError`` where there are none."""
-    mark = fingerprint(G, "generator")
-    file = weights.find(f"hfgi_{encoder}", mark) if f"hfgi_{encoder}" in weights.REFINERS else None
-    if file is None:
-        known = [kind.removeprefix("hfgi_") for kind in weights.REFINERS if weights.find(kind, mark)]
-        wanted = f"an inversion by {' or '.join(known)}" if known else "a generator with shipped networks of HFGI"
-        raise ValueError(f"base: expected {wanted}, got one by {encoder}; train networks for it with `latentlab train "
-                         "hfgi` and pass them as network=")  # fmt: skip
-    return _read(file, str(device))
-
-
-def shipped_editor(G: nn.Module, knobs: dict[str, Any]) -> "HfgiEditor":
-    """The editor of a saved inversion with these knobs; ``ValueError`` where other networks than the shipped ones made
-    it."""
-    network = network_for(G, knobs["base"], device=next(G.parameters()).device)
-    if (mark := fingerprint(network, "generator")) != knobs["network"]:
-        raise ValueError(f"editor: expected the networks {knobs['network']} that made this inversion, got the shipped "
-                         f"ones, {mark}; pass editor=HfgiEditor(network)")  # fmt: skip
-    return HfgiEditor(network)
-
-
-@cache
-def _read(file: str, device: str) -> Hfgi:
-    tensors, metadata = weights.read_weights(file)
-    network = Hfgi(HfgiConfig(**metadata["config"]))
-    network.load_state_dict(tensors)
-    return network.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,7 +137,8 @@ class Inversion:
 
         codes_only: read only the codes, without noise, styles, feature maps or tuned weights, and generate their
         images with ``G``, which then need only have the same mapping network.
-        editor: that of the method, which is not in the file; by default that of the shipped networks, for HFGI.
+        editor: that of the method, which is not in the file; by default that of the shipped networks, for HFGI
+            and two branches.
         """
         tensors, metadata = read_tensors(path)
         _check_generator(path, metadata, G, codes_only)
@@ -172,11 +173,19 @@ class Inversion:
 
 def _editor_of(metadata: dict[str, Any], G: nn.Module) -> Editor:
     """How the method of a saved inversion edits."""
-    if "network" not in metadata["knobs"]:
+    if (made_by := metadata["knobs"].get("network")) is None:
         return apply_edit
-    from latentlab.inversion.hfgi import shipped_editor
+    from latentlab.inversion.hfgi import HfgiEditor
+    from latentlab.inversion.two_branch import TwoBranchEditor
+    from latentlab.networks.refiners import refiner_for
 
-    return shipped_editor(G, metadata["knobs"])
+    method = metadata["method"]
+    network = refiner_for(G, method, metadata["knobs"]["base"], device=next(G.parameters()).device)
+    editor = {"hfgi": HfgiEditor, "two_branch": TwoBranchEditor}[method]
+    if (mark := fingerprint(network, "generator")) != made_by:
+        raise ValueError(f"editor: expected the networks {made_by} that made this inversion, got the shipped ones, "
+                         f"{mark}; pass editor={editor.__name__}(network)")  # fmt: skip
+    return editor(network)
 
 
 def _in_order(numbered: dict[str, Tensor]) -> list[Tensor]:

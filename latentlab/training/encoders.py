@@ -32,6 +32,7 @@ from latentlab.spaces import anchors_for, fingerprint
 from latentlab.stylegan import Generator
 from latentlab.training.hfgi import HfgiTrainingConfig
 from latentlab.training.loop import Training
+from latentlab.training.two_branch import TwoBranchTrainingConfig
 
 # pSp, section 3.2, and e4e, Eq. 5: L_dist = L2 + 0.8 LPIPS + 0.1 ID
 DISTORTION = {"l2": 1.0, "perceptual": 0.8, "identity": 0.1}
@@ -245,8 +246,8 @@ def flat_then_cosine(share: float) -> float:
     return 1.0 if share <= 0.5 else 0.5 + 0.5 * math.cos(math.pi * (min(share, 1.0) - 0.5) / 0.5)
 
 
-def training_pictures(config: EncoderTrainingConfig | HfgiTrainingConfig, resolution: int):
-    """The endless sequence of rendered faces that an encoder or HFGI is trained on, as ``train`` wants it."""
+def training_pictures(config: EncoderTrainingConfig | HfgiTrainingConfig | TwoBranchTrainingConfig, resolution: int):
+    """The endless sequence of rendered faces that an encoder or a refiner is trained on, as ``train`` wants it."""
 
     def faces(start: int, n: int, device: torch.device) -> Tensor:
         wear = training_details(n, config.seed, start, share=config.strange)

@@ -83,12 +83,13 @@ def publish_encoder(run: Run) -> list[Path]:
     return [run.write(f"{run.name}.{config['encoder']}.safetensors", run.network.state_dict(), metadata)]
 
 
-def publish_hfgi(run: Run) -> list[Path]:
+def publish_refiner(run: Run, kind: str) -> list[Path]:
+    """HFGI's networks, or those of the two branches, by their name as a method."""
     config, described = run.state["config"], run.described
     described["images"] = run.state["progress"][1]
     described["fingerprint"] = config["generator"]
     metadata = {"config": run.network.config.to_dict(), "encoder": config["encoder"]}
-    return [run.write(f"{run.name}.hfgi_{config['encoder']}.safetensors", run.network.state_dict(), metadata)]
+    return [run.write(f"{run.name}.{kind}_{config['encoder']}.safetensors", run.network.state_dict(), metadata)]
 
 
 def _perceptual(run: Run) -> PerceptualDistance:

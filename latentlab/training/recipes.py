@@ -27,8 +27,8 @@ from latentlab.judges import attributes as judge_attributes
 from latentlab.judges import identity as judge_identity
 from latentlab.losses import attributes, identity
 from latentlab.networks.attributes import AttributeNetwork, ResidualAttributeNetwork
-from latentlab.networks.hfgi import Hfgi, HfgiConfig
 from latentlab.networks.identity import DIMENSIONS
+from latentlab.networks.refiners import BUILD
 from latentlab.spaces import fingerprint
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 from latentlab.stylegan.ops import compute_dtype
@@ -46,12 +46,13 @@ from latentlab.training.publishing import (
     publish_edits,
     publish_encoder,
     publish_generator,
-    publish_hfgi,
     publish_identity,
     publish_judge,
+    publish_refiner,
     training_file,
 )
 from latentlab.training.readers import fit_factors, fit_identity
+from latentlab.training.two_branch import LOSSES, TwoBranchTraining, configure_two_branch
 from latentlab.weights.generators import load
 
 LOOKS = {"faces-64-sketch": sketch}  # of the renders that a preset learns from, where it is not their own
@@ -177,6 +178,28 @@ def train_hfgi(
     _describe(out, "hfgi", config.seed, facts, fabric)
     whole_batches = images // config.batch_size * config.batch_size
     train(training, training_pictures(config, G.resolution), out, images=whole_batches, resume=resume)
+    return training
+
+
+def train_two_branch(
+    encoder: str, out: Path, *, images: int, fabric, resume: bool = False, generator: str = "faces-64",
+    data: Path | None = None, weights: dict[str, float] | None = None, **settings: Any,
+) -> TwoBranchTraining:  # fmt: skip
+    """Trains the two branches on rendered faces, or the pictures of a folder, with the named shipped encoder.
+
+    weights: of losses by name, instead of the paper's. settings: see ``configure_two_branch``.
+    """
+    G = load(generator)
+    network = encoder_for(G, encoder, device=fabric.device)
+    losses = {"losses": LOSSES | (weights or {})}
+    config = configure_two_branch(G, network, encoder, images=images, **losses, **settings)
+    training = TwoBranchTraining(config, G, network, fabric)
+    r = G.resolution
+    pictures = training_pictures(config, r) if data is None else PictureFolder(data, r, config.seed)
+    facts = {"encoder": encoder, "generator": generator, "images": images, "config": asdict(config)}
+    _describe(out, "two_branch", config.seed, facts, fabric)
+    whole_batches = images // config.batch_size * config.batch_size
+    train(training, pictures, out, images=whole_batches, resume=resume)
     return training
 
 
@@ -316,7 +339,12 @@ RECIPES = {
         train_encoder, publish_encoder, trained="E",
     ),
     "hfgi": Recipe(
-        lambda config: Hfgi(HfgiConfig(**config["shape"])), train_hfgi, publish_hfgi, trained="network",
+        lambda config: BUILD["hfgi"](config["shape"]), train_hfgi, partial(publish_refiner, kind="hfgi"),
+        trained="network",
+    ),
+    "two_branch": Recipe(
+        lambda config: BUILD["two_branch"](config["shape"]), train_two_branch,
+        partial(publish_refiner, kind="two_branch"), trained="network",
     ),
     "attributes": Recipe(
         lambda _: AttributeNetwork(list(NAMES), binary=BINARY_NAMES), fit_factors, publish_attributes, seed=100

@@ -13,7 +13,8 @@ from torch import Tensor
 FOLDER = Path(__file__).parent
 # What belongs to one generator is shipped as NAME.KIND.safetensors.
 ENCODERS = ("w_encoder", "psp", "e4e", "restyle", "lsap_e")
-REFINERS = ("hfgi_e4e", "hfgi_lsap_e")  # HFGI's networks, each for the codes of one encoder
+# HFGI's networks and those of the two branches, each for the codes of one encoder
+REFINERS = ("hfgi_e4e", "hfgi_lsap_e", "two_branch_e4e", "two_branch_psp")
 KINDS = ("generator", "training", "statistics", "directions", "edits", *ENCODERS, *REFINERS)
 
 

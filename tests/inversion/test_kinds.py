@@ -17,8 +17,10 @@ from latentlab.inversion.objective import check_images
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import METHODS, Method, invert, keywords_of, methods, methods_for
 from latentlab.networks.hfgi import Hfgi
+from latentlab.networks.two_branch import TwoBranch
 from latentlab.stylegan.generator import Generator
 from latentlab.training.hfgi import configure_hfgi
+from latentlab.training.two_branch import configure_two_branch
 
 
 @torch.no_grad()
@@ -64,10 +66,14 @@ def run(method: Method, images: Tensor, G: Generator, **knobs) -> Inversion:
     """Runs one step of an optimiser, one pass of an encoder, or a refinement of the nearest codes."""
     if method.kind == "refiner":
         knobs = {"base": encode_nearest(images, G)} | knobs
-    if "network" in method.keywords:
-        knobs |= {"network": Hfgi(configure_hfgi(G, "nearest", images=8).shape).eval()}
     if "encoder" in method.keywords:
-        knobs |= {"encoder": build_encoder(method.name, slim_config(method.name, G.config)).eval()}
+        name = "e4e" if method.kind == "refiner" else method.name
+        knobs |= {"encoder": build_encoder(name, slim_config(name, G.config)).eval()}
+    if method.name == "hfgi":
+        knobs |= {"network": Hfgi(configure_hfgi(G, "nearest", images=8).shape).eval()}
+    if method.name == "two_branch":
+        shape = configure_two_branch(G, knobs["encoder"], "nearest", images=8, fused=8).shape
+        knobs |= {"network": TwoBranch(shape).eval()}
     return method(images, G, **knobs | ({"steps": 1} if "steps" in method.keywords else {}))
 
 

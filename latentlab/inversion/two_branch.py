@@ -1,0 +1,93 @@
+"""Two branches (Yin et al. 2022, arXiv 2204.12530): the image's own content is fused in wherever an edit leaves the
+generator's features alone."""
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from latentlab.editing.edit import Edit, State
+from latentlab.encoders.backbone import CodeEncoder
+from latentlab.encoders.shipped import encoder_for
+from latentlab.inversion.objective import check_images
+from latentlab.inversion.result import Inversion
+from latentlab.networks.refiners import refiner_for
+from latentlab.networks.two_branch import TwoBranch
+from latentlab.spaces import fingerprint
+
+LEVEL = "level."
+
+
+@torch.no_grad()
+def invert_two_branch(
+    images: Float[Tensor, "n 3 r r"], G: nn.Module, *, base: Inversion, network: TwoBranch | None = None,
+    encoder: CodeEncoder | None = None, batch_size: int = 16,
+) -> Inversion:  # fmt: skip
+    """Fuses content of images into their inversion, and into every edit of it (section 3).
+
+    images: (N, 3, R, R) in [-1, 1]. base: their inversion by the encoder that ``network`` was trained for. network,
+    encoder: by default those that are shipped for the base's method. An edit whose name is one of the network's
+    attributes goes along its sparse direction; any other one changes the codes as it does otherwise. Strengths are
+    standard deviations, and those beyond the network's range raise ``ValueError``.
+    """
+    check_images(images, G)
+    if len(base) != len(images):
+        raise ValueError(f"base: expected an inversion of the {len(images)} images, got one of {len(base)}")
+    if (mark := fingerprint(base.generator, "generator")) != (own := fingerprint(G, "generator")):
+        raise ValueError(f"base: expected an inversion by the generator {own}, got one by {mark}")
+    if network is None:
+        network = refiner_for(G, "two_branch", base.method, device=images.device)
+    encoder = encoder_for(G, base.method, device=images.device) if encoder is None else encoder
+    if encoder.config.widths[3] != network.config.seen or encoder.config.w_dim != network.config.w_dim:
+        raise ValueError(f"encoder: expected codes of width {network.config.w_dim} and features of width "
+                         f"{network.config.seen}, got {encoder.config.w_dim} and "
+                         f"{encoder.config.widths[3]}")  # fmt: skip
+    began, editor, parts = time.perf_counter(), TwoBranchEditor(network), []
+    for i in range(0, len(images), batch_size):
+        state, part = base.state[i : i + batch_size], images[i : i + batch_size]
+        levels = {f"{LEVEL}{k}": x for k, x in enumerate(encoder.levels(part))}
+        none = state.w_plus.new_zeros(len(part), len(network.config.attributes))
+        parts.append(editor.fuse(replace(state, kept={"code": state.w_plus, "targets": none, **levels}), G))
+    state = _joined(parts)
+    seconds = base.seconds + time.perf_counter() - began
+    knobs = {"base": base.method, "network": fingerprint(network, "generator")}
+    return Inversion(state, state.draw(G), G, "two_branch", seconds=seconds, knobs=knobs, editor=editor)
+
+
+@dataclass(frozen=True, eq=False)
+class TwoBranchEditor:
+    """Applies edits as the two branches do: to the codes first, then the content is fused into the edited picture."""
+
+    network: TwoBranch
+
+    def __call__(self, edit: Edit, state: State, strengths: Float[Tensor, " n"], G: nn.Module) -> State:
+        if edit.name not in self.network.config.attributes:
+            return self.fuse(edit(replace(state, features=None), strengths, G), G)
+        change = self.network.targets(edit.name, strengths)
+        targets = state.kept["targets"] + change
+        self.network.check(targets)
+        shifted = state.w_plus + self.network.style_shift(change)
+        return self.fuse(replace(state, w_plus=shifted, kept={**state.kept, "targets": targets}), G)
+
+    def fuse(self, state: State, G: nn.Module) -> State:
+        """The state with the fused feature maps of its codes."""
+        maps = G.features(state.w_plus, replace=self._fusion(state, G))
+        return replace(state, features={r: maps[r] for r in self.network.config.resolutions})
+
+    def relevance(self, state: State, G: nn.Module) -> dict[int, Float[Tensor, "n 1 _ _"]]:
+        """The relevance maps of a state by resolution: 1 where the image's content is taken."""
+        return self.network.relevance(G.features(state.kept["code"]), G.features(state.w_plus))
+
+    def _fusion(self, state: State, G: nn.Module) -> dict:
+        levels = [state.kept[name] for name in sorted(name for name in state.kept if name.startswith(LEVEL))]
+        contents = self.network.contents(levels, state.kept["targets"])
+        return self.network.fusion(G.features(state.kept["code"]), G.features(state.w_plus), contents)
+
+
+def _joined(parts: list[State]) -> State:
+    """States of parts of a batch as one, for those whose codes, features and kept tensors are all that they hold."""
+    features = {r: torch.cat([p.features[r] for p in parts]) for r in parts[0].features}
+    kept = {name: torch.cat([p.kept[name] for p in parts]) for name in parts[0].kept}
+    return replace(parts[0], w_plus=torch.cat([p.w_plus for p in parts]), features=features, kept=kept)

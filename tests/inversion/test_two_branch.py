@@ -1,0 +1,159 @@
+"""Two branches: the refiner with edits of its own, its training, and both by name."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from small import small_generator
+
+from latentlab import weights
+from latentlab.cli import main
+from latentlab.editing.edit import Direction
+from latentlab.encoders.kinds import build_encoder, slim_config
+from latentlab.inversion.result import Inversion
+from latentlab.inversion.two_branch import invert_two_branch
+from latentlab.inversion_methods import invert
+from latentlab.seeds import stream
+from latentlab.training import recipes
+from latentlab.training.encoders import training_pictures
+from latentlab.training.two_branch import TwoBranchTraining, configure_two_branch, generate
+
+NEAR = {"rtol": 1e-3, "atol": 1e-3}  # batches of another size add up in another order
+
+
+@pytest.fixture(scope="module")
+def G():
+    return small_generator(1, 32)
+
+
+@pytest.fixture(scope="module")
+def encoder(G):
+    encoder = build_encoder("e4e", slim_config("e4e", G.config)).requires_grad_(False).eval()
+    encoder.set_average(G.w_avg)
+    return encoder
+
+
+@pytest.fixture(scope="module")
+def network(G, encoder):
+    """Weights that are not trained, and change something nevertheless."""
+    shape = configure_two_branch(G, encoder, "e4e", images=8, fused=8).shape
+    network = recipes.BUILD["two_branch"](shape.to_dict()).requires_grad_(False)
+    for i, weight in enumerate(network.parameters()):
+        weight.add_(0.3 * torch.randn(weight.shape, generator=stream(i, "trained")))
+    return network
+
+
+@pytest.fixture(scope="module")
+def images(G):
+    return G(torch.randn(3, G.z_dim, generator=stream(0, "images"))).clamp(-1, 1)
+
+
+@pytest.fixture(scope="module")
+def base(images, G, encoder):
+    return invert(images, G, "e4e", encoder=encoder)
+
+
+@pytest.fixture(scope="module")
+def found(images, G, base, network, encoder):
+    return invert_two_branch(images, G, base=base, network=network, encoder=encoder, batch_size=2)
+
+
+def test_an_attribute_is_edited_along_the_networks_own_direction(G, images, encoder, base, network, found):
+    """The vector of the edit that is passed plays no part, only its name; the content is fused in again."""
+    smile = Direction("smile", torch.zeros(G.w_dim))
+    strengths = torch.tensor([1.0, 0.0, -2.0])
+    edited = found.edited(smile, strengths)
+    s = network.targets("smile", strengths)
+    codes = base.latent + network.style_shift(s)
+    torch.testing.assert_close(edited.latent, codes)
+    fusion = network.fusion(G.features(base.latent), G.features(codes), network.contents(encoder.levels(images), s))
+    torch.testing.assert_close(edited.image, G.synthesis(codes, replace=fusion), **NEAR)
+    torch.testing.assert_close(found.edit(smile, 0.0), found.image, **NEAR)
+    torch.testing.assert_close(edited.edited(smile, -strengths).image, found.image, **NEAR)
+    with pytest.raises(ValueError, match="targets: expected -3 to 3 standard deviations, got 4"):
+        edited.edited(smile, torch.tensor([3.0, 0, 0]))
+    with pytest.raises(ValueError, match="targets: expected -3 to 3"):
+        found.edit(smile, 3.5)
+
+
+def test_other_edits_keep_the_content_where_they_change_nothing(G, base, network, found):
+    direction = Direction("wings", torch.randn(G.w_dim, generator=stream(0, "direction")))
+    edited = found.edited(direction, 1.0)
+    torch.testing.assert_close(edited.latent, base.latent + direction.vector)
+    assert not torch.allclose(edited.image, G.synthesis(edited.latent), atol=1e-2)
+    maps = edited.editor.relevance(edited.state, G)
+    assert set(maps) == {4, 8} and all(0 <= m.min() and m.max() <= 1 for m in maps.values())
+
+
+def test_saved_and_loaded_it_edits_the_same(G, network, found, tmp_path):
+    found[1].save(tmp_path / "one.safetensors")
+    again = Inversion.load(tmp_path / "one.safetensors", G, editor=found.editor)
+    age = Direction("age", torch.zeros(G.w_dim))
+    torch.testing.assert_close(again.edit(age, 1.0), found.edit(age, 1.0)[1:2], **NEAR)
+
+
+def test_what_does_not_fit_is_refused(unchecked, G, images, base, network, encoder):
+    with pytest.raises(ValueError, match="base: expected an inversion of the 2 images, got one of 3"):
+        invert_two_branch(images[:2], G, base=base, network=network, encoder=encoder)
+    with pytest.raises(ValueError, match="base: expected a generator with shipped networks of two_branch, got one by"):
+        invert_two_branch(images, G, base=base, encoder=encoder)
+    with pytest.raises(ValueError, match="attributes: expected those that the losses' network reads .*, got wings"):
+        configure_two_branch(G, encoder, "e4e", attributes=("wings",), images=8)
+    slim = slim_config("e4e", G.config)
+    other = build_encoder("e4e", replace(slim, widths=(8, 16, 32, 32)))
+    with pytest.raises(ValueError, match="encoder: expected codes of width 16 and features of width 8, got 16 and 32"):
+        invert_two_branch(images, G, base=base, network=network, encoder=other)
+    config = configure_two_branch(G, encoder, "e4e", images=8)
+    for wrong, message in (({"strength": 4.0}, "strength: expected above 0 and at most 3"),
+                           ({"sparsity": "l0"}, "sparsity: expected 'proximal' or 'subgradient'"),
+                           ({"losses": {"adversarial": 1.0}}, "losses: expected names among l2")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            replace(config, **wrong)
+
+
+@pytest.mark.parametrize("sparsity", ["proximal", "subgradient"])
+def test_training_learns_sparse_directions_and_content(G, encoder, sparsity):
+    config = configure_two_branch(G, encoder, "e4e", images=400, fused=8, sparsity=sparsity, learning_rate=1e-2, seed=3)
+    training = TwoBranchTraining(config, G, encoder, Fabric(accelerator="cpu", precision="32-true"))
+    batch = training_pictures(config, 32)(0, 8, torch.device("cpu"))
+    logged = [training.step(batch) for _ in range(12)]
+    assert set(logged[0]) == {*config.losses, "zeros"} - ({"sparsity"} if sparsity == "proximal" else set())
+    assert logged[-1]["alignment"] < logged[0]["alignment"]
+    assert training.network.style_directions.abs().max() > 0.01
+    assert (float(logged[-1]["zeros"]) > 0) == (sparsity == "proximal")
+
+
+def test_directions_alone_leave_the_content_untrained(G, encoder):
+    losses = {"l2": 0.01, "attributes": 10.0, "refined_l2": 0.0}
+    config = configure_two_branch(G, encoder, "e4e", images=400, fused=8, losses=losses)
+    training = TwoBranchTraining(config, G, encoder, Fabric(accelerator="cpu", precision="32-true"))
+    before = {k: v.clone() for k, v in training.network.state_dict().items()}
+    training.step(training_pictures(config, 32)(0, 8, torch.device("cpu")))
+    changed = {k for k, v in training.network.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {"style_directions"}
+
+
+def test_features_come_with_the_images(G, base):
+    image, maps = generate(G, base.latent, (4, 8))
+    torch.testing.assert_close(image, G.synthesis(base.latent))
+    torch.testing.assert_close(maps[8], G.features(base.latent)[8])
+
+
+def test_a_run_of_the_command_edits_by_name(G, images, encoder, base, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "load", lambda name: G)
+    monkeypatch.setattr(recipes, "encoder_for", lambda G, name, device: encoder)
+    run, shipped = tmp_path / "run", tmp_path / "weights"
+    command = ["train", "two_branch", "--images", "8", "--attribute", "smile", "--loss", "sparsity=0", "--seed", "2"]
+    assert main([*command, "--out", str(run), "--accelerator", "cpu", "--precision", "32-true"]) == 0
+    (file,) = recipes.publish_run(run, "small", shipped)
+    assert file.name == "small.two_branch_e4e.safetensors"
+    for name in ("find", "read_weights"):
+        monkeypatch.setattr(weights, name, partial(getattr(weights, name), folder=shipped))
+    found = invert(images, G, "two_branch", base=base, encoder=encoder)
+    found.save(tmp_path / "one.safetensors")
+    smile = Direction("smile", torch.zeros(G.w_dim))
+    again = Inversion.load(tmp_path / "one.safetensors", G)
+    torch.testing.assert_close(again.edit(smile, 1.0), found.edit(smile, 1.0), **NEAR)
+    assert again.editor.network.config.attributes == ("smile",)
