@@ -40,8 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_claims(commands)
     benchmark = commands.add_parser("benchmark", help="measure speed, networks, samples and inversions")
     quick = ("speed", "optimisers", "networks", "samples", "inversions", "encoders", "generators")
-    tables = (*quick, "edits", "regularizers")
-    benchmark.add_argument("--only", choices=tables, help="one table instead of all but the last two, which take hours")
+    tables = (*quick, "edits", "regularizers", "two_branch")
+    benchmark.add_argument("--only", choices=tables, help="one table instead of the first seven; the others take long")
     benchmark.add_argument("--check", action="store_true", help="compare speed with its marks; exit code 1 if missed")
     several = "method of the inversions; can be repeated for --only inversions"
     benchmark.add_argument("--method", action="append", default=[], help=several)
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     edits.add_argument("--steps", type=int, default=300, help="of the inversions (%(default)s)")
     found = "folder of edits that are found, e.g. --out of `latentlab train edits` (default: edits in --out)"
     edits.add_argument("--found", type=Path, metavar="FOLDER", help=found)
-    runs = "folder of training runs for --only encoders (default: the shipped encoders)"
+    runs = "folder of training runs, for --only encoders (default: the shipped encoders) and two_branch"
     benchmark.add_argument("--runs", type=Path, metavar="FOLDER", help=runs)
     benchmark.add_argument(
         "--generator", action="append", default=[], metavar="SOURCE",
@@ -574,8 +574,9 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         "regularizers": lambda: jobs.write_regularizers(
             options.out, faces=options.faces, say=partial(print, flush=True)
         ),
+        "two_branch": lambda: jobs.write_branches(options.out, _runs(options), partial(print, flush=True)),
     }  # fmt: skip
-    slow = ("edits", "regularizers")
+    slow = ("edits", "regularizers", "two_branch")
     chosen = [mark for mark in marks.MARKS if options.only in (None, mark.table)]
     if options.check and not chosen:
         with_marks = " or ".join(dict.fromkeys(mark.table for mark in marks.MARKS))
@@ -593,6 +594,12 @@ def _run_benchmark(options: argparse.Namespace) -> int:
     checked = marks.check_marks(tables, chosen)
     print(f"\nmarks\n{checked.to_string(index=False, float_format='%.3g')}")
     return int("missed" in set(checked["verdict"]))
+
+
+def _runs(options: argparse.Namespace) -> Path:
+    if options.runs is None:
+        raise ValueError(f"--runs: expected a folder of training runs for --only {options.only}, got none")
+    return options.runs
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from latentlab.editing.lab import Finding, edit_from_scores, read_scores
 from latentlab.editing.shipped import edits_for
 from latentlab.evaluation import encoder_page, grade_inversion, load_judges, true_edit
 from latentlab.evaluation.encoders import measure_encoders, shipped_encoders, trained_encoders
+from latentlab.evaluation.two_branch import describe_branches, measure_branches, trained_branches
 from latentlab.faces import FaceSet, real_set
 from latentlab.images import find_images, read_image, tile
 from latentlab.inversion.result import Inversion
@@ -433,6 +434,14 @@ def write_encoders(
         logs = {encoder.name: pandas.read_csv(runs / encoder.name / "log.csv") for encoder in encoders}
         plots.training_curves(logs, CURVES).savefig(out / "encoders_curves.png", dpi=100)
     (out / "encoders.md").write_text(encoder_page.describe(table, encoders, curves=runs is not None))
+    return table
+
+
+def write_branches(out: Path, runs: Path, say: Callable[[str], object] = lambda text: None) -> "pandas.DataFrame":
+    """Measures runs of two branches on the real set and writes the page ``two_branch.md``; returns the table."""
+    G, several = load("faces-64"), trained_branches(runs)
+    table = measure_branches(several, G, say)
+    (out / "two_branch.md").write_text(describe_branches(table, several))
     return table
 
 

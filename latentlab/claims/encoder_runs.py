@@ -1,4 +1,4 @@
-"""Encoders that are not shipped, in claims: the table of ``latentlab benchmark --only encoders --runs``."""
+"""Runs that are not shipped, in claims: the tables of ``latentlab benchmark --runs``."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,14 +16,20 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parents[2] / "docs" / "encoders.csv"
 
 
-def rows_of_runs(names: Iterable[str], kind: str, n: int) -> dict[str, "pandas.DataFrame"]:
-    """The rows of the first ``n`` faces of a kind, by name of the run; ``ValueError`` for a run that is not in it."""
-    table, found = _table(), {}
+def rows_of_runs(
+    names: Iterable[str], kind: str, n: int, path: Path | None = None, what: str = "encoders"
+) -> dict[str, "pandas.DataFrame"]:
+    """The rows of the first ``n`` faces of a kind, by name of the run; ``ValueError`` for a run that is not in it.
+
+    path: of the table (None: that of encoders), which ``latentlab benchmark --only`` what writes.
+    """
+    path = path or RESULTS
+    table, found = _table(path, what), {}
     for name in names:
         rows = table[(table["method"] == name) & (table["faces"] == kind)].head(n)
         if rows.empty:
             known = ", ".join(table["method"].unique())
-            raise ValueError(f"{RESULTS}: expected a run named {name}, got {known}; train it, and measure the folder "
+            raise ValueError(f"{path}: expected a run named {name}, got {known}; train it, and measure the folder "
                              "of all runs again")  # fmt: skip
         found[name] = rows
     return found
@@ -31,16 +37,16 @@ def rows_of_runs(names: Iterable[str], kind: str, n: int) -> dict[str, "pandas.D
 
 def is_measured(names: Iterable[str]) -> bool:
     """Whether the table has rows of all these runs."""
-    return RESULTS.is_file() and set(names) <= set(_table()["method"])
+    return RESULTS.is_file() and set(names) <= set(_table(RESULTS, "encoders")["method"])
 
 
-def _table() -> "pandas.DataFrame":
+def _table(path: Path, what: str) -> "pandas.DataFrame":
     import pandas
 
-    if not RESULTS.is_file():
-        raise ValueError(f"{RESULTS}: expected the table of `latentlab benchmark --only encoders --runs FOLDER`, got "
-                         "no such file")  # fmt: skip
-    return pandas.read_csv(RESULTS)
+    if not path.is_file():
+        raise ValueError(f"{path}: expected the table of `latentlab benchmark --only {what} --runs FOLDER`, got no "
+                         "such file")  # fmt: skip
+    return pandas.read_csv(path)
 
 
 def column(rows: "pandas.DataFrame", name: str) -> Float[Tensor, " n"]:

@@ -25,6 +25,7 @@ from latentlab.claims import (
     latent_spaces,
     ranks,
     refinement,
+    two_branch,
 )
 from latentlab.claims.finding import Claim, Finding
 from latentlab.claims.runs import KINDS, Bench
@@ -46,7 +47,8 @@ def _place(claim: Claim) -> tuple[int, int]:
 
 _ALL = (
     *latent_spaces.CLAIMS, *inversion.CLAIMS, *conditional.CLAIMS, *inverted_codes.CLAIMS, *encoding.CLAIMS,
-    *alignment.CLAIMS, *ranks.CLAIMS, *refinement.CLAIMS, *editing.CLAIMS,
+    *alignment.CLAIMS, *ranks.CLAIMS, *refinement.CLAIMS, *two_branch.CLAIMS,
+    *editing.CLAIMS,
 )  # fmt: skip
 CLAIMS: dict[str, Claim] = {claim.id: claim for claim in sorted(_ALL, key=_place)}
 LEDGER = Path(__file__).parents[2] / "notebooks" / "claims.json"

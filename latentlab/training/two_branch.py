@@ -72,16 +72,20 @@ def configure_two_branch(
     G: Generator, encoder: CodeEncoder, name: str, *, attributes: tuple[str, ...] = ATTRIBUTES, fused: int = FUSED,
     relevance: Literal["cosine", "attention"] = "cosine", **settings,
 ) -> TwoBranchTrainingConfig:  # fmt: skip
-    """The settings for a generator and the encoder of this name. fused: the largest resolution at which content is
-    fused. settings: fields to set otherwise; ``images`` is needed."""
+    """The settings for a generator and the encoder of this name.
+
+    fused: the largest resolution at which content is fused; none is where no loss of the content branch has a weight.
+    settings: fields to set otherwise; ``images`` is needed.
+    """
     known = load_attributes().names
     if unknown := [a for a in attributes if a not in known]:
         raise ValueError(f"attributes: expected those that the losses' network reads ({', '.join(known)}), got "
                          f"{', '.join(unknown)}")  # fmt: skip
-    blocks = [(r, c) for r, c in zip(G.config.resolutions, G.config.channels, strict=True) if r <= fused]
-    resolutions, channels = zip(*blocks, strict=True)
-    shape = TwoBranchConfig(attributes, G.num_ws, G.w_dim, resolutions, channels, encoder.config.widths[3],
-                            relevance=relevance)  # fmt: skip
+    losses = settings.get("losses", LOSSES)
+    fused = fused if any(losses.get(name) for name in CONTENT) else 0
+    resolutions = tuple(r for r in G.config.resolutions if r <= fused)
+    shape = TwoBranchConfig(attributes, G.num_ws, G.w_dim, resolutions, G.config.channels[: len(resolutions)],
+                            encoder.config.widths[3], relevance=relevance)  # fmt: skip
     return TwoBranchTrainingConfig(**{"shape": shape, "generator": fingerprint(G, "generator"), "encoder": name}
                                    | settings)  # fmt: skip
 
@@ -112,7 +116,7 @@ class TwoBranchTraining(Training):
         self.network = self.add_module("network", TwoBranch(config.shape, config.seed)).train()
         for name, weight in config.losses.items():
             self.add_loss(name, weight)
-        self.refines = any(config.losses.get(name) for name in CONTENT)
+        self.refines = bool(config.shape.resolutions)
         self.add_player("network", torch.optim.Adam(self._groups(), lr=config.learning_rate))
 
     def _groups(self) -> list[dict]:
