@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.inversion.encoding import invert_e4e, invert_psp, invert_restyle
+from latentlab.inversion.encoding import invert_clcae, invert_e4e, invert_psp, invert_restyle
 from latentlab.inversion.ii2s import invert_i2s, invert_ii2s, invert_z_plus
 from latentlab.inversion.lsap import invert_lsap_o
 from latentlab.inversion.objective import Objective
@@ -81,6 +81,8 @@ METHODS: dict[str, Method] = {
         Method("e4e", invert_e4e, "e4e (arXiv 2102.02766)", "encoder", "W+", keywords_of(invert_e4e)),
         Method("restyle", invert_restyle, "ReStyle (arXiv 2104.02699) on pSp", "encoder", "W+",
                keywords_of(invert_restyle)),
+        Method("clcae", invert_clcae, "CLCAE (arXiv 2211.11448)", "encoder", "F: W+ and a feature map",
+               keywords_of(invert_clcae)),
         Method("pti", invert_pti, "PTI (arXiv 2106.05744)", "refiner", "that of its base, and weights",
                keywords_of(invert_pti)),
     )

@@ -18,8 +18,9 @@ from latentlab import weights
 from latentlab.checkpoints import load_checkpoint
 from latentlab.editing.shipped import edits_to_tensors
 from latentlab.editing.ways import Evidence
-from latentlab.encoders.backbone import EncoderConfig
-from latentlab.encoders.kinds import build_encoder
+from latentlab.encoders.contrastive import ContrastiveConfig, ContrastivePair
+from latentlab.encoders.kinds import build_encoder, config_from
+from latentlab.encoders.shipped import load_pair, pair_for
 from latentlab.faces import BINARY_NAMES, MAIN_NAMES, NAMES, render, sketch, training_factors
 from latentlab.inversion_methods import invert
 from latentlab.judges import attributes as judge_attributes
@@ -30,16 +31,20 @@ from latentlab.networks.identity import DIMENSIONS
 from latentlab.spaces import fingerprint
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 from latentlab.stylegan.ops import compute_dtype
+from latentlab.training.contrastive import ContrastiveTraining, configure_contrastive, training_pairs
 from latentlab.training.edits import CANDIDATES as EDIT_WAYS
 from latentlab.training.edits import QUICK as QUICK_WAYS
 from latentlab.training.edits import choose_edits, training_faces
 from latentlab.training.encoders import EncoderTraining, configure, training_pictures
+from latentlab.training.feature_space import CONFIGURATIONS as FEATURE_CONFIGURATIONS
+from latentlab.training.feature_space import FeatureTraining, configure_features
 from latentlab.training.generator import PRESETS, GeneratorTraining, TrainingConfig, replace_mapping, train_generator
 from latentlab.training.loop import train
 from latentlab.training.pictures import PictureFolder
 from latentlab.training.publishing import (
     Run,
     publish_attributes,
+    publish_contrastive,
     publish_edits,
     publish_encoder,
     publish_generator,
@@ -133,16 +138,22 @@ def train_network(
 
 def train_encoder(
     name: str, out: Path, *, images: int, fabric, resume: bool = False, generator: str = "faces-64",
-    data: Path | None = None, **settings: Any,
-) -> EncoderTraining:  # fmt: skip
-    """Trains an encoder: a configuration of ``training.encoders.configure``.
+    data: Path | None = None, pair: Path | None = None, **settings: Any,
+) -> EncoderTraining | FeatureTraining:  # fmt: skip
+    """Trains an encoder: a configuration of ``training.encoders.configure`` or of ``configure_features``.
 
     generator: a shipped one, or a file, that the codes are for. data: folder of pictures instead of rendered faces.
-    settings: fields of ``EncoderTrainingConfig`` to set otherwise.
+    pair: file of a contrastive pair, for the loss alignment; None: the shipped one. settings: fields of the
+    configuration to set otherwise.
     """
     G = load(generator)
-    config = configure(name, G, images=images, **settings)
-    training = EncoderTraining(config, G, fabric)
+    into_f = name in FEATURE_CONFIGURATIONS
+    settle, begin = (configure_features, FeatureTraining) if into_f else (configure, EncoderTraining)
+    config, known = settle(name, G, images=images, **settings), None
+    if config.losses.get("alignment"):
+        known = pair_for(G) if pair is None else load_pair(pair, G)
+        config = replace(config, pair=fingerprint(known, "generator"))
+    training = begin(config, G, fabric, known)
     r = G.resolution
     pictures = training_pictures(config, r) if data is None else PictureFolder(data, r, config.seed)
     facts = {"configuration": name, "generator": generator, "images": images, "config": asdict(config)}
@@ -150,6 +161,22 @@ def train_encoder(
     _describe(out, "encoder", config.seed, facts, fabric)
     whole_batches = images // config.batch_size * config.batch_size
     train(training, pictures, out, images=whole_batches, resume=resume)
+    return training
+
+
+def train_contrastive(
+    out: Path, *, images: int, fabric, resume: bool = False, generator: str = "faces-64", **settings: Any
+) -> ContrastiveTraining:
+    """Trains the contrastive pair of CLCAE on pictures of a generator and their codes.
+
+    settings: fields of ``ContrastiveTrainingConfig`` to set otherwise.
+    """
+    G = load(generator)
+    config = configure_contrastive(G, images=images, **settings)
+    training = ContrastiveTraining(config, G, fabric)
+    _describe(out, "contrastive", config.seed, {"generator": generator, "config": asdict(config)}, fabric)
+    whole_batches = images // config.batch_size * config.batch_size
+    train(training, training_pairs(config, G), out, images=whole_batches, resume=resume)
     return training
 
 
@@ -273,8 +300,12 @@ RECIPES = {
         train_generator, publish_generator, trained="G_ema",
     ),
     "encoder": Recipe(
-        lambda config: build_encoder(config["encoder"], EncoderConfig.from_dict(config["shape"])),
+        lambda config: build_encoder(config["encoder"], config_from(config["encoder"], config["shape"])),
         train_encoder, publish_encoder, trained="E",
+    ),
+    "contrastive": Recipe(
+        lambda config: ContrastivePair(ContrastiveConfig.from_dict(config["shape"])),
+        train_contrastive, publish_contrastive, trained="pair",
     ),
     "attributes": Recipe(
         lambda _: AttributeNetwork(list(NAMES), binary=BINARY_NAMES), fit_factors, publish_attributes, seed=100
