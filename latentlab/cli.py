@@ -293,7 +293,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         ("restyle", _run_train_encoder, "pSp's encoder as ReStyle trains it, to refine its own codes", 50_000),
         ("w_encoder", _run_train_encoder, "an encoder into W", 150_000),
         ("lsap_e", _run_train_encoder, "e4e's encoder with SNCD in place of the latent discriminator", 150_000),
-        ("style_transformer", _run_train_encoder, "a cross-attention encoder in the manner of StyleTransformer", 150_000),
+        ("style_transformer", _run_train_encoder, "cross-attention in the manner of StyleTransformer", 30_000),
         ("clcae", _run_train_encoder, "CLCAE's encoder or one of its ablations", 30_000),
         ("feature_style", _run_train_encoder, "an encoder into F space in the manner of FeatureStyle", 30_000),
         ("contrastive", _run_train_contrastive, "CLCAE's contrastive pair, on pictures of a generator", 100_000),
@@ -407,7 +407,8 @@ def _run_train_encoder(options: argparse.Namespace) -> None:
         settings["seed"] = options.seed
     train_encoder(
         name, options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
-        generator=options.generator, data=options.data, pair=options.pair, weights=_loss_weights(options.loss), **settings,
+        generator=options.generator, data=options.data, pair=options.pair, weights=_loss_weights(options.loss),
+        **settings,
     )  # fmt: skip
     print(f"written to {options.out}/; add it to the weights with: latentlab publish {options.out} --name NAME")
 

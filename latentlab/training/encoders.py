@@ -7,7 +7,7 @@ losses of a configuration differ by name and weight only. The generator is froze
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -130,7 +130,9 @@ class EncoderTraining(Training):
 
     also_logged = ("variation", "logit_w", "logit_encoder")
 
-    def __init__(self, config: EncoderTrainingConfig, G: Generator, fabric, pair: ContrastivePair | None = None) -> None:
+    def __init__(
+        self, config: EncoderTrainingConfig, G: Generator, fabric, pair: ContrastivePair | None = None
+    ) -> None:
         try:
             from pytorch_optimizer import Ranger
         except ImportError as error:
@@ -255,8 +257,9 @@ def flat_then_cosine(share: float) -> float:
     return 1.0 if share <= 0.5 else 0.5 + 0.5 * math.cos(math.pi * (min(share, 1.0) - 0.5) / 0.5)
 
 
-def training_pictures(config: EncoderTrainingConfig, resolution: int):
-    """The endless sequence of rendered faces that an encoder is trained on, as ``train`` wants it."""
+def training_pictures(config: Any, resolution: int):
+    """The endless sequence of rendered faces that an encoder is trained on, as ``train`` wants it. config: settings
+    with ``strange`` and ``seed``."""
 
     def faces(start: int, n: int, device: torch.device) -> Tensor:
         wear = training_details(n, config.seed, start, share=config.strange)

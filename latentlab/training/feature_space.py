@@ -101,7 +101,9 @@ class FeatureTraining(Training):
 
     also_logged = ("blend",)
 
-    def __init__(self, config: FeatureTrainingConfig, G: Generator, fabric, pair: ContrastivePair | None = None) -> None:
+    def __init__(
+        self, config: FeatureTrainingConfig, G: Generator, fabric, pair: ContrastivePair | None = None
+    ) -> None:
         try:
             from pytorch_optimizer import Ranger
         except ImportError as error:
@@ -147,13 +149,13 @@ class FeatureTraining(Training):
             losses["feature"] = feature_regularization(found.feature.float(), original).mean()
         return self.update("E", losses) | {"blend": torch.tensor(blend)}
 
-    def _own_feature(self, found: FeatureCodes) -> Float[Tensor, "n c r r"]:
+    def _own_feature(self, found: FeatureCodes) -> Float[Tensor, "n c s s"]:
         """The generator's own map for the codes of W+, without gradients (Eq. 9)."""
         r = found.feature.shape[-1]
         with torch.no_grad():
             return self.G.features(found.w_plus.float(), upto=r)[r]
 
-    def _draw(self, found: FeatureCodes, feature: Float[Tensor, "n c r r"]) -> Sequence[Float[Tensor, "n 3 r r"]]:
+    def _draw(self, found: FeatureCodes, feature: Float[Tensor, "n c s s"]) -> Sequence[Float[Tensor, "n 3 r r"]]:
         """G(w), where there is a w, G(w+) and G(w+, f)."""
         draw, w_plus = self.stream("noise"), found.w_plus.float()
         codes = [w_plus] if found.w is None else [self.G.broadcast(found.w.float()), w_plus]
