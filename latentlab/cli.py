@@ -76,6 +76,7 @@ def _add_invert(commands: argparse._SubParsersAction) -> None:
     generator = "name of a shipped or official generator, or a file (.safetensors, .pkl, .pt, ..) (%(default)s)"
     invert.add_argument("--generator", default="faces-64", help=generator)
     invert.add_argument("--method", default="ii2s", help="one of those listed by `latentlab methods` (%(default)s)")
+    invert.add_argument("--base", default="e4e", help="method whose inversion a refiner improves (%(default)s)")
     invert.add_argument("--steps", type=int, help="number of steps (default: the paper's)")
     strength = (
         "strength in standard deviations of the factor, e.g. smile=+2; or of an edit in a file, e.g. "
@@ -113,6 +114,7 @@ def _run_invert(options: argparse.Namespace) -> None:
         options.out,
         generator=options.generator,
         method=options.method,
+        base=options.base,
         edits=options.edit,
         batch_size=options.batch,
         precision=options.precision,
@@ -297,6 +299,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         ("clcae", _run_train_encoder, "CLCAE's encoder or one of its ablations", 30_000),
         ("feature_style", _run_train_encoder, "an encoder into F space in the manner of FeatureStyle", 30_000),
         ("contrastive", _run_train_contrastive, "CLCAE's contrastive pair, on pictures of a generator", 100_000),
+        ("hfgi", _run_train_hfgi, "HFGI's networks, which refine the codes of a shipped encoder", 50_000),
         ("attributes", _run_train_network, "the losses' attribute network, also the trunk of their distance", 300_000),
         ("judge", _run_train_network, "the attribute judge, also the trunk of the perceptual judge", 300_000),
         ("identity", _run_train_network, "the losses' identity embedding", 100_000),
@@ -323,6 +326,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         if run is _run_train_encoder:
             parser.add_argument("--generator", default="faces-64", help="shipped one that it is for (%(default)s)")
             parser.add_argument("--data", type=Path, metavar="FOLDER", help="of pictures (default: rendered faces)")
+            parser.add_argument("--start-from", type=Path, metavar="RUN", help="run whose encoder is trained further")
             parser.add_argument("--batch", type=int, default=8, help="images of a step, on all devices (%(default)s)")
             parser.add_argument("--learning-rate", type=float, default=2e-3, help="of Ranger (%(default)s)")
             parser.add_argument(
@@ -336,6 +340,10 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
             parser.add_argument("--generator", default="faces-64", help="shipped one that it is for (%(default)s)")
             parser.add_argument("--batch", type=int, default=64, help="pairs of a step, on all devices (%(default)s)")
             parser.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam (%(default)s)")
+        if name == "hfgi":
+            codes = "whose codes are refined (%(default)s)"
+            parser.add_argument("--encoder", default="e4e", choices=("e4e", "lsap_e"), help=codes)
+            parser.add_argument("--generator", default="faces-64", help="shipped one that it is for (%(default)s)")
         if name == "e4e":
             rows = "A (pSp), B (delta regularization), C (latent discriminator) or D (both; %(default)s)"
             parser.add_argument("--config", default="D", choices=tuple("ABCD"), help=rows)
@@ -407,8 +415,8 @@ def _run_train_encoder(options: argparse.Namespace) -> None:
         settings["seed"] = options.seed
     train_encoder(
         name, options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
-        generator=options.generator, data=options.data, pair=options.pair, weights=_loss_weights(options.loss),
-        **settings,
+        generator=options.generator, data=options.data, pair=options.pair, start_from=options.start_from,
+        weights=_loss_weights(options.loss), **settings,
     )  # fmt: skip
     print(f"written to {options.out}/; add it to the weights with: latentlab publish {options.out} --name NAME")
 
@@ -422,6 +430,17 @@ def _run_train_contrastive(options: argparse.Namespace) -> None:
     train_contrastive(
         options.out, images=options.images, fabric=_fabric(options), resume=options.resume, generator=options.generator,
         **settings,
+    )  # fmt: skip
+    print(f"written to {options.out}/; add it to the weights with: latentlab publish {options.out} --name NAME")
+
+
+def _run_train_hfgi(options: argparse.Namespace) -> None:
+    from latentlab.training.recipes import train_hfgi
+
+    settings = {} if options.seed is None else {"seed": options.seed}
+    train_hfgi(
+        options.encoder, options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
+        generator=options.generator, **settings,
     )  # fmt: skip
     print(f"written to {options.out}/; add it to the weights with: latentlab publish {options.out} --name NAME")
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.inversion.encoding import invert_clcae, invert_e4e, invert_psp, invert_restyle
+from latentlab.inversion.encoding import invert_clcae, invert_e4e, invert_lsap_e, invert_psp, invert_restyle
+from latentlab.inversion.hfgi import invert_hfgi
 from latentlab.inversion.ii2s import invert_i2s, invert_ii2s, invert_z_plus
 from latentlab.inversion.lsap import invert_lsap_o
 from latentlab.inversion.objective import Objective
@@ -83,6 +84,10 @@ METHODS: dict[str, Method] = {
                keywords_of(invert_restyle)),
         Method("clcae", invert_clcae, "CLCAE (arXiv 2211.11448)", "encoder", "F: W+ and a feature map",
                keywords_of(invert_clcae)),
+        Method("lsap_e", invert_lsap_e, "LSAP (arXiv 2209.12746), by an encoder", "encoder", "W+",
+               keywords_of(invert_lsap_e)),
+        Method("hfgi", invert_hfgi, "HFGI (arXiv 2109.06590)", "refiner", "that of its base, and a feature map",
+               keywords_of(invert_hfgi)),
         Method("pti", invert_pti, "PTI (arXiv 2106.05744)", "refiner", "that of its base, and weights",
                keywords_of(invert_pti)),
     )

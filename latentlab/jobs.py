@@ -43,6 +43,7 @@ def invert_files(
     *,
     generator: str = "faces-64",
     method: str = "ii2s",
+    base: str = "e4e",
     edits: Sequence[Asked] = (),
     batch_size: int | None = None,
     precision: str = "32",
@@ -52,6 +53,7 @@ def invert_files(
 ) -> "pandas.DataFrame":
     """Inverts a picture, or a folder of pictures, and applies edits.
 
+    base: method whose inversion is refined, where ``method`` is a refiner such as "pti".
     edits: pairs of an edit and its strength: a factor, whose shipped edit is taken, in standard deviations; or a file
     of an edit or of directions (``editing.files.read_edits``), FILE:NAME where it holds several. batch_size: pictures
     inverted together, by default as many as take some 4 GB. precision: "32", or "bf16" for mixed precision during the
@@ -69,7 +71,7 @@ def invert_files(
         raise ValueError(f"precision: expected '32' or 'bf16', got {precision!r}")
     G = load(generator, device=device)
     batch_size = default_batch_size(G.resolution) if batch_size is None else batch_size
-    find_method(method)
+    refines = find_method(method).kind == "refiner"
     chosen = _labelled(edits, pick_edits(G, edits))
     own, departures = CodeRange(G) if chosen else None, defaultdict(list)
     factors = {label: edit.name for label, (edit, _) in chosen.items()}
@@ -80,7 +82,8 @@ def invert_files(
     with bar:
         for names, images in _in_batches(pictures, batch_size):
             with torch.autocast(G.w_avg.device.type, torch.bfloat16, enabled=precision == "bf16"):
-                inversion = invert(images.to(device), G, method, **knobs)
+                refined = {"base": invert(images.to(device), G, base)} if refines else {}
+                inversion = invert(images.to(device), G, method, **knobs | refined)
             if precision == "bf16":
                 inversion.image = inversion.synthesize(inversion.latent)
             if inversion.interrupted:  # its codes are not converged, so the batch is skipped

@@ -52,6 +52,14 @@ def test_a_picture_gives_strip_inversion_and_table(face, tmp_path):
     assert np.array_equal(np.asarray(tile(inversion.image, columns=1)), pixels(out / "face.inversion.png"))
 
 
+def test_a_refiner_improves_the_inversion_of_its_base(face, tmp_path):
+    plain = invert_files(face, tmp_path / "a", method="e4e")
+    tuned = invert_files(face, tmp_path / "b", method="pti", base="e4e", steps=20)
+    assert tuned["psnr_db"][0] > plain["psnr_db"][0] + 0.5
+    with pytest.raises(ValueError, match="method: expected one of sg2_w"):
+        invert_files(face, tmp_path / "c", method="pti", base="none", steps=2)
+
+
 def test_a_folder_may_contain_files_that_cannot_be_read(face, tmp_path):
     picture = Image.fromarray(pixels(face))
     picture.convert("L").resize((90, 70)).save(tmp_path / "grey.jpg")

@@ -6,13 +6,13 @@ A is the shipped pSp, D the shipped e4e. They are compared face by face, on clea
 import time
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from latentlab.claims.encoder_runs import column, consistencies, edit_errors, rows_of_runs
 from latentlab.claims.finding import Claim, Finding
 from latentlab.claims.inversion import PAPER_STEPS, collect, faces_text, floors_of, ii2s, kinds_of
 from latentlab.claims.rules import ALL, FAST, FORTY, LEC_LINES, LINE, RULES, SLOW
@@ -37,7 +37,6 @@ CODES = {True: 1_000, False: 40}  # of W, of E4E-3
 QUICK_FACES = 6
 TIMED_STEPS, TIMED_FACES = 50, {True: 40, False: 4}
 OPTIMISER_STEPS = {"ii2s": PAPER_STEPS, "sg2_w": 1000}
-RESULTS = Path(__file__).parents[2] / "docs" / "encoders.csv"  # of configurations that are not shipped
 
 Columns = dict[str, Float[Tensor, " n"]]
 
@@ -63,18 +62,13 @@ def _faces(bench: Bench, kind: str, n: int) -> FaceSet:
     return FaceSet(faces.images.to(device), faces.factors.to(device), faces.wear.to(device))
 
 
-def _column(table: "pandas.DataFrame", name: str) -> Tensor:
-    (column,) = (c for c in table.columns if c == name or c.startswith(f"{name} ("))
-    return torch.tensor(table[column].to_numpy(float))
-
-
 def _distortion(bench: Bench) -> Finding:
     """Squared error and perceptual distance (judge) of D less those of A."""
     kinds, means = kinds_of(bench, ALL, QUICK_FACES), {}
     for kind, n in kinds.items():
         tables = _graded(bench, kind, n)
         for what in ("mse", "perceptual", "psnr_db"):
-            a, d = (_column(tables[name], what) for name in (A, D))
+            a, d = (column(tables[name], what) for name in (A, D))
             means |= {f"{kind}_{what}": d - a, f"a_{kind}_{what}": a, f"d_{kind}_{what}": d}
     return _collect(means, {}, kinds)
 
@@ -89,7 +83,7 @@ def _variation(bench: Bench) -> Finding:
     for kind, n in kinds.items():
         tables = _graded(bench, kind, n)
         for what in ("variation", "visible_variation"):
-            a, d = (_column(tables[name], what) for name in (A, D))
+            a, d = (column(tables[name], what) for name in (A, D))
             ratios[f"{kind}_{what}"] = a / d
             means |= {f"a_{kind}_{what}": a, f"d_{kind}_{what}": d}
     return _collect(means, ratios, kinds)
@@ -128,7 +122,7 @@ def _line(bench: Bench) -> Finding:
         drawn = {t: torch.cat([bench.G.synthesis(part) for part in w.split(40)]) for t, w in points.items()}
         made = {f"{t:g}": Inversion(State(w), drawn[t], bench.G, f"{t:g}") for t, w in points.items()}
         table = evaluate(made, faces, judges, edits=[(f, STRENGTH) for f in FACTORS], matched=True)
-        errors = {t: _errors(table[table["method"] == f"{t:g}"]) for t in LINE}
+        errors = {t: edit_errors(table[table["method"] == f"{t:g}"], FACTORS) for t in LINE}
         distortion = {t: psnr(drawn[t].clamp(-1, 1), faces.images) for t in LINE}
         for a, b in pairwise(LINE):
             means |= {f"{kind}_psnr_{a:g}_to_{b:g}": distortion[b] - distortion[a],
@@ -138,25 +132,16 @@ def _line(bench: Bench) -> Finding:
     return collect(means, {}, _settings(kinds), ("at_",), learning_rate=None)
 
 
-def _errors(rows: "pandas.DataFrame") -> Float[Tensor, "n k"]:
-    """Total errors of the edits of each face, (N, K); NaN where no strength matches."""
-    return torch.tensor(rows[[f"{factor}{STRENGTH:+g} error" for factor in FACTORS]].to_numpy(float))
-
-
 def _configurations(bench: Bench) -> Finding:
     """Errors of edits and LEC of A, B and C against those of D, from the table of ``latentlab benchmark --only encoders
     --runs``, since B and C are not shipped."""
-    import pandas
-
-    if not RESULTS.is_file():
-        raise ValueError(f"{RESULTS}: expected the table of `latentlab benchmark --only encoders --runs FOLDER`, whose "
-                         "folder holds runs A, B, C and D")  # fmt: skip
-    table, means, ratios, kinds = pandas.read_csv(RESULTS), {}, {}, kinds_of(bench, ALL, 40)
+    means, ratios, kinds = {}, {}, kinds_of(bench, ALL, 40)
     for kind, n in kinds.items():
-        rows = {m: t.head(n) for m, t in table[table["faces"] == kind].groupby("method") if m in "ABCD"}
-        consistent = {m: torch.tensor(t[[f"lec {f}" for f in FACTORS]].to_numpy(float)) for m, t in rows.items()}
+        rows = rows_of_runs("ABCD", kind, n)
+        consistent = {name: consistencies(part, FACTORS) for name, part in rows.items()}
+        errors = {name: edit_errors(part, FACTORS) for name, part in rows.items()}
         for other in "ABC":
-            means[f"{kind}_error_{other}"] = (_errors(rows[other]) - _errors(rows["D"])).nanmean(1)
+            means[f"{kind}_error_{other}"] = (errors[other] - errors["D"]).nanmean(1)
             ratios[f"{kind}_lec_{other}"] = (consistent[other] / consistent["D"]).log().mean(1).exp()
     return collect(means, ratios, _settings(kinds), learning_rate=None)
 

@@ -15,7 +15,17 @@ from typing import Any
 import pandas as pd
 import torch
 
-from latentlab.claims import alignment, conditional, editing, encoding, inversion, inverted_codes, latent_spaces
+from latentlab.claims import (
+    alignment,
+    conditional,
+    editing,
+    encoding,
+    inversion,
+    inverted_codes,
+    latent_spaces,
+    ranks,
+    refinement,
+)
 from latentlab.claims.finding import Claim, Finding
 from latentlab.claims.runs import KINDS, Bench
 from latentlab.spaces import fingerprint
@@ -36,7 +46,7 @@ def _place(claim: Claim) -> tuple[int, int]:
 
 _ALL = (
     *latent_spaces.CLAIMS, *inversion.CLAIMS, *conditional.CLAIMS, *inverted_codes.CLAIMS, *encoding.CLAIMS,
-    *alignment.CLAIMS, *editing.CLAIMS,
+    *alignment.CLAIMS, *ranks.CLAIMS, *refinement.CLAIMS, *editing.CLAIMS,
 )  # fmt: skip
 CLAIMS: dict[str, Claim] = {claim.id: claim for claim in sorted(_ALL, key=_place)}
 LEDGER = Path(__file__).parents[2] / "notebooks" / "claims.json"
@@ -207,7 +217,7 @@ def _read(path: str | Path | None) -> dict[str, dict[str, Any]]:
         raise FileNotFoundError(f"{path}: expected a ledger, got no file; measure one with `latentlab claims --full`")
     text = path.read_text()
     try:
-        return json.loads(text)
+        entries = json.loads(text)
     except json.JSONDecodeError:
         entries = _recover(text)
         if not entries:
@@ -215,7 +225,16 @@ def _read(path: str | Path | None) -> dict[str, dict[str, Any]]:
                              "with `git checkout`, or remove it and measure again") from None  # fmt: skip
         warnings.warn(f"{path}: expected a ledger in JSON, got a damaged file; its whole entries are kept "
                       f"({', '.join(entries)}), measure the others again", stacklevel=3)  # fmt: skip
-        return entries
+    _check_owner(path, entries)
+    return entries
+
+
+def _check_owner(path: Path, entries: dict[str, dict[str, Any]]) -> None:
+    """Refuses a ledger none of whose entries was measured on the shipped generator."""
+    marks = {mark for entry in entries.values() if (mark := entry.get("provenance", {}).get("fingerprint"))}
+    if marks and _mark() not in marks:
+        raise ValueError(f"{path}: expected a ledger of {SHIPPED}, {_mark()}, got one of the generator "
+                         f"{' and '.join(sorted(marks))}; name another file to begin a new one")  # fmt: skip
 
 
 def _recover(text: str) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ EDITS = ("age", "yaw", "light_azimuth")  # the paper's three: age, pose, light
 FACTORS = ("smile", "age", "beard", "glasses")  # of the claims about edits
 ALIGNED_EDITS = ("yaw", "smile", "age")  # LSAP's three: pose, smile, age
 LAMBDAS_E, LAMBDAS_O = (0.0, 0.25, 0.5, 1.0), (0.0, 5.0, 10.0, 20.0, 40.0)  # of SNCD: encoders, optimisation
+SEEDS = (11, 12)  # of LSAP_E's trainings
 LINES = ("smile", "age", "beard", "yaw")
 ENTANGLED = (("glasses", "age", 1), ("beard", "hair_length", -1))  # the world's correlations and their signs
 LEC_LINES = ("smile", "age", "yaw", "glasses")
@@ -283,7 +284,8 @@ RULES: Mapping[str, Rule] = {
         for kind in KINDS
     ), faces=FORTY),
     "LSAP-2": Rule("pSp, e4e, LSAP_E, the projector and LSAP_O in W and W+, I2S, II2S; edits of one standard deviation "
-                   "at matched strength; Spearman's rank correlation over the methods' means, resampled over faces; "
+                   "at matched strength, of faces for which all methods have one; Spearman's rank correlation over the "
+                   "methods' means, resampled over faces; "
                    "'untrained': without LSAP_E and LSAP_O", tuple(
         part for kind in KINDS for part in (
             Part(f"SNCD of pSp above e4e's, {kind} faces", (f"{kind}_psp_minus_e4e",), ">", 0,
@@ -296,9 +298,9 @@ RULES: Mapping[str, Rule] = {
                                  ("loss_of_gain", "1 - gain of edits"), ("realism", "the distance from renders"))),
         )
     ), faces=FORTY),
-    "LSAP-3": Rule("LSAP_E with lambda 0.5 at the full budget, two training seeds (0, 1), against the shipped e4e; LEC "
-                   "of edits by one standard deviation, the same steps for both", tuple(
-        Part(f"{says}, {kind} faces", tuple(f"{kind}_{seed}_{what}" for seed in (0, 1) for what in whats), "<", 0,
+    "LSAP-3": Rule("LSAP_E with lambda 0.5 at the full budget, two training seeds (11, 12), against the shipped e4e; "
+                   "LEC of edits by one standard deviation, the same steps for both", tuple(
+        Part(f"{says}, {kind} faces", tuple(f"{kind}_{seed}_{what}" for seed in SEEDS for what in whats), "<", 0,
              f"{SIGN}; the paper: {theirs}")
         for kind in KINDS for says, whats, theirs in (
             ("lower MSE", ("mse",), ".0397 against .0475"),

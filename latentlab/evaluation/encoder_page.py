@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 SHOWN = (0, 3, 6, 1, 2, 4)  # faces of the real set on the strip: three clean ones, and three with details
 EDIT, AMOUNT = "age", 1.5  # of the strip, in standard deviations
 COLUMNS = {
-    "psnr_db": "PSNR, dB", "perceptual": "perceptual", "identity": "identity", "variation": "variation",
-    "visible_variation": "of it visible", "deviation": "deviation", "lec": "LEC", "edit error": "edit: total error",
-    "edit gain": "gain", "leakage": "leakage", "s/image": "s/image",
+    "psnr_db": "PSNR, dB", "perceptual": "perceptual", "identity": "identity", "sncd": "SNCD",
+    "variation": "variation", "visible_variation": "of it visible", "deviation": "deviation", "lec": "LEC",
+    "edit error": "edit: total error", "edit gain": "gain", "leakage": "leakage", "s/image": "s/image",
 }  # fmt: skip
 
 
@@ -48,8 +48,9 @@ def _introduction() -> str:
     return (
         "Written by `latentlab benchmark --only encoders`. Means over faces ± half of their 95 % intervals (Student's "
         "t); they tell how a mean varies with the faces, not with the seed of the training. Perceptual distance (0 is "
-        "equal) and identity (1 is the same person) are those of the judges, face world, 64 px. Variation: distance of "
-        "a code from its mean over layers; of it visible: the part that the affine maps of the layers can see. "
+        "equal) and identity (1 is the same person) are those of the judges, face world, 64 px. SNCD: distance of the "
+        "styles' directions from those of the generator's samples (LSAP, Eq. 6), mean over layers. Variation: distance "
+        "of a code from its mean over layers; of it visible: the part that the affine maps of the layers can see. "
         "Deviation: mean of |E(G(w)) - w| over 1000 codes of W. LEC: latent editing consistency (e4e, Eq. 8), which "
         f"rewards codes that hardly move. LEC and edits are means over {edits}; edits are made by the shipped edits at "
         f"the strength at which the judge sees {STRENGTH:g} standard deviation of change, where there is one, and "

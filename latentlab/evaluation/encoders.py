@@ -20,9 +20,9 @@ from latentlab.evaluation.inversions import Judges, evaluate, load_judges
 from latentlab.faces import FaceSet, real_set
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import METHODS
-from latentlab.metrics import code_distance, code_variation, lec
+from latentlab.metrics import code_distance, code_variation, lec, sncd_of_codes
 from latentlab.seeds import stream
-from latentlab.spaces import fingerprint, visible_part
+from latentlab.spaces import anchors_for, fingerprint, visible_part
 from latentlab.stylegan import Generator
 from latentlab.weights import find, read_manifest
 
@@ -55,6 +55,7 @@ def grade_encoder(
     """One row for each face: all columns of ``evaluate`` with the edits of ``factors`` at matched strength, and
 
     - variation, visible_variation: ``metrics.code_variation``, raw and of what the layers' affine maps can see;
+    - sncd: ``metrics.sncd_of_codes``, mean over layers;
     - lec NAME: ``metrics.lec`` along the straight line of W for a factor, by one standard deviation;
     - lec NAME constant: what an encoder would get that returns the same code always.
     """
@@ -63,7 +64,8 @@ def grade_encoder(
     asked = [(factor, STRENGTH) for factor in factors]
     table = evaluate({encoder.name: inversion}, faces, judges, edits=asked, matched=True)
     seen = visible_part(codes - codes.mean(1, keepdim=True), G)
-    columns = {"variation": code_variation(codes), "visible_variation": seen.flatten(1).norm(dim=1)}
+    columns = {"variation": code_variation(codes), "visible_variation": seen.flatten(1).norm(dim=1),
+               "sncd": sncd_of_codes(codes, G, anchors_for(G))}  # fmt: skip
     lines = directions_for(G)
     for factor in factors:
         step = STRENGTH * lines[factor].vector.to(codes)
@@ -161,6 +163,6 @@ def summary_columns(group: "pandas.DataFrame") -> Mapping[str, "pandas.Series"]:
         what: group[[f"{factor}{STRENGTH:+g} {column}" for factor in FACTORS]].mean(axis=1)
         for what, column in (("edit error", "error"), ("edit gain", "gain"), ("leakage", "leakage"))
     }
-    plain = ("mse", "psnr_db", "ssim", "pn_norm", "variation", "visible_variation")
+    plain = ("mse", "psnr_db", "ssim", "pn_norm", "sncd", "variation", "visible_variation")
     consistent = {"lec": group[[f"lec {factor}" for factor in FACTORS]].mean(axis=1)}
     return {k: group[k] for k in plain} | {k: group[v] for k, v in judged.items()} | consistent | means

@@ -34,6 +34,14 @@ def invert_e4e(images: Images, G: nn.Module, *, encoder: CodeEncoder | None = No
     return _encode("e4e", images, G, encoder, batch_size)
 
 
+def invert_lsap_e(
+    images: Images, G: nn.Module, *, encoder: CodeEncoder | None = None, batch_size: int = 32
+) -> Inversion:
+    """Encodes images with LSAP_E (arXiv 2209.12746), e4e's network aligned by SNCD; keywords: those of ``invert_psp``.
+    """
+    return _encode("lsap_e", images, G, encoder, batch_size)
+
+
 def invert_restyle(
     images: Images,
     G: nn.Module,

@@ -2,33 +2,38 @@
 
 import time
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from latentlab import weights
 from latentlab.editing.edit import Edit, State
 from latentlab.inversion.objective import check_images
 from latentlab.inversion.result import Inversion
-from latentlab.networks.hfgi import Hfgi
+from latentlab.networks.hfgi import Hfgi, HfgiConfig
 from latentlab.spaces import fingerprint
 
 
 @torch.no_grad()
 def invert_hfgi(
-    images: Float[Tensor, "n 3 r r"], G: nn.Module, *, base: Inversion, network: Hfgi, batch_size: int = 16
-) -> Inversion:
+    images: Float[Tensor, "n 3 r r"], G: nn.Module, *, base: Inversion, network: Hfgi | None = None,
+    batch_size: int = 16,
+) -> Inversion:  # fmt: skip
     """Fuses the residual of an inversion into a feature map of the generator (HFGI, section 3).
 
     images: (N, 3, R, R) in [-1, 1]. base: their inversion, by the encoder that ``network`` was trained for. Its codes
-    stay as they are. The residual is kept in the state: an edit changes the codes, aligns the residual with the edited
-    picture, and fuses it again.
+    stay as they are. network: by default the one that is shipped for the base's encoder. The residual is kept in the
+    state: an edit changes the codes, aligns the residual with the edited picture, and fuses it again.
     """
     check_images(images, G)
     if len(base) != len(images):
         raise ValueError(f"base: expected an inversion of the {len(images)} images, got one of {len(base)}")
     if (mark := fingerprint(base.generator, "generator")) != (own := fingerprint(G, "generator")):
         raise ValueError(f"base: expected an inversion by the generator {own}, got one by {mark}")
+    network = network_for(G, base.method, device=images.device) if network is None else network
     if network.config.resolution != G.resolution:
         raise ValueError(f"network: expected one for {G.resolution} px, got one for {network.config.resolution}")
     began = time.perf_counter()
@@ -38,9 +43,38 @@ def invert_hfgi(
     layer = network.config.layer
     state = replace(state, features={layer: torch.cat([part.features[layer] for part in parts])})
     seconds = base.seconds + time.perf_counter() - began
-    return Inversion(
-        state, state.draw(G), G, "hfgi", seconds=seconds, knobs={"base": base.method, "layer": layer}, editor=editor
-    )
+    knobs = {"base": base.method, "layer": layer, "network": fingerprint(network, "generator")}
+    return Inversion(state, state.draw(G), G, "hfgi", seconds=seconds, knobs=knobs, editor=editor)
+
+
+def network_for(G: nn.Module, encoder: str, *, device: torch.device | str = "cpu") -> Hfgi:
+    """The networks that are shipped for the codes of an encoder, frozen; ``ValueError`` where there are none."""
+    mark = fingerprint(G, "generator")
+    file = weights.find(f"hfgi_{encoder}", mark) if f"hfgi_{encoder}" in weights.REFINERS else None
+    if file is None:
+        known = [kind.removeprefix("hfgi_") for kind in weights.REFINERS if weights.find(kind, mark)]
+        wanted = f"an inversion by {' or '.join(known)}" if known else "a generator with shipped networks of HFGI"
+        raise ValueError(f"base: expected {wanted}, got one by {encoder}; train networks for it with `latentlab train "
+                         "hfgi` and pass them as network=")  # fmt: skip
+    return _read(file, str(device))
+
+
+def shipped_editor(G: nn.Module, knobs: dict[str, Any]) -> "HfgiEditor":
+    """The editor of a saved inversion with these knobs; ``ValueError`` where other networks than the shipped ones made
+    it."""
+    network = network_for(G, knobs["base"], device=next(G.parameters()).device)
+    if (mark := fingerprint(network, "generator")) != knobs["network"]:
+        raise ValueError(f"editor: expected the networks {knobs['network']} that made this inversion, got the shipped "
+                         f"ones, {mark}; pass editor=HfgiEditor(network)")  # fmt: skip
+    return HfgiEditor(network)
+
+
+@cache
+def _read(file: str, device: str) -> Hfgi:
+    tensors, metadata = weights.read_weights(file)
+    network = Hfgi(HfgiConfig(**metadata["config"]))
+    network.load_state_dict(tensors)
+    return network.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True, eq=False)

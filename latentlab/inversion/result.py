@@ -136,13 +136,13 @@ class Inversion:
 
     @classmethod
     def load(
-        cls, path: str | Path, G: nn.Module, *, codes_only: bool = False, editor: Editor = apply_edit
+        cls, path: str | Path, G: nn.Module, *, codes_only: bool = False, editor: Editor | None = None
     ) -> "Inversion":
         """Reads an inversion written by ``save``. Raises ``ValueError`` if it belongs to a generator other than ``G``.
 
         codes_only: read only the codes, without noise, styles, feature maps or tuned weights, and generate their
         images with ``G``, which then need only have the same mapping network.
-        editor: that of the method, which is not in the file.
+        editor: that of the method, which is not in the file; by default that of the shipped networks, for HFGI.
         """
         tensors, metadata = read_tensors(path)
         _check_generator(path, metadata, G, codes_only)
@@ -171,8 +171,17 @@ class Inversion:
             path=tensors.get("path"),
             path_steps=metadata["path_steps"],
             descent=None if rates is None or codes_only else DescentState(group("descent"), rates),
-            editor=editor,
+            editor=_editor_of(metadata, G) if editor is None and not codes_only else editor or apply_edit,
         )
+
+
+def _editor_of(metadata: dict[str, Any], G: nn.Module) -> Editor:
+    """How the method of a saved inversion edits."""
+    if "network" not in metadata["knobs"]:
+        return apply_edit
+    from latentlab.inversion.hfgi import shipped_editor
+
+    return shipped_editor(G, metadata["knobs"])
 
 
 def _in_order(numbered: dict[str, Tensor]) -> list[Tensor]:

@@ -32,6 +32,7 @@ from latentlab.seeds import stream
 from latentlab.spaces import anchors_for, fingerprint
 from latentlab.stylegan import Generator
 from latentlab.training.contrastive import alignment, freeze_pair, refuse_single
+from latentlab.training.hfgi import HfgiTrainingConfig
 from latentlab.training.loop import Training
 
 # pSp, section 3.2, and e4e, Eq. 5: L_dist = L2 + 0.8 LPIPS + 0.1 ID

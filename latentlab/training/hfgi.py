@@ -28,7 +28,8 @@ class HfgiTrainingConfig:
     shape: of the networks. generator: fingerprint of the one that they are for. encoder: the name of the encoder whose
     codes they refine. images: one of the settings, so that a run is resumed with the same end.
     learning_rate: of Adam; the paper's 1e-4 is meant for 100,000 steps. distortion, distorted: of the random
-    perspective, and the share of residuals that it is applied to.
+    perspective, and the share of residuals that it is applied to. strange: share of faces with an out-of-domain detail,
+    as for encoders; it is the residual that shows them.
     """
 
     shape: HfgiConfig
@@ -40,6 +41,7 @@ class HfgiTrainingConfig:
     learning_rate: float = 1e-3
     distortion: float = 0.15
     distorted: float = 0.9
+    strange: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:

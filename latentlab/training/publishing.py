@@ -94,6 +94,14 @@ def publish_contrastive(run: Run) -> list[Path]:
     return [run.write(f"{run.name}.{PAIR}.safetensors", run.network.state_dict(), metadata)]
 
 
+def publish_hfgi(run: Run) -> list[Path]:
+    config, described = run.state["config"], run.described
+    described["images"] = run.state["progress"][1]
+    described["fingerprint"] = config["generator"]
+    metadata = {"config": run.network.config.to_dict(), "encoder": config["encoder"]}
+    return [run.write(f"{run.name}.hfgi_{config['encoder']}.safetensors", run.network.state_dict(), metadata)]
+
+
 def _perceptual(run: Run) -> PerceptualDistance:
     """The distance of the network's features, calibrated on faces that its training has not reached."""
     distance = PerceptualDistance(run.network)

@@ -20,13 +20,14 @@ from latentlab.editing.shipped import edits_to_tensors
 from latentlab.editing.ways import Evidence
 from latentlab.encoders.contrastive import ContrastiveConfig, ContrastivePair
 from latentlab.encoders.kinds import build_encoder, config_from
-from latentlab.encoders.shipped import load_pair, pair_for
+from latentlab.encoders.shipped import encoder_for, load_pair, pair_for
 from latentlab.faces import BINARY_NAMES, MAIN_NAMES, NAMES, render, sketch, training_factors
 from latentlab.inversion_methods import invert
 from latentlab.judges import attributes as judge_attributes
 from latentlab.judges import identity as judge_identity
 from latentlab.losses import attributes, identity
 from latentlab.networks.attributes import AttributeNetwork, ResidualAttributeNetwork
+from latentlab.networks.hfgi import Hfgi, HfgiConfig
 from latentlab.networks.identity import DIMENSIONS
 from latentlab.spaces import fingerprint
 from latentlab.stylegan.generator import Generator, GeneratorConfig
@@ -35,10 +36,11 @@ from latentlab.training.contrastive import ContrastiveTraining, configure_contra
 from latentlab.training.edits import CANDIDATES as EDIT_WAYS
 from latentlab.training.edits import QUICK as QUICK_WAYS
 from latentlab.training.edits import choose_edits, training_faces
-from latentlab.training.encoders import EncoderTraining, configure, training_pictures
+from latentlab.training.encoders import EncoderTraining, EncoderTrainingConfig, configure, training_pictures
 from latentlab.training.feature_space import CONFIGURATIONS as FEATURE_CONFIGURATIONS
-from latentlab.training.feature_space import FeatureTraining, configure_features
+from latentlab.training.feature_space import FeatureTraining, FeatureTrainingConfig, configure_features
 from latentlab.training.generator import PRESETS, GeneratorTraining, TrainingConfig, replace_mapping, train_generator
+from latentlab.training.hfgi import HfgiTraining, configure_hfgi
 from latentlab.training.loop import train
 from latentlab.training.pictures import PictureFolder
 from latentlab.training.publishing import (
@@ -48,6 +50,7 @@ from latentlab.training.publishing import (
     publish_edits,
     publish_encoder,
     publish_generator,
+    publish_hfgi,
     publish_identity,
     publish_judge,
     training_file,
@@ -138,26 +141,30 @@ def train_network(
 
 def train_encoder(
     name: str, out: Path, *, images: int, fabric, resume: bool = False, generator: str = "faces-64",
-    data: Path | None = None, pair: Path | None = None, **settings: Any,
+    data: Path | None = None, pair: Path | None = None, start_from: Path | None = None, **settings: Any,
 ) -> EncoderTraining | FeatureTraining:  # fmt: skip
     """Trains an encoder: a configuration of ``training.encoders.configure`` or of ``configure_features``.
 
     generator: a shipped one, or a file, that the codes are for. data: folder of pictures instead of rendered faces.
-    pair: file of a contrastive pair, for the loss alignment; None: the shipped one. settings: fields of the
-    configuration to set otherwise.
+    pair: file of a contrastive pair, for the loss alignment; None: the shipped one. start_from: run of another training,
+    whose encoder is trained further, all codes from the start. settings: fields of the configuration to set otherwise.
     """
     G = load(generator)
     into_f = name in FEATURE_CONFIGURATIONS
     settle, begin = (configure_features, FeatureTraining) if into_f else (configure, EncoderTraining)
-    config, known = settle(name, G, images=images, **settings), None
+    further = {"progressive": None} if start_from and not into_f else {}
+    config, known = settle(name, G, images=images, **further, **settings), None
     if config.losses.get("alignment"):
         known = pair_for(G) if pair is None else load_pair(pair, G)
         config = replace(config, pair=fingerprint(known, "generator"))
     training = begin(config, G, fabric, known)
+    if start_from is not None and not resume:
+        training.E.load_state_dict(_encoder_of(start_from, config))
     r = G.resolution
     pictures = training_pictures(config, r) if data is None else PictureFolder(data, r, config.seed)
     facts = {"configuration": name, "generator": generator, "images": images, "config": asdict(config)}
     facts |= {} if data is None else {"data": str(data), "files": len(pictures.files)}
+    facts |= {} if start_from is None else {"start_from": json.loads((start_from / "run.json").read_text())}
     _describe(out, "encoder", config.seed, facts, fabric)
     whole_batches = images // config.batch_size * config.batch_size
     train(training, pictures, out, images=whole_batches, resume=resume)
@@ -178,6 +185,37 @@ def train_contrastive(
     whole_batches = images // config.batch_size * config.batch_size
     train(training, training_pairs(config, G), out, images=whole_batches, resume=resume)
     return training
+
+
+def train_hfgi(
+    encoder: str, out: Path, *, images: int, fabric, resume: bool = False, generator: str = "faces-64",
+    **settings: Any,
+) -> HfgiTraining:  # fmt: skip
+    """Trains HFGI's networks on rendered faces, with the codes of the named shipped encoder.
+
+    settings: fields of ``HfgiTrainingConfig`` to set otherwise.
+    """
+    G = load(generator)
+    config = configure_hfgi(G, encoder, images=images, **settings)
+    network = encoder_for(G, encoder, device=fabric.device)
+    training = HfgiTraining(config, G, network, fabric)
+    facts = {"encoder": encoder, "generator": generator, "images": images, "config": asdict(config)}
+    _describe(out, "hfgi", config.seed, facts, fabric)
+    whole_batches = images // config.batch_size * config.batch_size
+    train(training, training_pictures(config, G.resolution), out, images=whole_batches, resume=resume)
+    return training
+
+
+def _encoder_of(run: Path, config: EncoderTrainingConfig | FeatureTrainingConfig) -> dict[str, Tensor]:
+    """The encoder that a run of ``latentlab train`` has trained, for a training of the same shape and generator."""
+    if not (run / "checkpoint.pt").is_file():
+        raise FileNotFoundError(f"start_from: expected the folder of a run with a checkpoint.pt, got {run}")
+    state = load_checkpoint(run / "checkpoint.pt")
+    theirs = state.get("config", {})
+    for name, wanted in (("generator", config.generator), ("shape", asdict(config.shape))):
+        if theirs.get(name) != wanted:
+            raise ValueError(f"start_from: expected a run whose {name} is {wanted}, got {theirs.get(name)} in {run}")
+    return state["E"]
 
 
 def _fit_people(network: nn.Module, out: Path, *, seed: int, **how: Any) -> nn.Module:
@@ -306,6 +344,9 @@ RECIPES = {
     "contrastive": Recipe(
         lambda config: ContrastivePair(ContrastiveConfig.from_dict(config["shape"])),
         train_contrastive, publish_contrastive, trained="pair",
+    ),
+    "hfgi": Recipe(
+        lambda config: Hfgi(HfgiConfig(**config["shape"])), train_hfgi, publish_hfgi, trained="network",
     ),
     "attributes": Recipe(
         lambda _: AttributeNetwork(list(NAMES), binary=BINARY_NAMES), fit_factors, publish_attributes, seed=100

@@ -15,7 +15,8 @@ FOLDER = Path(__file__).parent
 ENCODERS = (
     "w_encoder", "psp", "e4e", "restyle", "lsap_e", "style_transformer", "clcae", "clcae_multi_token", "feature_style",
 )  # fmt: skip
-KINDS = ("generator", "training", "statistics", "directions", "edits", "contrastive", *ENCODERS)
+REFINERS = ("hfgi_e4e", "hfgi_lsap_e")  # HFGI's networks, each for the codes of one encoder
+KINDS = ("generator", "training", "statistics", "directions", "edits", "contrastive", *ENCODERS, *REFINERS)
 
 
 def read_manifest(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
@@ -28,8 +29,8 @@ def find(kind: str, fingerprint: str, folder: Path = FOLDER) -> str | None:
     """Name of the shipped file of a kind that belongs to the generator with this fingerprint; None if none does.
 
     kind: "generator", "training" (to go on training, with its discriminator), "statistics", "directions",
-    "edits", "contrastive" (CLCAE's pair) and the encoders by name (both of the whole generator, so by its other
-    fingerprint).
+    "edits", "contrastive" (CLCAE's pair), and encoders and refiners by name (these of the whole generator, so by its
+    other fingerprint).
     Raises ``ValueError`` if several files do, as for generators that share a mapping network.
     """
     if kind not in KINDS:

@@ -1,16 +1,20 @@
 """Claims about SNCD with searches of few steps, and their rules."""
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from scipy import stats
 from worlds import world
 
 from latentlab import claims
-from latentlab.claims import alignment, runs
+from latentlab.claims import alignment, encoder_runs, ranks, refinement, runs
 from latentlab.claims.finding import Finding
+from latentlab.claims.ranks import rank_correlation
 from latentlab.claims.rules import ALIGNED_EDITS, RULES
 from latentlab.claims.runs import Bench
+from latentlab.editing.edit import State
+from latentlab.inversion.result import Inversion
 from latentlab.metrics import sncd_of_codes
 from latentlab.spaces import anchors_for
 from latentlab.stylegan.generator import Generator, GeneratorConfig
@@ -83,7 +87,7 @@ def interval(**means: float) -> Finding:
 @pytest.mark.parametrize(
     "id, changed, says",
     [("LSAP-2", {}, "reproduced"), ("LSAP-2", {"clean_untrained_rank_error": 0.0}, "partly reproduced"),
-     ("LSAP-3", {}, "reproduced"), ("LSAP-3", {"clean_1_lec_age": 0.1}, "partly reproduced"),
+     ("LSAP-3", {}, "reproduced"), ("LSAP-3", {"clean_12_lec_age": 0.1}, "partly reproduced"),
      ("LSAP-4", {}, "reproduced"), ("LSAP-4", {"clean_psnr": -3.0}, "partly reproduced"),
      ("LSAP-4", {"strange_age_identity": 0.0}, "partly reproduced"),
      ("LSAP-5", {}, "reproduced"), ("LSAP-5", {"clean_o_mse_5_to_10": 0.9}, "partly reproduced"),
@@ -96,3 +100,95 @@ def test_rules_of_alignment(id: str, changed: dict, says: str):
                for part in RULES[id].parts for name in part.cells}  # fmt: skip
     assert np.isfinite(list(numbers.values())).all()
     assert RULES[id].judge(interval(**numbers | changed).estimates)[0] == says
+
+
+def table_of_runs(path, monkeypatch, sizes: dict[str, float], faces: int = 3):
+    """A table of ``latentlab benchmark`` whose numbers are those of the run times one more than that of the face."""
+    rows = []
+    for name, size in sizes.items():
+        for kind in ("clean", "strange"):
+            names = ["mse", "perceptual (x)", "sncd", *(f"lec {factor}" for factor in ALIGNED_EDITS)]
+            rows += [{"method": name, "faces": kind, "image": i} | dict.fromkeys(names, size * (i + 1))
+                     for i in range(faces)]  # fmt: skip
+    pandas.DataFrame(rows).to_csv(path / "encoders.csv", index=False)
+    monkeypatch.setattr(encoder_runs, "RESULTS", path / "encoders.csv")
+
+
+def test_the_dial_of_encoders_is_read_from_their_runs(G, tmp_path, monkeypatch):
+    table_of_runs(tmp_path, monkeypatch, {"L0": 1.0, "L0.25": 0.5, "L0.5": 0.4})
+    assert not any(name.startswith("clean_e_") for name in claims.measure("LSAP-5", G=G).measured)
+    table_of_runs(tmp_path, monkeypatch, {"L0": 1.0, "L0.25": 0.5, "L0.5": 0.4, "L1": 0.2})
+    found = claims.measure("LSAP-5", G=G)
+    assert found.measured["clean_e_mse_0_to_0.25"] == pytest.approx(0.5)
+    assert found.measured["clean_e_lec_0.5_to_1"] == pytest.approx(0.5)
+    assert found.measured["clean_e_sncd_largest_share"] == pytest.approx(0.5 / 0.8)
+    cells = {name for part in RULES["LSAP-5"].parts for name in part.cells if name.startswith("clean_e")}
+    assert cells <= found.measured.keys()
+
+
+def test_lsap_e_is_compared_with_e4e_face_by_face(G, tmp_path, monkeypatch):
+    table_of_runs(tmp_path, monkeypatch, {"D": 1.0, "LSAP": 0.5, "LSAP2": 2.0})
+    found = claims.measure("LSAP-3", G=G)
+    assert found.measured["clean_11_mse"] == pytest.approx(-1) and found.measured["clean_12_lec_yaw"] == 2
+    assert found.samples["clean_11_sncd"]["n"] == 3
+    assert {name for part in RULES["LSAP-3"].parts for name in part.cells if "clean" in name} <= found.measured.keys()
+
+
+def test_rank_correlation_is_that_of_scipy():
+    draw = np.random.default_rng(0)
+    a, b = draw.normal(size=(2, 7, 12))
+    b[2, :3] = np.nan
+    statistic, faces = rank_correlation(a, b), np.arange(12.0)
+    assert statistic(faces) == pytest.approx(stats.spearmanr(a.mean(1), np.nanmean(b, 1)).statistic)
+    picks = draw.integers(12, size=(5, 12))
+    assert statistic(faces[picks], axis=1)[3] == pytest.approx(
+        stats.spearmanr(a[:, picks[3]].mean(1), np.nanmean(b[:, picks[3]], 1)).statistic
+    )
+
+
+def test_ranks_are_over_all_methods_and_over_those_not_trained_on_sncd(G, monkeypatch):
+    """With qualities that are SNCD itself, and minus it, the correlations are 1 and -1."""
+    encoded = {}
+
+    def encode(images, G, name):
+        draw = torch.Generator().manual_seed(len(name))
+        w = G.broadcast(G.mapping(torch.randn(len(images), G.z_dim, generator=draw)))
+        encoded[name] = Inversion(State(w), G.synthesis(w), G, name)
+        return encoded[name]
+
+    def qualities(bench, made, kind, n):
+        rulers = np.stack([sncd_of_codes(inv.latent, G, anchors_for(G)).numpy() for inv in made.values()])
+        return {what: -rulers if what == "realism" else rulers for what in ranks.QUALITIES}
+
+    monkeypatch.setattr(ranks, "PROJECTOR_STEPS", {False: 6})
+    monkeypatch.setattr(ranks, "QUICK_STEPS", 3)
+    monkeypatch.setattr(ranks, "invert", encode)
+    monkeypatch.setattr(ranks, "_qualities", qualities)
+    found = claims.measure("LSAP-2", G=G)
+    assert found.settings["methods"] == 9
+    assert found.measured["clean_rank_error"] == 1 and found.measured["clean_untrained_rank_realism"] == -1
+    psp, e4e = (sncd_of_codes(encoded[name].latent, G, anchors_for(G)) for name in ("psp", "e4e"))
+    assert found.measured["clean_psp_minus_e4e"] == pytest.approx(float((psp - e4e).mean()), abs=1e-6)
+    assert {name for part in RULES["LSAP-2"].parts for name in part.cells if "clean" in name} <= found.measured.keys()
+
+
+def test_refinements_of_both_encoders_are_compared(G, monkeypatch):
+    """An evaluation that gives each base a number of its own; the cells are the differences."""
+    made = []
+
+    def refine(images, G, name, base=None, **knobs):
+        made.append((name, base, knobs))
+        return name
+
+    def evaluate(inversions, faces, judges, *, edits, matched):
+        (base,) = inversions
+        size = 3.0 if base == "e4e" else 1.0
+        names = [f"{factor}{strength:+g} {what}" for factor, strength in edits for what in ("error", "identity (x)")]
+        return pandas.DataFrame([dict.fromkeys([*names, "perceptual (x)"], size)] * len(faces))
+
+    monkeypatch.setattr(refinement, "invert", refine)
+    monkeypatch.setattr(refinement, "evaluate", evaluate)
+    found = claims.measure("LSAP-6", G=G)
+    assert ("pti", "lsap_e", {"steps": 3}) in made and ("hfgi", "e4e", {}) in made
+    cells = {name for part in RULES["LSAP-6"].parts for name in part.cells if "clean" in name}
+    assert {found.measured[name] for name in cells} == {-2.0} and found.controls["e4e_clean_pti_perceptual"] == 3

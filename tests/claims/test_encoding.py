@@ -6,7 +6,7 @@ import torch
 from worlds import world
 
 from latentlab import claims
-from latentlab.claims import encoding
+from latentlab.claims import encoder_runs, encoding
 from latentlab.claims.rules import RULES
 from latentlab.claims.runs import Bench
 from latentlab.editing.edit import Direction
@@ -106,11 +106,13 @@ def test_configurations_are_read_from_their_table(bench, tmp_path, monkeypatch):
         for face in range(4):
             errors = {f"{f}+1 error": size for f in encoding.FACTORS} | {f"lec {f}": size for f in encoding.FACTORS}
             rows.append({"method": method, "image": face, "faces": "clean" if face < 2 else "strange", **errors})
-    monkeypatch.setattr(encoding, "RESULTS", tmp_path / "encoders.csv")
+    monkeypatch.setattr(encoder_runs, "RESULTS", tmp_path / "encoders.csv")
     with pytest.raises(ValueError, match="expected the table of `latentlab benchmark --only encoders --runs FOLDER`"):
         measure("E4E-6", bench)
     pandas.DataFrame(rows).to_csv(tmp_path / "encoders.csv", index=False)
     found = measure("E4E-6", bench)
+    with pytest.raises(ValueError, match="expected a run named L0.5, got A, B, C, D"):
+        encoder_runs.rows_of_runs(["A", "L0.5"], "clean", 2)
     assert found.measured["clean_error_A"] == pytest.approx(3) and found.measured["strange_lec_B"] == pytest.approx(3)
 
 
@@ -147,7 +149,7 @@ def test_what_no_affine_map_sees_changes_no_picture(G):
 
 def test_the_summary_has_a_row_for_each_kind():
     factors = {f"{f}+1 {what}": 1.0 for f in encoders.FACTORS for what in ("error", "gain", "leakage")}
-    plain = dict.fromkeys(("mse", "psnr_db", "ssim", "pn_norm", "variation", "visible_variation"), 2.0)
+    plain = dict.fromkeys(("mse", "psnr_db", "ssim", "pn_norm", "sncd", "variation", "visible_variation"), 2.0)
     row = factors | plain | {f"lec {f}": 3.0 for f in encoders.FACTORS} | {"perceptual (x)": 0.1, "identity (x)": 0.9}
     table = pandas.DataFrame(
         [{"method": "A", "faces": kind, "deviation": 5.0, "seconds": 0.1, **row} for kind in ("clean", "strange") * 3]

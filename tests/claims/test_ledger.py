@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from worlds import world
@@ -49,10 +50,21 @@ def test_other_rules_and_other_weights_are_seen(tmp_path, shipped, monkeypatch):
     found = claims.recorded("LSAP-1", path)
     assert found.outdated == "measured under an earlier version of the rule: to be measured again"
     assert "*" in pages.line("LSAP-1", path) and "recorded under 00000000" in found.explained()
+    entries = json.loads(path.read_text())
+    path.write_text(json.dumps(entries | {"LSAP-4": {"provenance": {"fingerprint": "another"}}}))
     monkeypatch.setattr(ledger, "_mark", lambda: "another")
     outdated = claims.recorded("LSAP-1", path).outdated
     assert "under an earlier version of the rule and with other weights" in outdated
     assert f"({ledger.fingerprint(shipped, 'generator')}, now another)" in outdated
+
+
+def test_a_ledger_of_another_generator_is_refused(tmp_path, shipped, monkeypatch):
+    path, mark = tmp_path / "claims.json", ledger.fingerprint(shipped, "generator")
+    claims.write(["LSAP-1"], path, full=False)
+    monkeypatch.setattr(ledger, "_mark", lambda: "another")
+    for read in (claims.table, partial(claims.recorded, "LSAP-1"), partial(claims.write, ["II2S-4"], full=False)):
+        with pytest.raises(ValueError, match=f"a ledger of faces-64, another, got one of the generator {mark}; name"):
+            read(path=path)
 
 
 def test_other_generators_stand_beside_the_first(tmp_path, shipped):

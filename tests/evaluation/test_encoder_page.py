@@ -53,7 +53,7 @@ def test_the_page_tells_what_was_measured_and_how_it_was_made(mean_code, table, 
     text = encoder_page.describe(table.assign(seconds=0.01, deviation=7.0), [mean_code])
     assert "1,200 images, seed 3, a core, `latentlab train psp`" in text
     rows = [line for line in text.splitlines() if line.startswith("| mean")]
-    assert len(rows) == 2 and all(" | 7 | " in row and row.count("|") == 13 for row in rows)  # clean and strange
+    assert len(rows) == 2 and all(" | 7 | " in row and row.count("|") == 14 for row in rows)  # clean and strange
     assert "encoders_curves.png" not in text and "encoders_curves.png" in encoder_page.describe(
         table.assign(seconds=0.01, deviation=7.0), [mean_code], curves=True
     )

@@ -1,19 +1,25 @@
 """HFGI: its networks, the refiner with edits of its own, and a training of some steps."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from lightning_fabric import Fabric
 from small import small_generator
 
+from latentlab import weights
+from latentlab.cli import main
 from latentlab.editing.edit import Direction, State
+from latentlab.encoders.kinds import build_encoder, slim_config
 from latentlab.inversion.hfgi import HfgiEditor, invert_hfgi
 from latentlab.inversion.result import Inversion
+from latentlab.inversion_methods import invert
 from latentlab.metrics import mse
 from latentlab.networks.hfgi import Hfgi, HfgiConfig, perspective
 from latentlab.seeds import stream
 from latentlab.stylegan.generator import Generator
+from latentlab.training import recipes
 from latentlab.training.hfgi import HfgiTraining, configure_hfgi
 
 
@@ -117,3 +123,31 @@ def test_training_brings_the_pictures_nearer(G, images, base):
         HfgiTraining(replace(config, generator="other"), G, lambda x: base.latent, Fabric(accelerator="cpu"))
     with pytest.raises(ValueError, match="losses: expected names among l2, .*, got adversarial"):
         configure_hfgi(G, "mean", images=8, losses={"adversarial": 1.0})
+
+
+def test_a_run_of_the_command_refines_by_name(G, images, tmp_path, monkeypatch):
+    """Training, publishing, the method with the shipped networks, and the restored editor of a saved inversion."""
+    encoder = build_encoder("e4e", slim_config("e4e", G.config)).requires_grad_(False).eval()
+    encoder.set_average(G.w_avg)
+    monkeypatch.setattr(recipes, "load", lambda name: G)
+    monkeypatch.setattr(recipes, "encoder_for", lambda G, name, device: encoder)
+    run, shipped = tmp_path / "run", tmp_path / "weights"
+    command = ["train", "hfgi", "--images", "16", "--seed", "2", "--out", str(run)]
+    assert main([*command, "--accelerator", "cpu", "--precision", "32-true"]) == 0
+    (file,) = recipes.publish_run(run, "small", shipped)
+    assert file.name == "small.hfgi_e4e.safetensors"
+    for name in ("find", "read_weights"):
+        monkeypatch.setattr(weights, name, partial(getattr(weights, name), folder=shipped))
+    base = invert(images, G, "e4e", encoder=encoder)
+    found = invert(images, G, "hfgi", base=base)
+    assert found.knobs["base"] == "e4e" and not torch.equal(found.image, base.image)
+    found.save(tmp_path / "one.safetensors")
+    direction = Direction("some", torch.randn(G.w_dim, generator=stream(0, "direction")))
+    again = Inversion.load(tmp_path / "one.safetensors", G)
+    torch.testing.assert_close(again.edit(direction, 1.0), found.edit(direction, 1.0))
+    other = Hfgi(configure_hfgi(G, "e4e", images=8).shape, seed=5).requires_grad_(False)
+    invert(images, G, "hfgi", base=base, network=other).save(tmp_path / "one.safetensors")
+    with pytest.raises(ValueError, match="editor: expected the networks .* that made this inversion"):
+        Inversion.load(tmp_path / "one.safetensors", G)
+    with pytest.raises(ValueError, match="base: expected an inversion by e4e, got one by mean"):
+        invert(images, G, "hfgi", base=replace(base, method="mean"))

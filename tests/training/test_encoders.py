@@ -212,6 +212,27 @@ def test_a_run_of_the_command_becomes_an_encoder_that_inverts(tmp_path, monkeypa
         load_encoder(tmp_path / "other.safetensors", G)
 
 
+def test_a_training_goes_on_from_another_ones_encoder(tmp_path, monkeypatch, capsys):
+    """LSAP's encoders for several lambdas begin with the same weights, with all codes; what does not fit is refused."""
+    G = small_generator(1, 32)
+    monkeypatch.setattr(recipes, "load", lambda name: G)
+    how = ["--images", "16", "--accelerator", "cpu", "--precision", "32-true"]
+    warm, out = tmp_path / "warm", tmp_path / "out"
+    assert main(["train", "lsap_e", "--loss", "sncd=0", *how, "--out", str(warm)]) == 0
+    frozen = [*how, "--learning-rate", "0", "--seed", "4", "--start-from"]
+    assert main(["train", "lsap_e", *frozen, str(warm), "--out", str(out)]) == 0
+    before, after = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (warm, out))
+    learned = [name for name, _ in build_encoder("lsap_e", slim_config("lsap_e", G.config)).named_parameters()]
+    assert all(torch.equal(before["E"][name], after["E"][name]) for name in learned)
+    assert before["config"]["progressive"] and after["config"]["progressive"] is None
+    assert json.loads((out / "run.json").read_text())["start_from"]["configuration"] == "lsap_e"
+    capsys.readouterr()
+    assert main(["train", "w_encoder", *frozen, str(warm), "--out", str(tmp_path / "w")]) == 2
+    assert "start_from: expected a run whose shape is" in capsys.readouterr().err
+    assert main(["train", "psp", *frozen, str(tmp_path / "none"), "--out", str(tmp_path / "n")]) == 2
+    assert "start_from: expected the folder of a run" in capsys.readouterr().err
+
+
 def test_a_loss_without_a_weight_is_told(tmp_path, capsys):
     assert main(["train", "psp", "--images", "16", "--loss", "delta", "--out", str(tmp_path)]) == 2
     assert "--loss: expected NAME=WEIGHT" in capsys.readouterr().err
