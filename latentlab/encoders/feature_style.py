@@ -58,6 +58,7 @@ class FeatureStyle(FeatureEncoder):
             super().__init__(shape)
             self.config = config
             pooled = sum(shape.widths) * POOLED**2
+            self.pooled = nn.BatchNorm1d(pooled)  # the stages differ in scale
             self.styles = EqualLinear(pooled, shape.layers * shape.w_dim, generator=draw)
             self.stage = [shape.resolution >> k for k in range(1, 5)].index(config.feature_resolution)
             width, channels = shape.widths[self.stage], config.feature_channels
@@ -75,5 +76,5 @@ class FeatureStyle(FeatureEncoder):
         """Codes of W+ and feature map of images in [-1, 1]; there is no w."""
         stages = self.features(self.fit(images))
         pooled = torch.cat([F.adaptive_avg_pool2d(x, POOLED).flatten(1) for x in stages], 1)
-        offsets = self.styles(pooled).unflatten(1, (self.shape.layers, self.shape.w_dim))
+        offsets = self.styles(self.pooled(pooled)).unflatten(1, (self.shape.layers, self.shape.w_dim))
         return FeatureCodes(None, self.w_avg + offsets, self.content(stages[self.stage]))

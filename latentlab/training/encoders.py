@@ -32,7 +32,6 @@ from latentlab.seeds import stream
 from latentlab.spaces import anchors_for, fingerprint
 from latentlab.stylegan import Generator
 from latentlab.training.contrastive import alignment, freeze_pair, refuse_single
-from latentlab.training.hfgi import HfgiTrainingConfig
 from latentlab.training.loop import Training
 
 # pSp, section 3.2, and e4e, Eq. 5: L_dist = L2 + 0.8 LPIPS + 0.1 ID
@@ -259,8 +258,9 @@ def flat_then_cosine(share: float) -> float:
 
 
 def training_pictures(config: Any, resolution: int):
-    """The endless sequence of rendered faces that an encoder is trained on, as ``train`` wants it. config: settings
-    with ``strange`` and ``seed``."""
+    """The endless sequence of rendered faces that an encoder or HFGI is trained on, as ``train`` wants it.
+
+    config: settings with ``strange`` and ``seed``."""
 
     def faces(start: int, n: int, device: torch.device) -> Tensor:
         wear = training_details(n, config.seed, start, share=config.strange)

@@ -146,8 +146,9 @@ def train_encoder(
     """Trains an encoder: a configuration of ``training.encoders.configure`` or of ``configure_features``.
 
     generator: a shipped one, or a file, that the codes are for. data: folder of pictures instead of rendered faces.
-    pair: file of a contrastive pair, for the loss alignment; None: the shipped one. start_from: run of another training,
-    whose encoder is trained further, all codes from the start. settings: fields of the configuration to set otherwise.
+    pair: file of a contrastive pair, for the loss alignment; None: the shipped one. start_from: run of another
+    training, whose encoder is trained further, all codes from the start. settings: fields of the configuration to set
+    otherwise.
     """
     G = load(generator)
     into_f = name in FEATURE_CONFIGURATIONS
