@@ -24,6 +24,7 @@ from latentlab.faces import render, training_details, training_factors
 from latentlab.images import tile
 from latentlab.losses.identity import load_identity
 from latentlab.losses.perceptual import load_perceptual
+from latentlab.metrics.codes import code_variation
 from latentlab.seeds import stream
 from latentlab.spaces import fingerprint
 from latentlab.stylegan import Generator
@@ -99,7 +100,7 @@ def configure_features(
 class FeatureTraining(Training):
     """An encoder into F space; the generator and the pair of the alignment loss are frozen."""
 
-    also_logged = ("blend",)
+    also_logged = ("blend", "variation")
 
     def __init__(
         self, config: FeatureTrainingConfig, G: Generator, fabric, pair: ContrastivePair | None = None
@@ -147,7 +148,8 @@ class FeatureTraining(Training):
                 losses["alignment"] = alignment(self.pair, shown, found.w.float(), self.fabric)
         if self.due("feature"):
             losses["feature"] = feature_regularization(found.feature.float(), original).mean()
-        return self.update("E", losses) | {"blend": torch.tensor(blend)}
+        more = {"blend": torch.tensor(blend), "variation": code_variation(found.w_plus.detach().float()).mean()}
+        return self.update("E", losses) | more
 
     def _own_feature(self, found: FeatureCodes) -> Float[Tensor, "n c s s"]:
         """The generator's own map for the codes of W+, without gradients (Eq. 9)."""
