@@ -1,7 +1,7 @@
 """CLCAE's encoder (arXiv 2211.11448, section 3.2): a code of W, from it codes of W+, and a feature map of F space."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal, NamedTuple
 
@@ -151,12 +151,14 @@ class ClcaeEncoder(FeatureEncoder):
             w = (w_offset + self.w_avg)[:, None, None].expand(-1, deltas.shape[1], -1, -1)
             # Eq. 4: Q = w W_Q, K = V = the layer's own residual: one query and one key for each layer
             return self.cross_attention[0](w.flatten(0, 1), deltas.flatten(0, 1)[:, None])[:, 0].view_as(deltas)
-        query = w_offset[:, None]
+        pairs = zip(self.cross_attention, self.keys(deltas), strict=True)
+        return torch.cat([block(w_offset[:, None], k) for block, k in pairs], 1)
+
+    def keys(self, deltas: Float[Tensor, "n layers dim"]) -> Sequence[Float[Tensor, "n k dim"]]:
+        """The keys of the W+ block for each layer: its own residual alone, or with "multi_token" those of all."""
         if self.config.attention == "multi_token":
-            keys = [deltas + self.layer_embedding[0]] * len(self.cross_attention)
-        else:
-            keys = deltas.split(1, 1)
-        return torch.cat([block(query, k) for block, k in zip(self.cross_attention, keys, strict=True)], 1)
+            return [deltas + self.layer_embedding[0]] * len(self.cross_attention)
+        return deltas.split(1, 1)
 
     def feature(
         self,
