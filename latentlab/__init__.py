@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from latentlab.editing.mixing import interpolate, mix
     from latentlab.editing.regression import find_directions
     from latentlab.editing.shipped import directions_for, edits_for
-    from latentlab.encoders.shipped import encoder_for, load_encoder
+    from latentlab.encoders.shipped import encoder_for, load_encoder, load_pair, pair_for
     from latentlab.evaluation import evaluate, summarize
     from latentlab.images import read_image
     from latentlab.inversion.result import Inversion
@@ -49,6 +49,8 @@ _NAMES = {
     "save_edit": "editing.files",
     "encoder_for": "encoders.shipped",
     "load_encoder": "encoders.shipped",
+    "load_pair": "encoders.shipped",
+    "pair_for": "encoders.shipped",
     "evaluate": "evaluation",
     "summarize": "evaluation",
     "convert": "weights.generators",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import latentlab
 
+CLCAE_CONFIGURATIONS = ("full", "no_alignment", "multi_token", "no_w_plus_block", "no_f_block")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. Errors in the input are printed as one line, without a traceback."""
@@ -294,6 +296,10 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         ("restyle", _run_train_encoder, "pSp's encoder as ReStyle trains it, to refine its own codes", 50_000),
         ("w_encoder", _run_train_encoder, "an encoder into W", 150_000),
         ("lsap_e", _run_train_encoder, "e4e's encoder with SNCD in place of the latent discriminator", 150_000),
+        ("style_transformer", _run_train_encoder, "cross-attention in the manner of StyleTransformer", 30_000),
+        ("clcae", _run_train_encoder, "CLCAE's encoder or one of its ablations", 30_000),
+        ("feature_style", _run_train_encoder, "an encoder into F space in the manner of FeatureStyle", 30_000),
+        ("contrastive", _run_train_contrastive, "CLCAE's contrastive pair, on pictures of a generator", 100_000),
         ("hfgi", _run_train_hfgi, "HFGI's networks, which refine the codes of a shipped encoder", 50_000),
         ("two_branch", _run_train_two_branch, "sparse directions and content features on a shipped encoder", 50_000),
         ("attributes", _run_train_network, "the losses' attribute network, also the trunk of their distance", 300_000),
@@ -328,6 +334,14 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
             parser.add_argument(
                 "--loss", action="append", default=[], metavar="NAME=WEIGHT", help="another weight; may be repeated"
             )
+            pair = "contrastive pair for the loss alignment, a file of `latentlab publish` (default: the shipped one)"
+            parser.add_argument("--pair", type=Path, metavar="FILE", help=pair)
+        if name == "clcae":
+            parser.add_argument("--config", default="full", choices=CLCAE_CONFIGURATIONS, help="(%(default)s)")
+        if name == "contrastive":
+            parser.add_argument("--generator", default="faces-64", help="shipped one that it is for (%(default)s)")
+            parser.add_argument("--batch", type=int, default=64, help="pairs of a step, on all devices (%(default)s)")
+            parser.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam (%(default)s)")
         if name in ("hfgi", "two_branch"):
             codes, second = "whose codes are refined (%(default)s)", {"hfgi": "lsap_e", "two_branch": "psp"}[name]
             parser.add_argument("--encoder", default="e4e", choices=("e4e", second), help=codes)
@@ -404,14 +418,27 @@ def _run_train_generator(options: argparse.Namespace) -> None:
 def _run_train_encoder(options: argparse.Namespace) -> None:
     from latentlab.training.recipes import train_encoder
 
-    name = {"psp": "A", "e4e": getattr(options, "config", "D")}.get(options.what, options.what)
+    name = {"psp": "A"}.get(options.what, getattr(options, "config", options.what))
     settings = {"batch_size": options.batch, "learning_rate": options.learning_rate}
     if options.seed is not None:
         settings["seed"] = options.seed
     train_encoder(
         name, options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
-        generator=options.generator, data=options.data, start_from=options.start_from,
+        generator=options.generator, data=options.data, pair=options.pair, start_from=options.start_from,
         weights=_loss_weights(options.loss), **settings,
+    )  # fmt: skip
+    print(f"written to {options.out}/; add it to the weights with: latentlab publish {options.out} --name NAME")
+
+
+def _run_train_contrastive(options: argparse.Namespace) -> None:
+    from latentlab.training.recipes import train_contrastive
+
+    settings = {"batch_size": options.batch, "learning_rate": options.learning_rate}
+    if options.seed is not None:
+        settings["seed"] = options.seed
+    train_contrastive(
+        options.out, images=options.images, fabric=_fabric(options), resume=options.resume, generator=options.generator,
+        **settings,
     )  # fmt: skip
     print(f"written to {options.out}/; add it to the weights with: latentlab publish {options.out} --name NAME")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.inversion.encoding import invert_e4e, invert_lsap_e, invert_psp, invert_restyle
+from latentlab.inversion.encoding import invert_clcae, invert_e4e, invert_lsap_e, invert_psp, invert_restyle
 from latentlab.inversion.hfgi import invert_hfgi
 from latentlab.inversion.ii2s import invert_i2s, invert_ii2s, invert_z_plus
 from latentlab.inversion.lsap import invert_lsap_o
@@ -83,6 +83,8 @@ METHODS: dict[str, Method] = {
         Method("e4e", invert_e4e, "e4e (arXiv 2102.02766)", "encoder", "W+", keywords_of(invert_e4e)),
         Method("restyle", invert_restyle, "ReStyle (arXiv 2104.02699) on pSp", "encoder", "W+",
                keywords_of(invert_restyle)),
+        Method("clcae", invert_clcae, "CLCAE (arXiv 2211.11448)", "encoder", "F: W+ and a feature map",
+               keywords_of(invert_clcae)),
         Method("lsap_e", invert_lsap_e, "LSAP (arXiv 2209.12746), by an encoder", "encoder", "W+",
                keywords_of(invert_lsap_e)),
         Method("hfgi", invert_hfgi, "HFGI (arXiv 2109.06590)", "refiner", "that of its base, and a feature map",

@@ -431,7 +431,8 @@ def write_encoders(
     strip = encoder_page.strip_rows(shipped_encoders(G) or encoders, G)
     plots.compare(strip, size=1.0).savefig(out / "encoders.png", dpi=100)
     if runs is not None:
-        logs = {encoder.name: pandas.read_csv(runs / encoder.name / "log.csv") for encoder in encoders}
+        names = dict.fromkeys(encoder.provenance["run"] for encoder in encoders)
+        logs = {name: pandas.read_csv(runs / name / "log.csv") for name in names}
         plots.training_curves(logs, CURVES).savefig(out / "encoders_curves.png", dpi=100)
     (out / "encoders.md").write_text(encoder_page.describe(table, encoders, curves=runs is not None))
     return table

@@ -18,6 +18,7 @@ import torch
 from latentlab.claims import (
     alignment,
     conditional,
+    contrastive,
     editing,
     encoding,
     inversion,
@@ -47,7 +48,7 @@ def _place(claim: Claim) -> tuple[int, int]:
 
 _ALL = (
     *latent_spaces.CLAIMS, *inversion.CLAIMS, *conditional.CLAIMS, *inverted_codes.CLAIMS, *encoding.CLAIMS,
-    *alignment.CLAIMS, *ranks.CLAIMS, *refinement.CLAIMS, *two_branch.CLAIMS,
+    *alignment.CLAIMS, *contrastive.CLAIMS, *ranks.CLAIMS, *refinement.CLAIMS, *two_branch.CLAIMS,
     *editing.CLAIMS,
 )  # fmt: skip
 CLAIMS: dict[str, Claim] = {claim.id: claim for claim in sorted(_ALL, key=_place)}

@@ -20,6 +20,12 @@ ENTANGLED = (("glasses", "age", 1), ("beard", "hair_length", -1))  # the world's
 LEC_LINES = ("smile", "age", "yaw", "glasses")
 LINE = (0.0, 0.25, 0.5, 0.75, 1.0)  # from D's code to A's
 SLOW, FAST = ("ii2s", "sg2_w"), ("psp", "e4e")
+FIDELITY = (("psnr", "PSNR", ">"), ("perceptual", "perceptual distance", "<"), ("identity", "identity", ">"))
+CLCAE_PAPER = {  # its Tables 1 and 2: PSNR, LPIPS, ID
+    "w without alignment": (18.15, 0.26, 0.26), "w": (19.36, 0.22, 0.50), "w+ without its block": (20.61, 0.20, 0.56),
+    "w+": (21.23, 0.15, 0.65), "f without its block": (23.93, 0.10, 0.70), "f": (24.50, 0.06, 0.79),
+    "pSp": (20.39, 0.16, 0.56), "e4e": (19.08, 0.20, 0.50),
+}  # fmt: skip
 KINDS = ("clean", "strange")  # faces of the real set without and with out-of-domain detail; prefixes, too
 FORTY, ALL = {"clean": 40, "strange": 40}, {"clean": 40, "strange": 80}
 FLOORS = ("", "coarse_")  # prefixes of numbers: the eigenvalues of P have a floor of 1e-4, or of 1e-2, of the largest
@@ -32,6 +38,17 @@ def _is(
     """A condition that the numbers themselves decide."""
     relation, bar = ("<", below) if above is None else (">", above)
     return Part(says, cells, relation, bar, source, True, constructed)
+
+
+def _better(name: str, other: str, *cells: str, says: str = "") -> tuple[Part, ...]:
+    """CLCAE: ``name`` is nearer to the given faces than ``other`` of ``CLCAE_PAPER``, by three measures; clean and
+    strange faces apart. cells: beginnings of the numbers' names."""
+    return tuple(
+        Part(f"{says or name + ' above ' + other} in {word}, {kind} faces",
+             tuple(f"{kind}_{cell}_{what}" for cell in cells), relation, 0,
+             f"{SIGN}; the paper: {CLCAE_PAPER[name][i]:g} against {CLCAE_PAPER[other][i]:g}")
+        for kind in KINDS for i, (what, word, relation) in enumerate(FIDELITY)
+    )
 
 
 BULMER = f"{OWN}: Bulmer (1979) calls a distribution with a skewness below 1/2 nearly symmetric"
@@ -179,6 +196,33 @@ RULES: Mapping[str, Rule] = {
         for kind in KINDS for what, says, relation, bar in (
             ("error", "D's edits have the smallest error", ">", 0), ("lec", "D has the smallest LEC", ">", 1),
         )
+    ), faces=ALL),
+    "CLCAE-1": Rule("G(w) of two runs with the alignment loss and of two without (seeds 21, 22), one budget, the same "
+                    "faces; all faces of the real set; retrieval by the frozen pair among the faces of a kind", (
+        *_better("w", "w without alignment", "21", "22", says="w with alignment above w without"),
+        *(Part(f"the image finds its w more often, {kind} faces", tuple(f"{kind}_{s}_retrieved" for s in (21, 22)), ">",
+               0, f"{SIGN}; the paper gives no number") for kind in KINDS),
+    ), (_is("the pair finds a held-out pair among 1000", "pair_code_of_image", "pair_image_of_code", above=0.1,
+            source=f"{OWN}: a hundred times chance"),), faces=ALL),
+    "CLCAE-2": Rule("G(w+) with and without the W+ block, one budget, one seed; all faces of the real set; influence: "
+                    "change of what the block's attention reads when every query is that of another face, relative to "
+                    "its change when every key is", (
+        *_better("w+", "w+ without its block", "block", says="w+ with its block above w+ without"),
+        _is("as published the query has no influence", "published_query_influence", below=1e-4,
+            source="equality within rounding: softmax over one key is 1", constructed=True),
+        _is("with several keys it has", "multi_token_query_influence", above=0.01, source=OWN),
+    ), faces=ALL),
+    "CLCAE-3": Rule("G(w+, f) with and without the F block, one budget, one seed; all faces of the real set; edits "
+                    "(smile, age, yaw, glasses) of one standard deviation at matched strength, means over the four; F "
+                    "holds two thirds as many numbers as the picture", (
+        *_better("f", "f without its block", "block", says="f with its block above f without"),
+        *(Part(f"the edits' gain falls by less than 0.05 for it, {kind} faces", (f"{kind}_block_gain",), ">", -0.05,
+               f"{OWN}; the paper: 'retains the flexible manipulation ability', shown in pictures") for kind in KINDS),
+    ), faces=ALL),
+    "CLCAE-4": Rule("G(w), G(w+) and G(w+, f) of one run; pSp and e4e trained on as many images; all faces of the real "
+                    "set", (
+        *_better("w+", "w", "w_to_w+"), *_better("f", "w+", "w+_to_f"),
+        *_better("w+", "pSp", "psp_to_w+"), *_better("w+", "e4e", "e4e_to_w+"),
     ), faces=ALL),
     "ALL-1": Rule("40 clean faces in batches of 10, one thread, one process; optimisers with their papers' steps, by "
                   "their time for 50", (

@@ -71,11 +71,12 @@ class State:
         images = [one._tuned(G, "synthesis", replace=one.features, replace_rgb=self.replace_rgb) for one in ones]
         return torch.cat(images)
 
-    def feature_maps(self, G: nn.Module) -> dict[int, Tensor]:
-        """The generator's own feature maps at every resolution, for these codes, noise and styles."""
+    def feature_maps(self, G: nn.Module, upto: int | None = None) -> dict[int, Tensor]:
+        """The generator's own feature maps at every resolution (or those ``upto`` one), for these codes, noise and
+        styles."""
         if self.tuned is None:
-            return G.features(self.w_plus, noise=self._noise, styles=self.styles)
-        ones = [self[i]._tuned(G, "features") for i in range(len(self))]
+            return G.features(self.w_plus, noise=self._noise, styles=self.styles, upto=upto)
+        ones = [self[i]._tuned(G, "features", upto=upto) for i in range(len(self))]
         return {r: torch.cat([one[r] for one in ones]) for r in ones[0]}
 
     def own_styles(self, G: nn.Module) -> list[Float[Tensor, "n _"]]:
@@ -93,6 +94,25 @@ class State:
         weights = {f"G.{name}": value[0] for name, value in self.tuned.items()}
         call = {} if method == "styles" else {"noise": self._noise, "styles": self.styles, **replaced}
         return functional_call(_Methods(G), weights, (method, self.w_plus), call)
+
+
+def join(states: Sequence[State]) -> State:
+    """The states of several batches as one; all must hold the same parts."""
+    first = states[0]
+
+    def lists(name: str) -> list[Tensor] | None:
+        parts = [getattr(state, name) for state in states]
+        return None if parts[0] is None else [torch.cat(same) for same in zip(*parts, strict=True)]
+
+    def mappings(name: str) -> dict | None:
+        parts = [getattr(state, name) for state in states]
+        return None if parts[0] is None else {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+    residual = None if first.residual is None else torch.cat([state.residual for state in states])
+    return State(
+        torch.cat([state.w_plus for state in states]),
+        lists("noise"), mappings("features"), first.replace_rgb, lists("styles"), mappings("tuned"), residual,
+    )  # fmt: skip
 
 
 def as_rows(index: Index, n: int) -> Index:
@@ -228,9 +248,10 @@ def carry(before: State, after: State, G: nn.Module) -> State:
     styles = before.styles
     if styles is not None and after.styles is styles and after.w_plus is not before.w_plus:
         old, new = before.own_styles(G), after.own_styles(G)
-        after = replace(after, styles=[s + b - a for s, a, b in zip(styles, old, new, strict=True)])
+        after = replace(after, styles=[s + (b - a) for s, a, b in zip(styles, old, new, strict=True)])
     if before.features is not None and after.features is before.features:
-        old, new = before.feature_maps(G), after.feature_maps(G)
-        # CLCAE (arXiv 2211.11448), Eq. 6: F' = F + G_k(w') - G_k(w)
-        after = replace(after, features={r: f + new[r] - old[r] for r, f in before.features.items()})
+        finest = max(before.features)
+        old, new = before.feature_maps(G, finest), after.feature_maps(G, finest)
+        # CLCAE (arXiv 2211.11448), Eq. 6: F' = F + (G_k(w') - G_k(w)), in this order exactly F where nothing changes
+        after = replace(after, features={r: f + (new[r] - old[r]) for r, f in before.features.items()})
     return after

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from latentlab.editing.edit import State
 from latentlab.spaces import Statistics
 
 Codes = Float[Tensor, "n layers dim"]
@@ -57,3 +58,21 @@ def mix(a: Codes, b: Codes, layers: slice | Sequence[int]) -> Codes:
     Layers run from coarse (pose and shape) to fine (colours).
     """
     return interpolate(a, b, 1.0, layers=layers)
+
+
+def blend_states(a: State, b: State, t: float, G: nn.Module) -> State:
+    """The state at t of the line from a (t = 0) to b (t = 1), codes and feature maps; of other parts none is taken.
+
+    Where one of the two has no map at a resolution, the generator's own map for its codes stands for it, so that the
+    ends draw what a and b draw: from a code of W+ to F space on a straight line.
+    """
+    codes = interpolate(a.w_plus, b.w_plus, t)
+    resolutions = {r for state in (a, b) for r in state.features or ()}
+    if not resolutions:
+        return State(codes)
+    ends = []
+    for state in (a, b):
+        own = G.features(state.w_plus, upto=max(resolutions))
+        ends.append({r: (state.features or own).get(r, own[r]) for r in resolutions})
+    maps = {r: torch.lerp(ends[0][r], ends[1][r], t) for r in resolutions}
+    return State(codes, features=maps, replace_rgb=all(state.replace_rgb for state in (a, b) if state.features))

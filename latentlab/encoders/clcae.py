@@ -1,7 +1,7 @@
 """CLCAE's encoder (arXiv 2211.11448, section 3.2): a code of W, from it codes of W+, and a feature map of F space."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal, NamedTuple
 
@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentlab.encoders.attention import CrossAttentionBlock, PrintedAttention
-from latentlab.encoders.backbone import EncoderConfig, Pyramid
+from latentlab.encoders.backbone import EncoderConfig
+from latentlab.encoders.feature_space import FeatureCodes, FeatureEncoder, feature_size
 from latentlab.seeds import drawn_from
-from latentlab.stylegan import Generator, GeneratorConfig
+from latentlab.stylegan import GeneratorConfig
 
 Attention = Literal["faithful", "paper", "multi_token"]
 
@@ -52,14 +53,10 @@ class ClcaeConfig:
     def slim(cls, generator: GeneratorConfig, attention: Attention = "faithful") -> "ClcaeConfig":
         """The shape for a small generator: some 1.5 million parameters for ``faces-64`` (w_dim 128).
 
-        Narrower than e4e's, for half of the parameters are in the blocks. The feature map has the largest resolution
-        at which it holds fewer numbers than the picture, 8x8 for ``faces-64``; nothing is dropped out.
+        Narrower than e4e's, for half of the parameters are in the blocks; nothing is dropped out. The feature map has
+        the size that ``feature_size`` tells, 8x8 for ``faces-64``.
         """
-        r = generator.resolution
-        widths = dict(zip(generator.resolutions, generator.channels, strict=True))
-        fits = [k for k, channels in widths.items() if k <= r // 8 and channels * k * k < 3 * r * r]
-        if not fits:
-            raise ValueError(f"generator: expected one of at least 32 px, got {r}; it has no feature map to replace")
+        resolution, channels = feature_size(generator)
         top = 4 * max(1, round(generator.w_dim * 5 / 64))
         base = EncoderConfig.slim(generator).to_dict() | {"widths": (top // 2, top // 2, top, top)}
         return cls(
@@ -67,8 +64,8 @@ class ClcaeConfig:
             attention=attention,
             feedforward=generator.w_dim // 2,
             dropout=0.0,
-            feature_resolution=fits[-1],
-            feature_channels=widths[fits[-1]],
+            feature_resolution=resolution,
+            feature_channels=channels,
         )
 
     def to_dict(self) -> dict:
@@ -79,14 +76,6 @@ class ClcaeConfig:
     def from_dict(cls, values: Mapping) -> "ClcaeConfig":
         """Inverse of ``to_dict``."""
         return cls(**{**values, "encoder": EncoderConfig.from_dict(values["encoder"])})
-
-
-class ClcaeCodes(NamedTuple):
-    """What CLCAE's encoder finds in images: a code of W, codes of W+, and a feature map of the generator."""
-
-    w: Float[Tensor, "n dim"]
-    w_plus: Float[Tensor, "n layers dim"]
-    feature: Float[Tensor, "n c r r"]
 
 
 class Residuals(NamedTuple):
@@ -110,8 +99,8 @@ class ContentLayer(nn.Module):
         return self.convs(x)
 
 
-class ClcaeEncoder(Pyramid):
-    """Images (N, 3, R, R) in [-1, 1] to ``ClcaeCodes``. Parameters bear the names of the official checkpoints.
+class ClcaeEncoder(FeatureEncoder):
+    """Images (N, 3, R, R) in [-1, 1] to ``FeatureCodes``. Parameters bear the names of the official checkpoints.
 
     Buffers that those lack, 0 until ``set_averages``: ``w_avg`` (D,), and ``image_avg`` (3, R, R), the picture of
     the mean of W, which the public code subtracts from what it sees (the paper does not mention it).
@@ -162,12 +151,14 @@ class ClcaeEncoder(Pyramid):
             w = (w_offset + self.w_avg)[:, None, None].expand(-1, deltas.shape[1], -1, -1)
             # Eq. 4: Q = w W_Q, K = V = the layer's own residual: one query and one key for each layer
             return self.cross_attention[0](w.flatten(0, 1), deltas.flatten(0, 1)[:, None])[:, 0].view_as(deltas)
-        query = w_offset[:, None]
+        pairs = zip(self.cross_attention, self.keys(deltas), strict=True)
+        return torch.cat([block(w_offset[:, None], k) for block, k in pairs], 1)
+
+    def keys(self, deltas: Float[Tensor, "n layers dim"]) -> Sequence[Float[Tensor, "n k dim"]]:
+        """The keys of the W+ block for each layer: its own residual alone, or with "multi_token" those of all."""
         if self.config.attention == "multi_token":
-            keys = [deltas + self.layer_embedding[0]] * len(self.cross_attention)
-        else:
-            keys = deltas.split(1, 1)
-        return torch.cat([block(query, k) for block, k in zip(self.cross_attention, keys, strict=True)], 1)
+            return [deltas + self.layer_embedding[0]] * len(self.cross_attention)
+        return deltas.split(1, 1)
 
     def feature(
         self,
@@ -189,31 +180,13 @@ class ClcaeEncoder(Pyramid):
             positions = self.feature_cross_attention(positions, codes)
         return self.content_layer(positions.transpose(1, 2).reshape(finest.shape))
 
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> ClcaeCodes:
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> FeatureCodes:
         """Codes and feature map of images in [-1, 1]."""
         w_offset, deltas, finest = self.residuals(images)
         offsets = self.w_plus_offsets(w_offset, deltas)
         w = w_offset + self.w_avg
         # Eq. 4: w_i^+ = w + Attention(Q, K, V)
-        return ClcaeCodes(w, w[:, None] + offsets, self.feature(w_offset, offsets, finest))
-
-
-def synthesize(G: Generator, w_plus: Float[Tensor, "n layers dim"], feature: Float[Tensor, "n c r r"]) -> Tensor:
-    """G(w+, f), (N, 3, R, R): the map replaces the output of the block of its resolution. As in the public code
-    that block's toRGB still reads what the block itself made of the codes."""
-    return G.synthesis(w_plus, replace={feature.shape[-1]: feature}, replace_rgb=False)
-
-
-def edit_feature(
-    G: Generator,
-    feature: Float[Tensor, "n c r r"],
-    w_plus: Float[Tensor, "n layers dim"],
-    edited: Float[Tensor, "n layers dim"],
-) -> Float[Tensor, "n c r r"]:
-    """The feature map that goes with edited codes of W+ (CLCAE, Eq. 6); the same one where nothing was edited."""
-    r = feature.shape[-1]
-    # Eq. 6: f + G^5(edited w) - G^5(w)
-    return feature + (G.features(edited)[r] - G.features(w_plus)[r])
+        return FeatureCodes(w, w[:, None] + offsets, self.feature(w_offset, offsets, finest))
 
 
 def _attention(config: ClcaeConfig, dim: int) -> nn.Module:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -147,22 +146,3 @@ def info_nce(
     forth, back = (F.cross_entropy(s, pairs, reduction="none") for s in (similarity, similarity.T))
     # Eq. 3: lambda L(I -> w) + (1 - lambda) L(w -> I)
     return share * forth + (1 - share) * back
-
-
-class Retrieval(NamedTuple):
-    """Shares of N held-out pairs that are found, 0 to 1, by the image and by the code; chance is 1 / N."""
-
-    code_of_image: float
-    image_of_code: float
-    chance: float
-
-
-def retrieval(a: Float[Tensor, "n dim"], b: Float[Tensor, "n dim"]) -> Retrieval:
-    """How often the nearest of b to a row of a is its own pair, and the other way round.
-
-    >>> retrieval(torch.eye(4), torch.eye(4)[[0, 1, 3, 2]])
-    Retrieval(code_of_image=0.5, image_of_code=0.5, chance=0.25)
-    """
-    similarity, own = a @ b.T, torch.arange(len(a), device=a.device)
-    found = [float((s.argmax(1) == own).float().mean()) for s in (similarity, similarity.T)]
-    return Retrieval(*found, 1 / len(a))

@@ -8,41 +8,66 @@ import torch
 from torch import Tensor, nn
 
 from latentlab import weights
-from latentlab.encoders.backbone import CodeEncoder, EncoderConfig
-from latentlab.encoders.kinds import ENCODERS, build_encoder
+from latentlab.encoders.backbone import Pyramid
+from latentlab.encoders.contrastive import ContrastiveConfig, ContrastivePair
+from latentlab.encoders.kinds import ENCODERS, FEATURE_ENCODERS, build_encoder, config_from
 from latentlab.spaces import fingerprint
 
+PAIR = "contrastive"  # kind of the file of a contrastive pair
 
-def encoder_for(G: nn.Module, name: str, *, device: torch.device | str = "cpu") -> CodeEncoder:
+
+def encoder_for(G: nn.Module, name: str, *, device: torch.device | str = "cpu") -> Pyramid:
     """The encoder of this name that is shipped for the generator, frozen; ``ValueError`` where there is none."""
-    file = weights.find(name, fingerprint(G, "generator")) if name in ENCODERS else None
+    known = (*ENCODERS, *FEATURE_ENCODERS)
+    file = weights.find(name, fingerprint(G, "generator")) if name in known else None
     if file is None:
-        own = [kind for kind in ENCODERS if weights.find(kind, fingerprint(G, "generator"))]
+        own = [kind for kind in known if weights.find(kind, fingerprint(G, "generator"))]
         known = f"one of {', '.join(own)}" if own else "none, since no encoder is shipped for this generator"
         raise ValueError(f"encoder: expected {known}, got {name!r}; train one with `latentlab train` and pass it as "
                          "encoder=load_encoder(FILE, G)")  # fmt: skip
     return _read(file, str(device))
 
 
-def load_encoder(path: str | Path, G: nn.Module) -> CodeEncoder:
+def pair_for(G: nn.Module, *, device: torch.device | str = "cpu") -> ContrastivePair:
+    """The contrastive pair that is shipped for the generator, frozen; ``ValueError`` where there is none."""
+    file = weights.find(PAIR, fingerprint(G, "generator"))
+    if file is None:
+        raise ValueError("pair: expected a generator with a shipped contrastive pair, got one without; train one with "
+                         "`latentlab train contrastive` and open it with load_pair(FILE, G)")  # fmt: skip
+    return _read(file, str(device))
+
+
+def load_encoder(path: str | Path, G: nn.Module) -> Pyramid:
     """Reads an encoder that ``latentlab publish`` wrote, frozen; see ``encoders.official`` for those of other projects.
 
     Raises ``ValueError`` if the file holds none, or one of another generator than ``G``.
     """
+    return _load(path, G, "encoder", "an encoder")
+
+
+def load_pair(path: str | Path, G: nn.Module) -> ContrastivePair:
+    """Reads a contrastive pair that ``latentlab publish`` wrote, frozen; errors as of ``load_encoder``."""
+    return _load(path, G, PAIR, "a contrastive pair")
+
+
+def _load(path: str | Path, G: nn.Module, kind: str, says: str) -> Pyramid | ContrastivePair:
     tensors, metadata = weights.read_tensors(path)
-    if not {"encoder", "config", "fingerprint"} <= metadata.keys():
-        raise ValueError(f"{path}: expected an encoder written by `latentlab publish`, got a file without its shape")
+    if not {kind, "config", "fingerprint"} <= metadata.keys():
+        raise ValueError(f"{path}: expected {says} written by `latentlab publish`, got a file without its shape")
     if (mark := fingerprint(G, "generator")) != metadata["fingerprint"]:
-        raise ValueError(f"{path}: expected an encoder of generator {mark}, got one of {metadata['fingerprint']}")
+        raise ValueError(f"{path}: expected {says} of generator {mark}, got one of {metadata['fingerprint']}")
     return _restore(tensors, metadata)
 
 
 @cache
-def _read(file: str, device: str) -> CodeEncoder:
+def _read(file: str, device: str) -> Pyramid | ContrastivePair:
     return _restore(*weights.read_weights(file)).to(device, memory_format=torch.channels_last)
 
 
-def _restore(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> CodeEncoder:
-    encoder = build_encoder(metadata["encoder"], EncoderConfig.from_dict(metadata["config"]))
-    encoder.load_state_dict(tensors)
-    return encoder.requires_grad_(False).eval()
+def _restore(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Pyramid | ContrastivePair:
+    if PAIR in metadata:
+        network = ContrastivePair(ContrastiveConfig.from_dict(metadata["config"]))
+    else:
+        network = build_encoder(metadata["encoder"], config_from(metadata["encoder"], metadata["config"]))
+    network.load_state_dict(tensors)
+    return network.requires_grad_(False).eval()

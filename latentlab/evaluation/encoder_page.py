@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from latentlab.editing.edit import State
 from latentlab.editing.shipped import edits_for
 from latentlab.evaluation.encoders import FACTORS, STRENGTH, Encoded, summarize_encoders
 from latentlab.evaluation.inversions import true_edit
@@ -80,8 +79,7 @@ def strip_rows(
     faces = real_set(G.resolution)[list(SHOWN)] if faces is None else faces
     made: dict[str, Inversion] = {}
     for encoder in encoders:
-        codes = encoder.encode(faces.images)
-        made[encoder.name] = Inversion(State(codes), G.synthesis(codes), G, encoder.name)
+        made[encoder.name] = encoder.invert(faces.images, G)
     with torch.enable_grad():
         made[f"ii2s, {steps} steps"] = invert(faces.images, G, "ii2s", steps=steps)
     edit = edits_for(G)[EDIT]

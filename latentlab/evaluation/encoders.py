@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,16 @@ from torch import Tensor
 from latentlab.checkpoints import load_checkpoint
 from latentlab.editing.edit import State
 from latentlab.editing.shipped import directions_for
-from latentlab.encoders.backbone import EncoderConfig
-from latentlab.encoders.kinds import ENCODERS, build_encoder
+from latentlab.encoders.clcae import ClcaeEncoder
+from latentlab.encoders.contrastive import ContrastiveConfig, ContrastivePair
+from latentlab.encoders.feature_space import FeatureEncoder
+from latentlab.encoders.kinds import ENCODERS, FEATURE_ENCODERS, build_encoder, config_from
+from latentlab.encoders.shipped import PAIR, encoder_for, pair_for
 from latentlab.evaluation.inversions import Judges, evaluate, load_judges
 from latentlab.faces import FaceSet, real_set
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import METHODS
-from latentlab.metrics import code_distance, code_variation, lec, sncd_of_codes
+from latentlab.metrics import code_distance, code_variation, lec, retrieved, sncd_of_codes
 from latentlab.seeds import stream
 from latentlab.spaces import anchors_for, fingerprint, visible_part
 from latentlab.stylegan import Generator
@@ -41,11 +45,24 @@ Encode = Callable[[Images], Codes]
 
 @dataclass(frozen=True)
 class Encoded:
-    """An encoder to measure: its name in tables, images to codes, and how it was made."""
+    """An encoder to measure: its name in tables, images to codes, and how it was made.
+
+    find: images to an inversion with those codes, where there is more to it than codes (F space). pair: contrastive
+    pair that tells how well codes of W fit their images.
+    """
 
     name: str
     encode: Encode
     provenance: dict[str, Any] = field(default_factory=dict)
+    find: Callable[[Images], Inversion] | None = None
+    pair: ContrastivePair | None = None
+
+    def invert(self, images: Images, G: Generator) -> Inversion:
+        """The inversion of images."""
+        if self.find is not None:
+            return self.find(images)
+        codes = _in_parts(self.encode, images)
+        return Inversion(State(codes), _in_parts(G.synthesis, codes), G, self.name)
 
 
 @torch.no_grad()
@@ -57,15 +74,22 @@ def grade_encoder(
     - variation, visible_variation: ``metrics.code_variation``, raw and of what the layers' affine maps can see;
     - sncd: ``metrics.sncd_of_codes``, mean over layers;
     - lec NAME: ``metrics.lec`` along the straight line of W for a factor, by one standard deviation;
-    - lec NAME constant: what an encoder would get that returns the same code always.
+    - lec NAME constant: what an encoder would get that returns the same code always;
+    - retrieved, where there is a contrastive pair: 1 where an image finds its own code among those of its kind.
     """
-    codes = _in_parts(encoder.encode, faces.images)
-    inversion = Inversion(State(codes), _in_parts(G.synthesis, codes), G, encoder.name)
+    inversion = encoder.invert(faces.images, G)
+    codes = inversion.latent
     asked = [(factor, STRENGTH) for factor in factors]
     table = evaluate({encoder.name: inversion}, faces, judges, edits=asked, matched=True)
     seen = visible_part(codes - codes.mean(1, keepdim=True), G)
     columns = {"variation": code_variation(codes), "visible_variation": seen.flatten(1).norm(dim=1),
                "sncd": sncd_of_codes(codes, G, anchors_for(G))}  # fmt: skip
+    if encoder.pair is not None:
+        seen, found = encoder.pair.to(codes.device)(faces.images, codes[:, 0])
+        columns["retrieved"] = torch.empty(len(faces))
+        for clean in (True, False):
+            kind = torch.tensor([(detail == "none") == clean for detail in faces.details])
+            columns["retrieved"][kind] = retrieved(seen[kind], found[kind]).cpu()
     lines = directions_for(G)
     for factor in factors:
         step = STRENGTH * lines[factor].vector.to(codes)
@@ -91,7 +115,11 @@ def shipped_encoders(G: Generator) -> list[Encoded]:
     """The encoders that are shipped for a generator, as the methods of their names use them."""
     mark, manifest = fingerprint(G, "generator"), read_manifest()
     files = {name: find(name, mark) for name in ENCODERS if name in METHODS}
-    return [Encoded(name, _method(name, G), manifest[file]) for name, file in files.items() if file]
+    found = [Encoded(name, _method(name, G), manifest[file]) for name, file in files.items() if file]
+    if file := find("clcae", mark):
+        described = manifest[file] | {"run": "clcae"}
+        found += _in_spaces(encoder_for(G, "clcae", device=G.w_avg.device), G, described, _shipped_pair(G))
+    return found
 
 
 def _method(name: str, G: Generator, **knobs: Any) -> Encode:
@@ -99,22 +127,56 @@ def _method(name: str, G: Generator, **knobs: Any) -> Encode:
 
 
 def trained_encoders(folder: Path, G: Generator) -> list[Encoded]:
-    """The encoders of the runs of ``latentlab train`` in a folder, rounded to half precision as shipped ones are."""
-    found = []
+    """The encoders of the runs of ``latentlab train`` in a folder, rounded to half precision as shipped ones are.
+
+    One into F space is there once for each of its spaces, e.g. "full W", "full W+" and "full F"; codes of W are
+    compared with their images by the contrastive pair of the same folder, or by the shipped one.
+    """
+    found, pair = [], _pair_of(folder, G)
     for run in sorted(path.parent for path in folder.glob("*/run.json")):
         described = json.loads((run / "run.json").read_text())
         if described.get("kind") != "encoder":
             continue
         state = load_checkpoint(run / "checkpoint.pt")
         name = state["config"]["encoder"]
-        encoder = build_encoder(name, EncoderConfig.from_dict(state["config"]["shape"]))
+        encoder = build_encoder(name, config_from(name, state["config"]["shape"]))
         encoder.load_state_dict({k: v.half().to(v.dtype) for k, v in state["E"].items()})
-        described["images"] = state["progress"][1]
-        method = _method(name if name in METHODS else "e4e", G, encoder=encoder.requires_grad_(False).eval())
-        found.append(Encoded(run.name, method, described))
+        encoder.requires_grad_(False).eval()
+        described |= {"images": state["progress"][1], "run": run.name}
+        if name in FEATURE_ENCODERS:
+            found += _in_spaces(encoder, G, described, pair)
+        else:
+            method = _method(name if name in METHODS else "e4e", G, encoder=encoder)
+            found.append(Encoded(run.name, method, described))
     if not found:
         raise ValueError(f"runs: expected a folder with runs of `latentlab train e4e` or the like, got {folder}")
     return found
+
+
+def _in_spaces(
+    encoder: FeatureEncoder, G: Generator, described: dict[str, Any], pair: ContrastivePair | None
+) -> Iterator[Encoded]:
+    """An encoder into F space once for each of its spaces."""
+    for space in ("W", "W+", "F") if isinstance(encoder, ClcaeEncoder) else ("W+", "F"):
+        knobs = {"encoder": encoder, "space": space, "batch_size": BATCH}
+        whole = partial(METHODS["clcae"], G=G, **knobs)
+        codes = _method("clcae", G, **knobs)
+        yield Encoded(f"{described['run']} {space}", codes, described, whole, pair if space == "W" else None)
+
+
+def _pair_of(folder: Path, G: Generator) -> ContrastivePair | None:
+    """The contrastive pair of a run in the folder, rounded to half precision, or the shipped one, or None."""
+    for run in folder.glob("*/run.json"):
+        if json.loads(run.read_text()).get("kind") == "contrastive":
+            state = load_checkpoint(run.parent / "checkpoint.pt")
+            pair = ContrastivePair(ContrastiveConfig.from_dict(state["config"]["shape"]))
+            pair.load_state_dict({k: v.half().to(v.dtype) for k, v in state["pair"].items()})
+            return pair.requires_grad_(False).eval()
+    return _shipped_pair(G)
+
+
+def _shipped_pair(G: Generator) -> ContrastivePair | None:
+    return pair_for(G, device=G.w_avg.device) if find(PAIR, fingerprint(G, "generator")) else None
 
 
 def measure_encoders(

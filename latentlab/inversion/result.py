@@ -104,6 +104,11 @@ class Inversion:
             raise ValueError(
                 f"strength: expected a finite number, or one for each of {len(self)} images, got {strengths.tolist()}"
             )
+        if self.knobs.get("space") == "F" and self.features is None:
+            raise ValueError(
+                "edit: expected an inversion in F space with its feature map, got one without, which Eq. 6 of CLCAE "
+                "would add to; load it without codes_only, or invert again with space='W+'"
+            )
         state = self.editor(edit, self.state, strengths.reshape(-1).expand(len(self)), self.generator)
         layers = None if edit.layers is None else list(edit.layers)
         entry = {"edit": edit.name, "strength": strengths.tolist(), "layers": layers}

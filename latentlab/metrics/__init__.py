@@ -20,5 +20,6 @@ from latentlab.metrics.edits import (
     yardsticks,
 )
 from latentlab.metrics.fidelity import mse, psnr, rmse, ssim
+from latentlab.metrics.retrieval import Retrieval, retrieval, retrieved
 from latentlab.metrics.verification import verification
 from latentlab.priors import pn_norm

@@ -276,9 +276,15 @@ class Generator(nn.Module):
         styles: Sequence[Tensor] | None = None,
         replace: Mapping[int, FeatureMap] | None = None,
         replace_rgb: bool = True,
+        upto: int | None = None,
     ) -> dict[int, Tensor]:
-        """{resolution: output of that block (N, C, r, r)}; arguments as in `synthesis`."""
-        _, features = self._run(w_plus, noise, generator, styles, replace, replace_rgb)
+        """{resolution: output of that block (N, C, r, r)}; arguments as in `synthesis`.
+
+        upto: the finest resolution that is wanted, None for all; finer blocks are not computed.
+        """
+        if upto is not None and upto not in self.config.resolutions:
+            raise ValueError(f"upto: expected one of {', '.join(map(str, self.config.resolutions))}, got {upto}")
+        _, features = self._run(w_plus, noise, generator, styles, replace, replace_rgb, upto)
         return features
 
     def _run(
@@ -289,6 +295,7 @@ class Generator(nn.Module):
         styles: Sequence[Tensor] | None,
         replace: Mapping[int, FeatureMap] | None,
         replace_rgb: bool,
+        upto: int | None = None,
     ) -> tuple[Tensor, dict[int, Tensor]]:
         if styles is None:
             if w_plus is None:
@@ -313,6 +320,8 @@ class Generator(nn.Module):
                 rgb = block.torgb(seen, next(codes))
                 image = rgb if image is None else ops.fir_up(image) + rgb
                 features[int(r)] = x
+                if int(r) == upto:
+                    break
         return image, features
 
     def _noise(self, noise: Noise, n: int, generator: torch.Generator | None) -> list[Tensor | None]:

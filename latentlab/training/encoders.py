@@ -7,7 +7,7 @@ losses of a configuration differ by name and weight only. The generator is froze
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from latentlab.encoders.adversarial import CodePool, adversarial_loss, discriminator_loss, r1_penalty, shown_codes
 from latentlab.encoders.backbone import EncoderConfig
+from latentlab.encoders.contrastive import ContrastivePair
 from latentlab.encoders.kinds import build_encoder, slim_config
 from latentlab.encoders.regularizers import delta_regularization
 from latentlab.encoders.restyle import refine
@@ -30,9 +31,8 @@ from latentlab.networks.latent_discriminator import LatentDiscriminator
 from latentlab.seeds import stream
 from latentlab.spaces import anchors_for, fingerprint
 from latentlab.stylegan import Generator
-from latentlab.training.hfgi import HfgiTrainingConfig
+from latentlab.training.contrastive import alignment, freeze_pair, refuse_single
 from latentlab.training.loop import Training
-from latentlab.training.two_branch import TwoBranchTrainingConfig
 
 # pSp, section 3.2, and e4e, Eq. 5: L_dist = L2 + 0.8 LPIPS + 0.1 ID
 DISTORTION = {"l2": 1.0, "perceptual": 0.8, "identity": 0.1}
@@ -41,7 +41,7 @@ SNCD = 0.5  # LSAP, appendix C
 DELTA, DELTA_LAYERS, DELTA_DIM = 2e-4, 18, 512  # e4e's weight, and the codes that it is meant for
 # Codes of W against an encoder's: the public code's pools hold 50 codes, its R1 has gamma 10 every 16 steps.
 R1_GAMMA, R1_INTERVAL = 10.0, 16
-LOSSES = (*DISTORTION, "delta", "adversarial", "sncd")
+LOSSES = (*DISTORTION, "delta", "adversarial", "sncd", "alignment")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class EncoderTrainingConfig:
 
     encoder: a name of ``ENCODERS``. shape: of that encoder. generator: fingerprint of the one that it is for.
     images: one of the settings, for the schedules end with it.
-    losses: weights by name, see ``LOSSES``; with "adversarial" a latent discriminator is trained as well.
+    losses: weights by name, see ``LOSSES``; with "adversarial" a latent discriminator is trained as well; with
+        "alignment" a frozen contrastive pair tells how well the first code fits the image (CLCAE, Eq. 3).
+    pair: fingerprint of that pair, None without.
     progressive: the shares of the run at which e4e's first and last offset join; the paper's 20,000 and 52,000 of
         200,000 steps. None trains all codes from the start.
     learning_rate: of Ranger; the papers' 1e-4 is meant for some twenty times as many steps. It is constant in the
@@ -74,6 +76,7 @@ class EncoderTrainingConfig:
     variant: Literal["code", "paper"] = "code"
     refinements: int = 1
     strange: float = 0.2
+    pair: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -81,6 +84,8 @@ class EncoderTrainingConfig:
             raise ValueError(f"losses: expected names among {', '.join(LOSSES)}, got {', '.join(sorted(unknown))}")
         if self.images < self.batch_size:
             raise ValueError(f"images: expected at least a batch of {self.batch_size}, got {self.images}")
+        if self.losses.get("alignment"):
+            refuse_single(self.batch_size)
         if not 0 <= self.strange <= 1:
             raise ValueError(f"strange: expected a share from 0 to 1, got {self.strange}")
 
@@ -99,7 +104,8 @@ _PROGRESSIVE = (0.1, 0.26)
 
 
 def configure(name: str, G: Generator, weights: dict[str, float] | None = None, **settings) -> EncoderTrainingConfig:
-    """The settings of a configuration: "A" to "D" (e4e, Table 2), "restyle", "w_encoder" or "lsap_e".
+    """The settings of a configuration: "A" to "D" (e4e, Table 2), "restyle", "w_encoder", "lsap_e" or
+    "style_transformer".
 
     weights: of losses by name, instead of the configuration's. settings: fields of ``EncoderTrainingConfig`` to set
     otherwise, of which ``images`` is needed.
@@ -124,7 +130,9 @@ class EncoderTraining(Training):
 
     also_logged = ("variation", "logit_w", "logit_encoder")
 
-    def __init__(self, config: EncoderTrainingConfig, G: Generator, fabric) -> None:
+    def __init__(
+        self, config: EncoderTrainingConfig, G: Generator, fabric, pair: ContrastivePair | None = None
+    ) -> None:
         try:
             from pytorch_optimizer import Ranger
         except ImportError as error:
@@ -137,6 +145,7 @@ class EncoderTraining(Training):
         self.perceptual = load_perceptual(device=device)
         self.identity = load_identity(device=device)
         self.anchors = anchors_for(G) if config.losses.get("sncd") else None
+        self.pair = freeze_pair(pair, config.pair, device) if config.losses.get("alignment") else None
         encoder = build_encoder(config.encoder, config.shape, stream(config.seed, "encoder").initial_seed())
         encoder.set_average(G.w_avg)
         self.E = self.add_module("E", encoder).train()
@@ -179,6 +188,8 @@ class EncoderTraining(Training):
             if self._wanted("sncd"):
                 active = None if stage is None else stage + 1
                 losses["sncd"] = sncd_of_codes(codes, self.G, self.anchors, layers=active, reduction="sum").mean()
+            if self._wanted("alignment"):
+                losses["alignment"] = alignment(self.pair, images, codes[:, 0], self.fabric)
             if self._wanted("adversarial"):
                 logged |= self._step_discriminator(codes.detach(), stage)
                 self.D.requires_grad_(False)
@@ -246,8 +257,11 @@ def flat_then_cosine(share: float) -> float:
     return 1.0 if share <= 0.5 else 0.5 + 0.5 * math.cos(math.pi * (min(share, 1.0) - 0.5) / 0.5)
 
 
-def training_pictures(config: EncoderTrainingConfig | HfgiTrainingConfig | TwoBranchTrainingConfig, resolution: int):
-    """The endless sequence of rendered faces that an encoder or a refiner is trained on, as ``train`` wants it."""
+def training_pictures(config: Any, resolution: int):
+    """The endless sequence of rendered faces that an encoder or a refiner is trained on, as ``train`` wants it.
+
+    config: settings with ``strange`` and ``seed``.
+    """
 
     def faces(start: int, n: int, device: torch.device) -> Tensor:
         wear = training_details(n, config.seed, start, share=config.strange)

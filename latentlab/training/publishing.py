@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from latentlab import weights
 from latentlab.editing.regression import find_directions
 from latentlab.editing.shipped import directions_to_tensors
+from latentlab.encoders.shipped import PAIR
 from latentlab.faces import NAMES, render, training_factors, training_states
 from latentlab.judges import attributes as judge_attributes
 from latentlab.judges import perceptual as judge_perceptual
@@ -21,8 +22,10 @@ from latentlab.networks.attributes import read_factors
 from latentlab.networks.identity import IdentityDistance
 from latentlab.networks.perceptual import PerceptualDistance
 from latentlab.spaces import fingerprint, measure_statistics, statistics_for
+from latentlab.training.contrastive import measure_retrieval
+from latentlab.weights.generators import load
 
-HELD_OUT = 1_000  # people that an identity network is measured on
+HELD_OUT = 1_000  # people that an identity network is measured on, and pairs that a contrastive pair is
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,16 @@ def publish_encoder(run: Run) -> list[Path]:
     described["images"] = run.state["progress"][1]
     described["fingerprint"] = config["generator"]
     metadata = {"encoder": config["encoder"], "config": run.network.config.to_dict()}
-    metadata |= {"refinements": config["refinements"], "fingerprint": config["generator"]}
+    metadata |= {"refinements": config.get("refinements", 1), "fingerprint": config["generator"]}
     return [run.write(f"{run.name}.{config['encoder']}.safetensors", run.network.state_dict(), metadata)]
+
+
+def publish_contrastive(run: Run) -> list[Path]:
+    G, described = load(run.described["generator"]), run.described
+    described["images"], described["fingerprint"] = run.state["progress"][1], fingerprint(G, "generator")
+    described["held_out"] = {"pairs": HELD_OUT} | measure_retrieval(run.network, G, HELD_OUT)._asdict()
+    metadata = {PAIR: "CLCAE", "config": run.network.config.to_dict(), "fingerprint": described["fingerprint"]}
+    return [run.write(f"{run.name}.{PAIR}.safetensors", run.network.state_dict(), metadata)]
 
 
 def publish_refiner(run: Run, kind: str) -> list[Path]:

@@ -18,9 +18,9 @@ from latentlab import weights
 from latentlab.checkpoints import load_checkpoint
 from latentlab.editing.shipped import edits_to_tensors
 from latentlab.editing.ways import Evidence
-from latentlab.encoders.backbone import EncoderConfig
-from latentlab.encoders.kinds import build_encoder
-from latentlab.encoders.shipped import encoder_for
+from latentlab.encoders.contrastive import ContrastiveConfig, ContrastivePair
+from latentlab.encoders.kinds import build_encoder, config_from
+from latentlab.encoders.shipped import encoder_for, load_pair, pair_for
 from latentlab.faces import BINARY_NAMES, MAIN_NAMES, NAMES, render, sketch, training_factors
 from latentlab.inversion_methods import invert
 from latentlab.judges import attributes as judge_attributes
@@ -32,10 +32,13 @@ from latentlab.networks.refiners import BUILD
 from latentlab.spaces import fingerprint
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 from latentlab.stylegan.ops import compute_dtype
+from latentlab.training.contrastive import ContrastiveTraining, configure_contrastive, training_pairs
 from latentlab.training.edits import CANDIDATES as EDIT_WAYS
 from latentlab.training.edits import QUICK as QUICK_WAYS
 from latentlab.training.edits import choose_edits, training_faces
 from latentlab.training.encoders import EncoderTraining, EncoderTrainingConfig, configure, training_pictures
+from latentlab.training.feature_space import CONFIGURATIONS as FEATURE_CONFIGURATIONS
+from latentlab.training.feature_space import FeatureTraining, FeatureTrainingConfig, configure_features
 from latentlab.training.generator import PRESETS, GeneratorTraining, TrainingConfig, replace_mapping, train_generator
 from latentlab.training.hfgi import HfgiTraining, configure_hfgi
 from latentlab.training.loop import train
@@ -43,6 +46,7 @@ from latentlab.training.pictures import PictureFolder
 from latentlab.training.publishing import (
     Run,
     publish_attributes,
+    publish_contrastive,
     publish_edits,
     publish_encoder,
     publish_generator,
@@ -138,17 +142,24 @@ def train_network(
 
 def train_encoder(
     name: str, out: Path, *, images: int, fabric, resume: bool = False, generator: str = "faces-64",
-    data: Path | None = None, start_from: Path | None = None, **settings: Any,
-) -> EncoderTraining:  # fmt: skip
-    """Trains an encoder: a configuration of ``training.encoders.configure``.
+    data: Path | None = None, pair: Path | None = None, start_from: Path | None = None, **settings: Any,
+) -> EncoderTraining | FeatureTraining:  # fmt: skip
+    """Trains an encoder: a configuration of ``training.encoders.configure`` or of ``configure_features``.
 
     generator: a shipped one, or a file, that the codes are for. data: folder of pictures instead of rendered faces.
-    start_from: run of another training, whose encoder is trained further, all codes from the start.
-    settings: fields of ``EncoderTrainingConfig`` to set otherwise.
+    pair: file of a contrastive pair, for the loss alignment; None: the shipped one. start_from: run of another
+    training, whose encoder is trained further, all codes from the start. settings: fields of the configuration to set
+    otherwise.
     """
     G = load(generator)
-    config = configure(name, G, images=images, **({"progressive": None} if start_from else {}), **settings)
-    training = EncoderTraining(config, G, fabric)
+    into_f = name in FEATURE_CONFIGURATIONS
+    settle, begin = (configure_features, FeatureTraining) if into_f else (configure, EncoderTraining)
+    further = {"progressive": None} if start_from and not into_f else {}
+    config, known = settle(name, G, images=images, **further, **settings), None
+    if config.losses.get("alignment"):
+        known = pair_for(G) if pair is None else load_pair(pair, G)
+        config = replace(config, pair=fingerprint(known, "generator"))
+    training = begin(config, G, fabric, known)
     if start_from is not None and not resume:
         training.E.load_state_dict(_encoder_of(start_from, config))
     r = G.resolution
@@ -159,6 +170,22 @@ def train_encoder(
     _describe(out, "encoder", config.seed, facts, fabric)
     whole_batches = images // config.batch_size * config.batch_size
     train(training, pictures, out, images=whole_batches, resume=resume)
+    return training
+
+
+def train_contrastive(
+    out: Path, *, images: int, fabric, resume: bool = False, generator: str = "faces-64", **settings: Any
+) -> ContrastiveTraining:
+    """Trains the contrastive pair of CLCAE on pictures of a generator and their codes.
+
+    settings: fields of ``ContrastiveTrainingConfig`` to set otherwise.
+    """
+    G = load(generator)
+    config = configure_contrastive(G, images=images, **settings)
+    training = ContrastiveTraining(config, G, fabric)
+    _describe(out, "contrastive", config.seed, {"generator": generator, "config": asdict(config)}, fabric)
+    whole_batches = images // config.batch_size * config.batch_size
+    train(training, training_pairs(config, G), out, images=whole_batches, resume=resume)
     return training
 
 
@@ -203,7 +230,7 @@ def train_two_branch(
     return training
 
 
-def _encoder_of(run: Path, config: EncoderTrainingConfig) -> dict[str, Tensor]:
+def _encoder_of(run: Path, config: EncoderTrainingConfig | FeatureTrainingConfig) -> dict[str, Tensor]:
     """The encoder that a run of ``latentlab train`` has trained, for a training of the same shape and generator."""
     if not (run / "checkpoint.pt").is_file():
         raise FileNotFoundError(f"start_from: expected the folder of a run with a checkpoint.pt, got {run}")
@@ -335,8 +362,12 @@ RECIPES = {
         train_generator, publish_generator, trained="G_ema",
     ),
     "encoder": Recipe(
-        lambda config: build_encoder(config["encoder"], EncoderConfig.from_dict(config["shape"])),
+        lambda config: build_encoder(config["encoder"], config_from(config["encoder"], config["shape"])),
         train_encoder, publish_encoder, trained="E",
+    ),
+    "contrastive": Recipe(
+        lambda config: ContrastivePair(ContrastiveConfig.from_dict(config["shape"])),
+        train_contrastive, publish_contrastive, trained="pair",
     ),
     "hfgi": Recipe(
         lambda config: BUILD["hfgi"](config["shape"]), train_hfgi, partial(publish_refiner, kind="hfgi"),

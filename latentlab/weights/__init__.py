@@ -12,10 +12,12 @@ from torch import Tensor
 
 FOLDER = Path(__file__).parent
 # What belongs to one generator is shipped as NAME.KIND.safetensors.
-ENCODERS = ("w_encoder", "psp", "e4e", "restyle", "lsap_e")
+ENCODERS = (
+    "w_encoder", "psp", "e4e", "restyle", "lsap_e", "style_transformer", "clcae", "clcae_multi_token", "feature_style",
+)  # fmt: skip
 # HFGI's networks and those of the two branches, each for the codes of one encoder
 REFINERS = ("hfgi_e4e", "hfgi_lsap_e", "two_branch_e4e", "two_branch_psp")
-KINDS = ("generator", "training", "statistics", "directions", "edits", *ENCODERS, *REFINERS)
+KINDS = ("generator", "training", "statistics", "directions", "edits", "contrastive", *ENCODERS, *REFINERS)
 
 
 def read_manifest(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
@@ -28,7 +30,8 @@ def find(kind: str, fingerprint: str, folder: Path = FOLDER) -> str | None:
     """Name of the shipped file of a kind that belongs to the generator with this fingerprint; None if none does.
 
     kind: "generator", "training" (to go on training, with its discriminator), "statistics", "directions",
-    "edits", and encoders and refiners by name (of the whole generator, so by its other fingerprint).
+    "edits", "contrastive" (CLCAE's pair), and encoders and refiners by name (these of the whole generator, so by its
+    other fingerprint).
     Raises ``ValueError`` if several files do, as for generators that share a mapping network.
     """
     if kind not in KINDS:

@@ -1,7 +1,7 @@
 """Widget that moves along the line between two codes of a face, with an edit of the code in between."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentlab.editing.edit import Edit, State
-from latentlab.editing.mixing import interpolate
+from latentlab.editing.mixing import blend_states
 from latentlab.editing.shipped import edits_for
 from latentlab.faces import TABLE, FaceSet
 from latentlab.inversion.result import Inversion
@@ -24,17 +24,25 @@ Edits = Mapping[str, Edit]
 
 @dataclass(frozen=True)
 class Blend:
-    """A code between two inversions of one face, and an edit of it. t: 0 is the first inversion, 1 the second."""
+    """A code between inversions of one face, and an edit of it. t: 0 is the first inversion, 1 the second, ..."""
 
     face: int
     t: float
     factor: str
     strength: float
 
-    def between(self, a: Inversion, b: Inversion) -> Inversion:
-        """The face drawn from the code at t of the line from a's code to b's."""
-        start, stop = (inv.latent[[self.face]] for inv in (a, b))
-        state = State(interpolate(start, stop, self.t))
+    def leg(self, stations: Sequence[Inversion]) -> tuple[int, float]:
+        """Which two neighbours t lies between, by the number of the first, and where on the line between them."""
+        first = min(int(self.t), len(stations) - 2)
+        return first, round(self.t - first, 3)
+
+    def between(self, stations: Sequence[Inversion]) -> Inversion:
+        """The face drawn at t of the line through these inversions: codes, and feature maps where there are some."""
+        first, t = self.leg(stations)
+        a, b = stations[first : first + 2]
+        drawn = (State(inv.latent, features=inv.features, replace_rgb=inv.state.replace_rgb) for inv in (a, b))
+        start, stop = (state[[self.face]] for state in drawn)
+        state = blend_states(start, stop, t, a.generator)
         return Inversion(state, state.draw(a.generator), a.generator, f"{a.method} to {b.method}")
 
     def truth(self, faces: FaceSet, edits: Edits) -> FaceSet | None:
@@ -47,13 +55,20 @@ class Blend:
             return None
         return true_edit(faces[self.face], edit, self.strength)
 
-    def code(self, with_faces: bool, with_truth: bool) -> str:
-        """Code that computes ``image``, ``edited`` and the numbers in the captions, given ``a``, ``b``, ``edits`` and,
-        for what is compared with the given face, ``faces``."""
-        edit, i = f"edits[{self.factor!r}]", self.face
+    def code(self, with_faces: bool, with_truth: bool, stations: Sequence[Inversion]) -> str:
+        """Code that computes ``image``, ``edited`` and the numbers in the captions, given ``a``, ``b`` (and what lies
+        between them, ``through``), ``edits`` and, for what is compared with the given face, ``faces``."""
+        edit, i, (first, t) = f"edits[{self.factor!r}]", self.face, self.leg(stations)
+        state = f"state = ll.State(ll.interpolate(a.latent[[{i}]], b.latent[[{i}]], {self.t!r}))"
+        head = ["import latentlab as ll", "", state]
+        if len(stations) > 2 or any(inversion.features for inversion in stations):
+            head = [
+                "import latentlab as ll", "from latentlab.editing.mixing import blend_states", "",
+                f"start, stop = [inv.state[[{i}]] for inv in [a, *through, b][{first}:{first + 2}]]",
+                f"state = blend_states(start, stop, {t!r}, a.generator)",
+            ]  # fmt: skip
         lines = [
-            "import latentlab as ll", "",
-            f"state = ll.State(ll.interpolate(a.latent[[{i}]], b.latent[[{i}]], {self.t!r}))",
+            *head,
             "between = ll.Inversion(state, state.draw(a.generator), a.generator, 'between')",
             f"image, edited = between.image, between.edit({edit}, {self.strength!r})",
             "variation = ll.metrics.code_variation(state.w_plus)",
@@ -70,14 +85,17 @@ class Blend:
 class Blender(Panel):
     """The widget that ``blend`` returns. controls: face, t, factor, strength."""
 
-    def __init__(self, a: Inversion, b: Inversion, edits: Edits, faces: FaceSet | None) -> None:
-        _check(a, b, edits, faces)
-        self.a, self.b, self.edits, self.faces = a, b, edits, faces
-        ends = f"of the line between the codes: 0 is {a.method}, 1 is {b.method}"
+    def __init__(self, stations: Sequence[Inversion], edits: Edits, faces: FaceSet | None) -> None:
+        for other in stations[1:]:
+            _check(stations[0], other, edits, faces)
+        self.stations, self.edits, self.faces = stations, edits, faces
+        self.names = _names(stations)
+        a, last = stations[0], float(len(stations) - 1)
+        ends = "of the line between the codes: " + ", ".join(f"{i} is {name}" for i, name in enumerate(self.names))
         options, names = {"description": "factor", "style": LABEL, "layout": ipywidgets.Layout(width="auto")}, [*edits]
         controls = {
             "face": face_choice(len(a)),
-            "t": slider("t", 0.0, 0.0, 1.0, 0.05, ends),
+            "t": slider("t", 0.0, 0.0, last, 0.05, ends),
             "factor": ipywidgets.Dropdown(options=names, value=names[0], **options),
             "strength": slider("strength", 1.0, -STRONGEST, STRONGEST, 0.1, "of the edit, in its own unit"),
         }
@@ -97,9 +115,9 @@ class Blender(Panel):
 
     def _jobs(self) -> list[tuple[Any, Callable[[], Tensor], str]]:
         state, at = self.state, (self.state.face, self.state.t)
-        one, edit = state.between(self.a, self.b), (state.factor, state.strength)
+        one, edit = state.between(self.stations), (state.factor, state.strength)
         edited = one.edit(self.edits[state.factor], state.strength)
-        words = f"face {state.face}, t {state.t:.2f} from {self.a.method} to {self.b.method}: "
+        words = f"face {state.face}, t {state.t:.2f} from {' to '.join(self.names)}: "
         words += f"variation {float(code_variation(one.latent)):.1f}"
         told, jobs = f"{state.factor} {state.strength:+.1f}", []
         if self.faces is None:
@@ -123,7 +141,16 @@ class Blender(Panel):
 
     def _code(self) -> str:
         faces, state = self.faces, self.state
-        return state.code(faces is not None, faces is not None and state.truth(faces, self.edits) is not None)
+        truth = faces is not None and state.truth(faces, self.edits) is not None
+        return state.code(faces is not None, truth, self.stations)
+
+
+def _names(stations: Sequence[Inversion]) -> list[str]:
+    """The methods, or where one method is there several times, its spaces."""
+    methods = [inversion.method for inversion in stations]
+    if len(set(methods)) == len(methods):
+        return methods
+    return [inversion.knobs.get("space", inversion.method) for inversion in stations]
 
 
 def _check(a: Inversion, b: Inversion, edits: Edits, faces: FaceSet | None) -> None:
@@ -141,11 +168,15 @@ def _check(a: Inversion, b: Inversion, edits: Edits, faces: FaceSet | None) -> N
         )
 
 
-def blend(a: Inversion, b: Inversion, faces: FaceSet | None = None, edits: Edits | None = None) -> Blender:
+def blend(
+    a: Inversion, b: Inversion, faces: FaceSet | None = None, edits: Edits | None = None, *,
+    through: Sequence[Inversion] = (),
+) -> Blender:  # fmt: skip
     """Widget that moves along the line between the codes of two inversions of the same faces, and edits in between.
 
     It shows the face at t (0: a's code, 1: b's), the variation of its code over the layers, and an edit of it. Of the
-    inversions only the codes of W+ are used. faces: the rendered faces that were inverted; PSNR, the truth of the edit
-    and its total error are then shown as well. edits: by name, by default those shipped with the generator.
+    inversions the codes of W+ and the feature maps are used. through: inversions between the two, so that t runs from 0
+    to 2 with one of them: from W through W+ to F. faces: the rendered faces that were inverted; PSNR, the truth of the
+    edit and its total error are then shown as well. edits: by name, by default those shipped with the generator.
     """
-    return Blender(a, b, edits_for(a.generator) if edits is None else edits, faces)
+    return Blender([a, *through, b], edits_for(a.generator) if edits is None else edits, faces)

@@ -8,7 +8,8 @@ from conformance import TOLERANCE, error, load, rnd
 
 from latentlab.encoders.attention import CrossAttentionBlock, PrintedAttention
 from latentlab.encoders.backbone import EncoderConfig
-from latentlab.encoders.clcae import ClcaeConfig, ClcaeEncoder, edit_feature, synthesize
+from latentlab.encoders.clcae import ClcaeConfig, ClcaeEncoder
+from latentlab.encoders.feature_space import edit_feature, synthesize
 from latentlab.seeds import drawn_from, stream
 from latentlab.stylegan import Generator, GeneratorConfig
 

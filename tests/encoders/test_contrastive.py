@@ -12,8 +12,8 @@ from latentlab.encoders.contrastive import (
     ImageEncoder,
     LatentEncoder,
     info_nce,
-    retrieval,
 )
+from latentlab.metrics import retrieval, retrieved
 from latentlab.seeds import stream
 from latentlab.stylegan import GeneratorConfig
 
@@ -74,6 +74,7 @@ def test_retrieval_counts_both_ways():
     a = torch.eye(4)
     b = torch.stack([a[0], a[1], a[0], a[3]])  # the third code looks like the first
     assert retrieval(a, b) == (0.75, 0.75, 0.25)
+    assert retrieved(a, b).tolist() == [1, 1, 0, 1] and retrieved(b, a).tolist() == [1, 1, 0, 1]
     assert retrieval(unit(2000, 4), unit(2000, 4, seed=1)).code_of_image < 0.01
 
 

@@ -54,7 +54,7 @@ ALL = [NEAREST, REFINED, *METHODS.values()]
 
 @pytest.fixture(scope="module")
 def G() -> Generator:
-    return small_generator()
+    return small_generator(1, 32)  # CLCAE's feature map needs 32 px
 
 
 @pytest.fixture(scope="module")

@@ -109,6 +109,10 @@ def test_a_function_replaces_the_output_of_its_block(G, w_plus, replace_rgb):
 
 
 def test_a_replaced_feature_changes_later_blocks_only(G, w_plus):
+    coarse = G.features(w_plus, upto=8)
+    assert list(coarse) == [4, 8] and torch.equal(coarse[8], G.features(w_plus)[8])
+    with pytest.raises(ValueError, match="upto: expected one of 4, .*, got 7"):
+        G.features(w_plus, upto=7)
     features, other = G.features(w_plus[:1]), G.features(w_plus[1:2])
     mixed = G.features(w_plus[:1], replace={16: other[16]})
     assert torch.equal(mixed[8], features[8]) and torch.equal(mixed[16], other[16])

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from small import small_generator
 
 import latentlab as ll
 from latentlab.editing.edit import Direction
@@ -100,6 +101,31 @@ def test_the_code_reproduces_it(panel, ab, faces, edits, factor):
     assert ("truth" in scope) == (factor == "smile")
     if factor == "smile":
         assert torch.equal(scope["truth"], truth.image) and f"total error {float(scope['error']):.2f}" in edit.alt
+
+
+def test_a_line_through_w_plus_to_f_space(faces, edits):
+    """With three inversions t runs to 2; each station is drawn as it was found, and its feature map is edited along."""
+    G = small_generator(1, 32)
+    codes, draw = G.broadcast(G.w_avg[None]).repeat(2, 1, 1), torch.Generator().manual_seed(5)
+    near = codes + 0.5 * torch.randn(codes.shape, generator=draw)
+    states = ll.State(codes), ll.State(near), ll.State(near, features={4: torch.randn(2, 16, 4, 4, generator=draw)},
+                                                       replace_rgb=False)  # fmt: skip
+    w, w_plus, f = (ll.Inversion(s, s.draw(G), G, "clcae", knobs={"space": n}) for s, n in
+                    zip(states, ("W", "W+", "F"), strict=True))  # fmt: skip
+    panel = ll.widgets.blend(w, f, edits=edits, through=[w_plus])
+    for t, station in ((0.0, w), (1.0, w_plus), (2.0, f)):
+        panel.set(t=t, face=1, strength=1.0)
+        torch.testing.assert_close(panel.pictures[0].image, station.image[1:], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(panel.pictures[1].image, station[1].edit(edits["smile"]), rtol=1e-4, atol=1e-4)
+    assert "t 2.00 from W to W+ to F" in panel.pictures[0].alt
+    panel.set(t=1.6)
+    half = 0.4 * G.features(near[1:])[4] + 0.6 * f.features[4][1:]
+    expected = G.synthesis(near[1:], replace={4: half}, replace_rgb=False)
+    torch.testing.assert_close(panel.pictures[0].image, expected, rtol=1e-4, atol=1e-4)
+    scope = {"a": w, "b": f, "through": [w_plus], "edits": edits}
+    exec(panel.code.value, scope)
+    assert torch.equal(scope["image"], panel.pictures[0].image)
+    assert torch.equal(scope["edited"], panel.pictures[1].image)
 
 
 def test_without_faces_there_is_no_truth(ab, edits):

@@ -1,0 +1,96 @@
+"""Claims of CLCAE from a table of runs whose numbers are known, with small networks in the place of the shipped."""
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from small import small_generator
+
+from latentlab import claims
+from latentlab.claims import contrastive, encoder_runs
+from latentlab.claims.contrastive import FACTORS, STRENGTH, query_influence
+from latentlab.claims.finding import over_samples
+from latentlab.claims.rules import RULES
+from latentlab.claims.runs import Bench
+from latentlab.encoders.contrastive import ContrastiveConfig, ContrastivePair
+from latentlab.encoders.kinds import build_encoder, slim_config
+from latentlab.seeds import stream
+
+FEW = {"clean": 3, "strange": 4}
+RUNS = ("full", "full2", "no_alignment", "no_alignment2", "multi_token", "no_w_plus_block", "no_f_block")
+SIZES = {f"{run} {space}": float(i + 10 * j) for i, run in enumerate(RUNS) for j, space in enumerate(("W", "W+", "F"))}
+SIZES |= {"psp": 7.0, "e4e": 9.0}
+
+
+@pytest.fixture(scope="module")
+def G():
+    return small_generator(1, 32)
+
+
+@pytest.fixture
+def bench(G, tmp_path, monkeypatch) -> Bench:
+    """A full bench of 3 and 4 faces, on which run number i in space number j has i + 10 j everywhere."""
+    judged = ["psnr_db", "perceptual (x)", "identity (x)", "retrieved"]
+    edits = [f"{factor}{STRENGTH:+g} {what}" for factor in FACTORS for what in ("gain", "error")]
+    rows = [{"method": name, "faces": kind, "image": i} | dict.fromkeys(judged + edits, size + 0.01 * i)
+            for name, size in SIZES.items() for kind, n in FEW.items() for i in range(n)]  # fmt: skip
+    pandas.DataFrame(rows).to_csv(tmp_path / "encoders.csv", index=False)
+    monkeypatch.setattr(encoder_runs, "RESULTS", tmp_path / "encoders.csv")
+    monkeypatch.setattr(contrastive, "ALL", FEW)
+    monkeypatch.setattr(contrastive, "PAIRS", {True: 20, False: 20})
+    monkeypatch.setattr(contrastive, "pair_for", lambda G, device: ContrastivePair(ContrastiveConfig.slim(G.config)))
+    monkeypatch.setattr(contrastive, "encoder_for", lambda G, name, device: encoder(G, name))
+    return Bench(G, True)
+
+
+def encoder(G, name: str):
+    network = build_encoder(name, slim_config(name, G.config)).requires_grad_(False).eval()
+    for i, p in enumerate(network.parameters()):  # off their initial values, or the norms would be alike
+        p.add_(0.1 * torch.randn(p.shape, generator=stream(i, "parameters")))
+    return network
+
+
+@pytest.mark.parametrize(("id", "number", "value"), [
+    ("CLCAE-1", "clean_21_psnr", -2), ("CLCAE-1", "strange_22_retrieved", -2), ("CLCAE-2", "clean_block_identity", -5),
+    ("CLCAE-3", "clean_block_perceptual", -6), ("CLCAE-3", "strange_block_gain", -6),
+    ("CLCAE-4", "clean_w_to_w+_psnr", 10), ("CLCAE-4", "strange_w+_to_f_identity", 10),
+    ("CLCAE-4", "clean_psp_to_w+_psnr", 3), ("CLCAE-4", "clean_e4e_to_w+_perceptual", 1),
+])  # fmt: skip
+def test_numbers_are_differences_of_runs_face_by_face(bench, id, number, value):
+    found = claims.CLAIMS[id].measure(bench)
+    assert found.measured[number] == pytest.approx(value)
+    assert found.samples[number]["n"] == (3 if number.startswith("clean") else 4)
+    cells = {name for part in (*RULES[id].parts, *RULES[id].controls) for name in part.cells}
+    assert cells <= found.measured.keys()
+    claims.CLAIMS[id].judge(found)
+
+
+def test_the_second_seed_may_be_missing(bench, tmp_path):
+    table = pandas.read_csv(encoder_runs.RESULTS)
+    table[~table["method"].str.startswith("full2")].to_csv(encoder_runs.RESULTS, index=False)
+    found = claims.CLAIMS["CLCAE-1"].measure(bench)
+    assert "clean_21_psnr" in found.measured and "clean_22_psnr" not in found.measured
+    table[~table["method"].str.startswith("full")].to_csv(encoder_runs.RESULTS, index=False)
+    with pytest.raises(ValueError, match="expected a run named full W, got"):
+        claims.CLAIMS["CLCAE-1"].measure(bench)
+
+
+def test_the_query_counts_only_where_there_is_a_choice(G):
+    images = G(torch.randn(4, G.z_dim, generator=stream(0, "z"))).clamp(-1, 1)
+    published, several = (query_influence(encoder(G, name), images) for name in ("clcae", "clcae_multi_token"))
+    assert published < 1e-5 and several > 1e-3
+
+
+@pytest.mark.parametrize(("id", "changed", "says"), [
+    ("CLCAE-1", {}, "reproduced"), ("CLCAE-1", {"clean_22_identity": 0.0}, "partly reproduced"),
+    ("CLCAE-1", {"pair_code_of_image": 0.01}, "not reproduced"), ("CLCAE-2", {}, "reproduced"),
+    ("CLCAE-3", {"strange_block_gain": -0.2}, "partly reproduced"), ("CLCAE-4", {}, "reproduced"),
+    ("CLCAE-4", {"clean_psp_to_w+_psnr": -1.0}, "partly reproduced"),
+])  # fmt: skip
+def test_rules(id, changed, says):
+    """With all numbers on the claimed side of their bars, and with one on the other."""
+    parts = (*RULES[id].parts, *RULES[id].controls)
+    numbers = {name: part.bar + (-1.0 if part.relation == "<" else 1.0) for part in parts for name in part.cells}
+    draw = np.random.default_rng(0).normal(scale=0.1, size=40)
+    found = over_samples({name: value + draw - draw.mean() for name, value in (numbers | changed).items()})
+    assert RULES[id].judge(claims.Finding(**found).estimates)[0] == says
