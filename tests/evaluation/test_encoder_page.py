@@ -1,13 +1,18 @@
 """The page of encoders: what it tells, and the pictures beside it."""
 
+import json
+
 import pandas
 import pytest
 import torch
 
+from latentlab.checkpoints import save_checkpoint
+from latentlab.encoders.contrastive import ContrastiveConfig, ContrastivePair
+from latentlab.encoders.kinds import build_encoder, slim_config
 from latentlab.evaluation import encoder_page, encoders
 from latentlab.evaluation.encoders import Encoded, grade_encoder, measure_deviation, trained_encoders
 from latentlab.faces import real_set
-from latentlab.metrics import code_distance, psnr
+from latentlab.metrics import code_distance, psnr, retrieved
 from latentlab.spaces import fingerprint
 from latentlab.weights import read_manifest
 from latentlab.weights.generators import load
@@ -80,3 +85,37 @@ def test_shipped_encoders_are_those_of_the_generator(G, monkeypatch):
 def test_a_folder_without_runs_is_refused(G, tmp_path):
     with pytest.raises(ValueError, match="runs: expected a folder with runs of `latentlab train e4e`"):
         trained_encoders(tmp_path, G)
+
+
+def write_run(folder, kind: str, config: dict, **modules: torch.nn.Module) -> None:
+    """A run of the command as its folder holds it."""
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps({"kind": kind, "seed": 3}))
+    state = {name: module.state_dict() for name, module in modules.items()}
+    save_checkpoint(state | {"config": config, "progress": (2, 16)}, folder / "checkpoint.pt")
+
+
+def test_a_run_into_f_space_is_there_once_for_each_space(G, tmp_path):
+    """W is compared with its images by the pair of the same folder, and only F's pictures have a map."""
+    shape = slim_config("clcae", G.config)
+    E = build_encoder("clcae", shape, 4).requires_grad_(False).eval()
+    E.set_averages(G.w_avg, G.synthesis(G.broadcast(G.w_avg[None]))[0])
+    write_run(tmp_path / "mine", "encoder", {"encoder": "clcae", "shape": shape.to_dict()}, E=E)
+    small = ContrastiveConfig.slim(G.config)
+    pair = ContrastivePair(small, 4)
+    write_run(tmp_path / "contrastive", "contrastive", {"shape": small.to_dict()}, pair=pair)
+    found = {encoder.name: encoder for encoder in trained_encoders(tmp_path, G)}
+    assert list(found) == ["mine W", "mine W+", "mine F"] and found["mine F"].provenance["images"] == 16
+    x = real_set()[[0, 1, 2, 3]]
+    with torch.no_grad():
+        w, w_plus, feature = E(x.images)
+    drawn = {name: encoder.invert(x.images, G) for name, encoder in found.items()}
+    assert [bool(inv.features) for inv in drawn.values()] == [False, False, True]
+    torch.testing.assert_close(drawn["mine F"].features[8], feature, rtol=2e-2, atol=2e-2)  # half precision
+    torch.testing.assert_close(found["mine W"].encode(x.images)[:, 3], w, rtol=2e-2, atol=2e-2)
+    assert [encoder.pair is None for encoder in found.values()] == [False, True, True]
+    table = grade_encoder(found["mine W"], G, x, factors=())
+    clean = torch.tensor([detail == "none" for detail in x.details])
+    seen, codes = found["mine W"].pair(x.images, drawn["mine W"].latent[:, 0])
+    for kind in (clean, ~clean):
+        assert table["retrieved"].to_numpy()[kind.numpy()].tolist() == retrieved(seen[kind], codes[kind]).tolist()
