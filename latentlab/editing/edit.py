@@ -108,10 +108,10 @@ def join(states: Sequence[State]) -> State:
         parts = [getattr(state, name) for state in states]
         return None if parts[0] is None else {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
-    residual = None if first.residual is None else torch.cat([state.residual for state in states])
     return State(
         torch.cat([state.w_plus for state in states]),
-        lists("noise"), mappings("features"), first.replace_rgb, lists("styles"), mappings("tuned"), residual,
+        lists("noise"), mappings("features"), first.replace_rgb, lists("styles"), mappings("tuned"),
+        mappings("kept"),
     )  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from latentlab.editing.edit import Edit, State
-from latentlab.evaluation.inversions import Judges, against_truth, factor_std
-from latentlab.faces import NAMES, TABLE, FaceSet
+from latentlab.evaluation.inversions import Judges, against_truth
+from latentlab.faces import NAMES, TABLE, FaceSet, factor_std
 from latentlab.inversion.result import Inversion
 from latentlab.metrics.edits import SWITCH_LOGIT, switch_target
 from latentlab.networks.attributes import read_factors

@@ -5,7 +5,6 @@ Every grade comes from ``judges``, never from the networks in ``losses`` that th
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from latentlab.editing.edit import Edit
 from latentlab.editing.shipped import edits_for
 from latentlab.evaluation.intervals import confidence_interval, nanmean
-from latentlab.faces import TABLE, FaceSet, sample_factors
+from latentlab.faces import TABLE, FaceSet, factor_std
 from latentlab.inversion.result import Inversion
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.judges.identity import load_identity_judge
@@ -160,12 +159,6 @@ def true_edit(faces: FaceSet, edit: Edit, strength: float) -> FaceSet:
     if next(f.kind == "binary" for f in TABLE if f.name == edit.name):
         return faces.with_factors(**{edit.name: float(strength > 0)})
     return faces.truth(**{edit.name: strength * edit.std})
-
-
-@cache
-def factor_std() -> Float[Tensor, " k"]:
-    """Standard deviations of the factors over the face world, (K,), those of binary factors included."""
-    return sample_factors(20_000, seed=777_777).values.std(0)
 
 
 def _edited(

@@ -15,9 +15,9 @@ from latentlab.editing.shipped import edits_for
 from latentlab.evaluation.intervals import confidence_interval
 from latentlab.evaluation.inversions import Judges, evaluate, load_judges, true_edit
 from latentlab.faces import FaceSet, real_set, render
+from latentlab.inversion.refiners import BUILD
 from latentlab.inversion_methods import invert
 from latentlab.metrics import edit_gain
-from latentlab.networks.refiners import BUILD
 from latentlab.networks.two_branch import TwoBranch
 from latentlab.stylegan import Generator
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -102,3 +103,9 @@ def in_other_states(people: Factors, seed: int, start: int = 0) -> Factors:
     """The same people with the state and scene of the faces ``start .. start + len(people) - 1`` of a seed."""
     others = sample_factors(len(people), seed=seed, start=start)
     return Factors(torch.where(IDENTITY, people.values, others.values))
+
+
+@cache
+def factor_std() -> Tensor:
+    """Standard deviations of the factors over the face world, (K,), those of binary factors included."""
+    return sample_factors(20_000, seed=777_777).values.std(0)

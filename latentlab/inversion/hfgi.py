@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from latentlab.editing.edit import Edit, State
 from latentlab.inversion.objective import check_images
+from latentlab.inversion.refiners import refiner_for, restore_network
 from latentlab.inversion.result import Inversion
 from latentlab.networks.hfgi import Hfgi
-from latentlab.networks.refiners import refiner_for
 from latentlab.spaces import fingerprint
 
 
@@ -43,6 +43,11 @@ def invert_hfgi(
     seconds = base.seconds + time.perf_counter() - began
     knobs = {"base": base.method, "layer": layer, "network": fingerprint(network, "generator")}
     return Inversion(state, state.draw(G), G, "hfgi", seconds=seconds, knobs=knobs, editor=editor)
+
+
+def restore_editor(G: nn.Module, base: str, mark: str) -> "HfgiEditor":
+    """The editor of a saved inversion whose networks have this fingerprint; base: the method of the codes."""
+    return HfgiEditor(restore_network(G, "hfgi", base, mark))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.editing.edit import Edit, State
+from latentlab.editing.edit import Edit, State, join
 from latentlab.encoders.backbone import CodeEncoder
 from latentlab.encoders.shipped import encoder_for
 from latentlab.inversion.objective import check_images
+from latentlab.inversion.refiners import refiner_for, restore_network
 from latentlab.inversion.result import Inversion
-from latentlab.networks.refiners import refiner_for
 from latentlab.networks.two_branch import TwoBranch
 from latentlab.spaces import fingerprint
 
@@ -50,10 +50,15 @@ def invert_two_branch(
         levels = {f"{LEVEL}{k}": x for k, x in enumerate(encoder.levels(part))}
         none = state.w_plus.new_zeros(len(part), len(network.config.attributes))
         parts.append(editor.fuse(replace(state, kept={"code": state.w_plus, "targets": none, **levels}), G))
-    state = _joined(parts)
+    state = join(parts)
     seconds = base.seconds + time.perf_counter() - began
     knobs = {"base": base.method, "network": fingerprint(network, "generator")}
     return Inversion(state, state.draw(G), G, "two_branch", seconds=seconds, knobs=knobs, editor=editor)
+
+
+def restore_editor(G: nn.Module, base: str, mark: str) -> "TwoBranchEditor":
+    """The editor of a saved inversion whose networks have this fingerprint; base: the method of the codes."""
+    return TwoBranchEditor(restore_network(G, "two_branch", base, mark))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +89,3 @@ class TwoBranchEditor:
         levels = [state.kept[name] for name in sorted(name for name in state.kept if name.startswith(LEVEL))]
         contents = self.network.contents(levels, state.kept["targets"])
         return self.network.fusion(G.features(state.kept["code"]), G.features(state.w_plus), contents)
-
-
-def _joined(parts: list[State]) -> State:
-    """States of parts of a batch as one, for those whose codes, features and kept tensors are all that they hold."""
-    features = {r: torch.cat([p.features[r] for p in parts]) for r in parts[0].features}
-    kept = {name: torch.cat([p.kept[name] for p in parts]) for name in parts[0].kept}
-    return replace(parts[0], w_plus=torch.cat([p.w_plus for p in parts]), features=features, kept=kept)

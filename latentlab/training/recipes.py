@@ -22,13 +22,13 @@ from latentlab.encoders.contrastive import ContrastiveConfig, ContrastivePair
 from latentlab.encoders.kinds import build_encoder, config_from
 from latentlab.encoders.shipped import encoder_for, load_pair, pair_for
 from latentlab.faces import BINARY_NAMES, MAIN_NAMES, NAMES, render, sketch, training_factors
+from latentlab.inversion.refiners import BUILD
 from latentlab.inversion_methods import invert
 from latentlab.judges import attributes as judge_attributes
 from latentlab.judges import identity as judge_identity
 from latentlab.losses import attributes, identity
 from latentlab.networks.attributes import AttributeNetwork, ResidualAttributeNetwork
 from latentlab.networks.identity import DIMENSIONS
-from latentlab.networks.refiners import BUILD
 from latentlab.spaces import fingerprint
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 from latentlab.stylegan.ops import compute_dtype

@@ -10,8 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentlab.encoders.backbone import CodeEncoder, resize
-from latentlab.evaluation.inversions import factor_std
-from latentlab.faces import NAMES, render, training_details, training_factors
+from latentlab.faces import NAMES, factor_std, render, training_details, training_factors
 from latentlab.images import tile
 from latentlab.losses.attributes import load_attributes
 from latentlab.losses.identity import load_identity

@@ -24,8 +24,7 @@ from latentlab.evaluation.edit_cells import (
 from latentlab.evaluation.edit_page import describe
 from latentlab.evaluation.edit_tables import tabulate
 from latentlab.evaluation.edits import AMOUNT, EditTask, measure_edit, own_samples
-from latentlab.evaluation.inversions import factor_std
-from latentlab.faces import NAMES, FaceSet, real_set
+from latentlab.faces import NAMES, FaceSet, factor_std, real_set
 from latentlab.inversion.result import Inversion
 
 MOVED = ("yaw", "smile", "glasses")  # what the codes move, in standard deviations

@@ -29,6 +29,15 @@ def refiner_for(G: nn.Module, refiner: str, encoder: str, *, device: torch.devic
     return _read(file, refiner, str(device))
 
 
+def restore_network(G: nn.Module, refiner: str, encoder: str, mark: str) -> nn.Module:
+    """The shipped networks, if they have this fingerprint; ``ValueError`` where a saved inversion had others."""
+    network = refiner_for(G, refiner, encoder, device=next(G.parameters()).device)
+    if (shipped := fingerprint(network, "generator")) != mark:
+        raise ValueError(f"editor: expected the networks {mark} that made this inversion, got the shipped ones, "
+                         f"{shipped}; pass the editor of these networks as editor=")  # fmt: skip
+    return network
+
+
 @cache
 def _read(file: str, refiner: str, device: str) -> nn.Module:
     tensors, metadata = weights.read_weights(file)
