@@ -71,10 +71,14 @@ def _add_invert(commands: argparse._SubParsersAction) -> None:
         epilog="example: latentlab invert face.png --method ii2s --edit smile=+2 --out out/",
     )
     invert.add_argument("images", type=Path, help="picture, e.g. a PNG or JPEG of any size, or folder of pictures")
-    generator = "name of a shipped or official generator, or a file (.safetensors, .pkl, .pt, ..) (%(default)s)"
-    invert.add_argument("--generator", default="faces-64", help=generator)
+    generator = "name of a shipped or official generator, or a file (.safetensors, .pkl, .pt, ..) (default: faces-64, "
+    invert.add_argument("--generator", help=generator + "or the one inside of --encoder)")
     invert.add_argument("--method", default="ii2s", help="one of those listed by `latentlab methods` (%(default)s)")
     invert.add_argument("--steps", type=int, help="number of steps (default: the paper's)")
+    encoder = "checkpoint of the public pSp, e4e or ReStyle, for --method psp, e4e or restyle"
+    invert.add_argument("--encoder", metavar="FILE", help=encoder)
+    perceptual = "LPIPS for the search, from torchvision's weights: vgg=FILE or alex=FILE (default: the face world's)"
+    invert.add_argument("--perceptual", metavar="NAME=FILE", type=_named_file, help=perceptual)
     strength = (
         "strength in standard deviations of the factor, e.g. smile=+2; or of an edit in a file, e.g. "
         "mine.edit.safetensors=+2, age.pt=+3, ffhq_pca.pt:'component 3'=+2; can be repeated"
@@ -99,6 +103,13 @@ def _edit(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(says) from None
 
 
+def _named_file(text: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"expected NAME=FILE, e.g. vgg=vgg16.pth, got {text!r}")
+    return name, path
+
+
 def _run_invert(options: argparse.Namespace) -> None:
     from latentlab.inversion_methods import find_method
     from latentlab.jobs import invert_files
@@ -111,6 +122,8 @@ def _run_invert(options: argparse.Namespace) -> None:
         options.out,
         generator=options.generator,
         method=options.method,
+        encoder=options.encoder,
+        perceptual=options.perceptual,
         edits=options.edit,
         batch_size=options.batch,
         precision=options.precision,

@@ -16,12 +16,14 @@ from latentlab.editing.edit import Edit
 from latentlab.editing.files import read_edits, save_edit
 from latentlab.editing.lab import Finding, edit_from_scores, read_scores
 from latentlab.editing.shipped import edits_for
+from latentlab.encoders.official import fits, load_official
 from latentlab.evaluation import encoder_page, grade_inversion, load_judges, true_edit
 from latentlab.evaluation.encoders import measure_encoders, shipped_encoders, trained_encoders
 from latentlab.faces import FaceSet, real_set
 from latentlab.images import find_images, read_image, tile
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import find_method, invert
+from latentlab.losses.perceptual import load_perceptual
 from latentlab.metrics import edit_gain, psnr
 from latentlab.networks.attributes import read_factors
 from latentlab.seeds import stream
@@ -41,8 +43,10 @@ def invert_files(
     source: str | Path,
     out: str | Path,
     *,
-    generator: str = "faces-64",
+    generator: str | None = None,
     method: str = "ii2s",
+    encoder: str | None = None,
+    perceptual: tuple[str, str] | None = None,
     edits: Sequence[Asked] = (),
     batch_size: int | None = None,
     precision: str = "32",
@@ -52,11 +56,14 @@ def invert_files(
 ) -> "pandas.DataFrame":
     """Inverts a picture, or a folder of pictures, and applies edits.
 
-    edits: pairs of an edit and its strength: a factor, whose shipped edit is taken, in standard deviations; or a file
-    of an edit or of directions (``editing.files.read_edits``), FILE:NAME where it holds several. batch_size: pictures
-    inverted together, by default as many as take some 4 GB. precision: "32", or "bf16" for mixed precision during the
-    search, in two thirds of the memory; images are drawn in float32. say: called with messages for the user. knobs:
-    keywords of the method. Returns the table of measurements.
+    generator: "faces-64" unless given, or the one in the file of ``encoder``. encoder: for a method that is one, a
+    checkpoint of its public repository (``encoders.official``). perceptual: name and file of the network by which an
+    optimiser compares pictures, e.g. ("vgg", "vgg16.pth"), in the place of the face world's. edits: pairs of an edit
+    and its strength: a factor, whose shipped edit is taken, in standard deviations; or a file of an edit or of
+    directions (``editing.files.read_edits``), FILE:NAME where it holds several. batch_size: pictures inverted together,
+    by default as many as take some 4 GB. precision: "32", or "bf16" for mixed precision during the search, in two
+    thirds of the memory; images are drawn in float32. say: called with messages for the user. knobs: keywords of the
+    method. Returns the table of measurements.
 
     Writes for each picture ``NAME.strip.png`` (input, inversion, edits), each of these as a file of its own, and the
     inversion as ``NAME.safetensors``; and the table as ``measured.csv``. Pictures that cannot be read are reported
@@ -67,9 +74,9 @@ def invert_files(
 
     if precision not in ("32", "bf16"):
         raise ValueError(f"precision: expected '32' or 'bf16', got {precision!r}")
-    G = load(generator, device=device)
+    networks = _networks_of(method, encoder, perceptual, generator, device)
+    G = networks.pop("generator")
     batch_size = default_batch_size(G.resolution) if batch_size is None else batch_size
-    find_method(method)
     chosen = _labelled(edits, pick_edits(G, edits))
     own, departures = CodeRange(G) if chosen else None, defaultdict(list)
     factors = {label: edit.name for label, (edit, _) in chosen.items()}
@@ -80,7 +87,7 @@ def invert_files(
     with bar:
         for names, images in _in_batches(pictures, batch_size):
             with torch.autocast(G.w_avg.device.type, torch.bfloat16, enabled=precision == "bf16"):
-                inversion = invert(images.to(device), G, method, **knobs)
+                inversion = invert(images.to(device), G, method, **networks, **knobs)
             if precision == "bf16":
                 inversion.image = inversion.synthesize(inversion.latent)
             if inversion.interrupted:  # its codes are not converged, so the batch is skipped
@@ -99,6 +106,27 @@ def invert_files(
         if said := Departure.join(parts).describe():
             say(f"{label}: {said}")
     return pandas.DataFrame(rows)
+
+
+def _networks_of(
+    method: str, encoder: str | None, perceptual: tuple[str, str] | None, generator: str | None,
+    device: torch.device | str,
+) -> dict[str, Any]:  # fmt: skip
+    """The generator, and the keywords of a method that are networks in files of the user's."""
+    given = {"encoder": encoder, "perceptual": perceptual}
+    accepted = find_method(method).keywords
+    if refused := [name for name, value in given.items() if value is not None and name not in accepted]:
+        raise ValueError(f"{refused[0]}: expected none, since the method {method} uses none, got {given[refused[0]]}")
+    found: dict[str, Any] = {}
+    if perceptual is not None:
+        found["perceptual"] = load_perceptual(*perceptual, device=device)
+    if encoder is None:
+        return found | {"generator": load(generator or "faces-64", device=device)}
+    network, G = load_official(encoder, generator=generator)
+    if not fits(network, method):
+        six = "of ReStyle's 6 channels" if network.shape.in_channels == 6 else f"{type(network).__name__}"
+        raise ValueError(f"{encoder}: expected an encoder for the method {method}, got one {six}; see --method")
+    return found | {"encoder": network.to(device), "generator": G.to(device)}
 
 
 def default_batch_size(resolution: int) -> int:
