@@ -9,6 +9,8 @@ from pathlib import Path
 
 import latentlab
 
+HOURS = ("edits", "full-size")  # tables that `latentlab benchmark` measures when asked for them
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. Errors in the input are printed as one line, without a traceback."""
@@ -39,8 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     methods.set_defaults(run=_run_methods)
     _add_claims(commands)
     benchmark = commands.add_parser("benchmark", help="measure speed, networks, samples and inversions")
-    tables = ("speed", "optimisers", "networks", "samples", "inversions", "encoders", "generators", "edits")
-    benchmark.add_argument("--only", choices=tables, help="one table instead of all but edits, which take hours")
+    tables = ("speed", "optimisers", "networks", "samples", "inversions", "encoders", "generators", *HOURS)
+    only = "one table instead of all but edits, which take hours, and full-size generators"
+    benchmark.add_argument("--only", choices=tables, help=only)
     benchmark.add_argument("--check", action="store_true", help="compare speed with its marks; exit code 1 if missed")
     several = "method of the inversions; can be repeated for --only inversions"
     benchmark.add_argument("--method", action="append", default=[], help=several)
@@ -55,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     benchmark.add_argument("--runs", type=Path, metavar="FOLDER", help=runs)
     benchmark.add_argument(
         "--generator", action="append", default=[], metavar="SOURCE",
-        help="generator of the table of generators: a name, a .safetensors file or a folder of a training run; can be "
-        "repeated (default: faces-64)",
+        help="generator of the table of generators: a name, a .safetensors file or a folder of a training run; of "
+        "full-size: a file (default: faces-64; full-size: random weights at 256, 512, 1024 px); can be repeated",
     )  # fmt: skip
     benchmark.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
     benchmark.add_argument("--out", type=Path, default=Path("out/benchmark"), help="output folder (%(default)s)")
@@ -537,6 +540,7 @@ def _run_benchmark(options: argparse.Namespace) -> int:
             options.out, (options.generator or ["faces-64"])[0], options.runs, partial(print, flush=True)
         ),
         "generators": lambda: generators.measure_generators(options.generator or ["faces-64"]),
+        "full-size": lambda: jobs.write_full_size(options.out, options.generator, device, partial(print, flush=True)),
         "edits": lambda: edit_tables.measure_edits(
             options.out, generator=(options.generator or ["faces-64"])[0], method=(options.method or ["ii2s"])[0],
             steps=options.steps, ways=options.way, factors=options.factor, n=options.faces, found=options.found,
@@ -547,7 +551,7 @@ def _run_benchmark(options: argparse.Namespace) -> int:
     if options.check and not chosen:
         with_marks = " or ".join(dict.fromkeys(mark.table for mark in marks.MARKS))
         raise ValueError(f"--check: expected --only {with_marks}, or no --only, got --only {options.only}")
-    names = dict.fromkeys(mark.table for mark in chosen) if options.check else [k for k in measure if k != "edits"]
+    names = dict.fromkeys(mark.table for mark in chosen) if options.check else [k for k in measure if k not in HOURS]
     options.out.mkdir(parents=True, exist_ok=True)
     tables = {}
     for name in [options.only] if options.only else names:

@@ -1,5 +1,6 @@
 """Jobs of the command line: invert and edit pictures from files, and write pictures and tables."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from latentlab.editing.files import read_edits, save_edit
 from latentlab.editing.lab import Finding, edit_from_scores, read_scores
 from latentlab.editing.shipped import edits_for
 from latentlab.encoders.official import fits, load_official
-from latentlab.evaluation import encoder_page, grade_inversion, load_judges, true_edit
+from latentlab.evaluation import encoder_page, full_size, grade_inversion, load_judges, true_edit
 from latentlab.evaluation.encoders import measure_encoders, shipped_encoders, trained_encoders
 from latentlab.faces import FaceSet, real_set
 from latentlab.images import find_images, read_image, tile
@@ -457,4 +458,14 @@ def write_encoders(
         logs = {encoder.name: pandas.read_csv(runs / encoder.name / "log.csv") for encoder in encoders}
         plots.training_curves(logs, CURVES).savefig(out / "encoders_curves.png", dpi=100)
     (out / "encoders.md").write_text(encoder_page.describe(table, encoders, curves=runs is not None))
+    return table
+
+
+def write_full_size(
+    out: Path, sources: Sequence[str] = (), device: str = "cpu", say: Callable[[str], object] = lambda text: None
+) -> "pandas.DataFrame":
+    """Measures generators of official size and writes the page ``full_size.md``; returns the table."""
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    table = full_size.measure_full_size(sources, device=device, say=say)
+    (out / "full_size.md").write_text(full_size.describe(table, busy))
     return table

@@ -34,7 +34,23 @@ def load_encoder(path: str | Path, G: nn.Module) -> CodeEncoder:
         raise ValueError(f"{path}: expected an encoder written by `latentlab publish`, got a file without its shape")
     if (mark := fingerprint(G, "generator")) != metadata["fingerprint"]:
         raise ValueError(f"{path}: expected an encoder of generator {mark}, got one of {metadata['fingerprint']}")
-    return _restore(tensors, metadata)
+    try:
+        _check_size(tensors, EncoderConfig.from_dict(metadata["config"]), G)
+        return _restore(tensors, metadata)
+    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError, MemoryError) as error:
+        says = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: expected an encoder of `latentlab publish`, got a damaged one ({says})") from error
+
+
+def _check_size(tensors: dict[str, Tensor], config: EncoderConfig, G: nn.Module) -> None:
+    """Raises ``ValueError`` for a shape that claims more than the tensors hold, before anything of it is built."""
+    units = sum(name.startswith("body.") and name.endswith(".res_layer.4.weight") for name in tensors)
+    largest = max((n for tensor in tensors.values() for n in tensor.shape), default=0)
+    if (config.layers, config.w_dim) != (G.num_ws, G.w_dim) or sum(config.units) != units:
+        raise ValueError(f"its shape claims {config.layers} codes and {sum(config.units)} units, its tensors have "
+                         f"{units} units, and the generator {G.num_ws} codes")  # fmt: skip
+    if max(*config.widths, config.in_channels) > largest:
+        raise ValueError(f"its shape claims {max(config.widths)} channels, and its tensors have {largest}")
 
 
 @cache
