@@ -17,14 +17,12 @@ from latentlab.editing.edit import Edit
 from latentlab.editing.files import read_edits, save_edit
 from latentlab.editing.lab import Finding, edit_from_scores, read_scores
 from latentlab.editing.shipped import edits_for
-from latentlab.encoders.official import fits, load_official
 from latentlab.evaluation import encoder_page, full_size, grade_inversion, load_judges, true_edit
 from latentlab.evaluation.encoders import measure_encoders, shipped_encoders, trained_encoders
 from latentlab.faces import FaceSet, real_set
 from latentlab.images import find_images, read_image, tile
 from latentlab.inversion.result import Inversion
-from latentlab.inversion_methods import find_method, invert
-from latentlab.losses.perceptual import load_perceptual
+from latentlab.inversion_methods import invert, open_networks
 from latentlab.metrics import edit_gain, psnr
 from latentlab.networks.attributes import read_factors
 from latentlab.seeds import stream
@@ -75,8 +73,7 @@ def invert_files(
 
     if precision not in ("32", "bf16"):
         raise ValueError(f"precision: expected '32' or 'bf16', got {precision!r}")
-    networks = _networks_of(method, encoder, perceptual, generator, device)
-    G = networks.pop("generator")
+    G, networks = open_networks(method, generator=generator, encoder=encoder, perceptual=perceptual, device=device)
     batch_size = default_batch_size(G.resolution) if batch_size is None else batch_size
     chosen = _labelled(edits, pick_edits(G, edits))
     own, departures = CodeRange(G) if chosen else None, defaultdict(list)
@@ -107,27 +104,6 @@ def invert_files(
         if said := Departure.join(parts).describe():
             say(f"{label}: {said}")
     return pandas.DataFrame(rows)
-
-
-def _networks_of(
-    method: str, encoder: str | None, perceptual: tuple[str, str] | None, generator: str | None,
-    device: torch.device | str,
-) -> dict[str, Any]:  # fmt: skip
-    """The generator, and the keywords of a method that are networks in files of the user's."""
-    given = {"encoder": encoder, "perceptual": perceptual}
-    accepted = find_method(method).keywords
-    if refused := [name for name, value in given.items() if value is not None and name not in accepted]:
-        raise ValueError(f"{refused[0]}: expected none, since the method {method} uses none, got {given[refused[0]]}")
-    found: dict[str, Any] = {}
-    if perceptual is not None:
-        found["perceptual"] = load_perceptual(*perceptual, device=device)
-    if encoder is None:
-        return found | {"generator": load(generator or "faces-64", device=device)}
-    network, G = load_official(encoder, generator=generator)
-    if not fits(network, method):
-        six = "of ReStyle's 6 channels" if network.shape.in_channels == 6 else f"{type(network).__name__}"
-        raise ValueError(f"{encoder}: expected an encoder for the method {method}, got one {six}; see --method")
-    return found | {"encoder": network.to(device), "generator": G.to(device)}
 
 
 def default_batch_size(resolution: int) -> int:

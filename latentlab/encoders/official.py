@@ -13,6 +13,7 @@ from latentlab.encoders.clcae import ClcaeConfig, ClcaeEncoder
 from latentlab.encoders.e4e import E4eEncoder
 from latentlab.encoders.psp import PspEncoder, WEncoder
 from latentlab.formats.encoders import EncoderFile, read_encoder
+from latentlab.formats.pickles import printable
 from latentlab.stylegan import Generator
 from latentlab.weights.generators import find_file, load
 
@@ -53,9 +54,8 @@ def load_official(
     try:
         encoder = _build(file, G)
     except (KeyError, IndexError, RuntimeError, ValueError, TypeError, AssertionError, MemoryError) as error:
-        says = " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: expected the weights of a {file.kind} encoder for a generator of {G.num_ws} codes, "
-                         f"got others ({says})") from error  # fmt: skip
+                         f"got others ({printable(error, 200)})") from error  # fmt: skip
     return encoder.requires_grad_(False).eval(), G
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from latentlab import weights
 from latentlab.encoders.backbone import CodeEncoder, EncoderConfig
 from latentlab.encoders.kinds import ENCODERS, build_encoder
+from latentlab.formats.pickles import printable
 from latentlab.spaces import fingerprint
 
 
@@ -38,8 +39,8 @@ def load_encoder(path: str | Path, G: nn.Module) -> CodeEncoder:
         _check_size(tensors, EncoderConfig.from_dict(metadata["config"]), G)
         return _restore(tensors, metadata)
     except (ValueError, RuntimeError, LookupError, TypeError, AttributeError, MemoryError) as error:
-        says = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: expected an encoder of `latentlab publish`, got a damaged one ({says})") from error
+        says = f"expected an encoder of `latentlab publish`, got a damaged one ({printable(error, 200)})"
+        raise ValueError(f"{path}: {says}") from error
 
 
 def _check_size(tensors: dict[str, Tensor], config: EncoderConfig, G: nn.Module) -> None:

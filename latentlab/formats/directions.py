@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from latentlab.formats.contents import read_contents
+from latentlab.formats.pickles import printable
 from latentlab.formats.tensors import find_tensor
 
 MAX_BYTES = 64 * 2**20  # of an array; 512 directions of W+ at 1024 px have 19 MiB
@@ -34,7 +35,7 @@ def read_directions(path: str | Path) -> dict[str, Tensor]:
             raise ValueError("it holds no directions")
         return directions
     except (ValueError, OSError, zipfile.BadZipFile, MemoryError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {printable(error)}") from error
 
 
 def _is_numpy(path: Path) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from latentlab.formats import nvlabs, rosinality
 from latentlab.formats.contents import explain, read_contents, read_state
 from latentlab.formats.encoders import decoder_of
+from latentlab.formats.pickles import printable
 from latentlab.formats.tensors import find_tensor
 from latentlab.seeds import stream
 from latentlab.stylegan.generator import GeneratorConfig, describe_styles
@@ -48,7 +49,7 @@ def read_generator(path: str | Path, *, c: Condition = None) -> GeneratorFile:
         return found
     except (ValueError, TypeError, LookupError, RuntimeError, MemoryError, OverflowError) as error:
         says = error if isinstance(error, ValueError) else f"its tensors are not those of a generator ({error!r:.80})"
-        raise ValueError(f"{path}: {says}") from error
+        raise ValueError(f"{path}: {printable(says)}") from error
 
 
 def _of_latentlab(path: Path) -> GeneratorFile | None:
