@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas
 
 RESOLUTIONS = (256, 512, 1024)
-STEPS = 4  # that are timed of each inversion, after one to warm up
+STEPS = 2  # that are timed of each inversion, after one to warm up
 INVERSIONS = ((1, "float32"), (2, "float32"), (1, "bfloat16"))  # images together, precision
 COLUMNS = ["file", "resolution", "what", "seconds", "processor", "memory"]
 

@@ -1,5 +1,6 @@
 """Generators in files of any implementation, as the configuration and the state of a ``Generator``."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ def _of_latentlab(path: Path) -> GeneratorFile | None:
     config = GeneratorConfig.from_dict(metadata["config"])
     numbers = (config.resolution, config.z_dim, config.w_dim, config.mapping_layers, *config.channels)
     sound = all(isinstance(n, int) and n > 0 for n in numbers) and config.mapping_layers <= MAX_MAPPING_LAYERS
-    if not sound or not isinstance(config.conv_clamp, int | float | None):
+    if not sound:
         raise ValueError(f"its configuration {str(numbers)[:100]} holds no sizes of a generator")
     return GeneratorFile(config, tensors, "latentlab")
 
@@ -147,6 +148,9 @@ def state_shapes(config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
 
 def _check(found: GeneratorFile) -> None:
     """Raises ``ValueError`` unless the state has the names and shapes of its configuration and finite numbers."""
+    clamp = found.config.conv_clamp
+    if clamp is not None and not (isinstance(clamp, int | float) and 0 < clamp < math.inf):
+        raise ValueError(f"its layers are clamped at {str(clamp)[:40]}; a positive number or none is expected")
     wanted = state_shapes(found.config)
     missing = [name for name in wanted if name not in found.state and name != "w_avg"]
     unknown = [name for name in found.state if name not in wanted]

@@ -34,7 +34,7 @@ def test_a_file_of_the_users_is_measured(tmp_path, monkeypatch):
     lines = []
     table = full_size.measure_full_size([path], steps=2, say=lines.append)
     assert len(table) == len(lines) == 3 + len(full_size.INVERSIONS) and set(table["resolution"]) == {32}
-    assert (table[["seconds", "processor"]] > 0).all(None) and table["what"].is_unique
+    assert (table[["seconds", "processor"]] > 0).all(axis=None) and table["what"].is_unique
     one, two = (table["seconds"][table["what"].str.contains(f"{n} image")].iloc[0] for n in (1, 2))
     assert 0 < one < 100 and 0 < two < 100
 
