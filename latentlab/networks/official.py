@@ -1,4 +1,4 @@
-"""The networks that the papers measure with, from files at hand: nothing is downloaded, and nothing of a file is run."""
+"""The networks that the papers measure with, from files at hand: nothing is downloaded, nothing of a file is run."""
 
 import warnings
 from importlib import import_module

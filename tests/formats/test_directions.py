@@ -87,7 +87,7 @@ def test_arrays_of_objects_and_bombs_are_refused(tmp_path):
         read_directions(tmp_path / "c.npz")
     (tmp_path / "d.npy").write_bytes(b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f4', 'fortran_order': False, "
                                      b"'shape': (99999999999,), }" + b" " * 5 + b"\n")  # fmt: skip
-    with pytest.raises(ValueError, match=r"d.npy: an array of shape \(99999999999,\) is claimed, and 0 bytes"):
+    with pytest.raises(ValueError, match=r"d.npy: an array of shape \(99999999999,\) is claimed, and"):
         read_directions(tmp_path / "d.npy")
 
 
