@@ -69,7 +69,10 @@ def load_edit(
     try:
         if not 1 <= len(metadata["edit"]) <= MAX_CHAIN:
             raise ValueError(f"{len(metadata['edit'])} edits around one another")
-        return unpack_edit(tensors, metadata["edit"], G, read, names)
+        edit = unpack_edit(tensors, metadata["edit"], G, read, names)
+        if not isinstance(edit.name, str):
+            raise ValueError(f"a name that is a {type(edit.name).__name__}")
+        return edit
     except (LookupError, TypeError, AttributeError, RuntimeError, ValueError, MemoryError) as error:
         says = f"expected an edit that fits and is whole, got one of which is said: {printable(error, 200)}"
         raise ValueError(f"{path}: {says}") from error

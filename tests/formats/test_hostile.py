@@ -477,7 +477,7 @@ def test_metadata_nested_without_end_and_numbers_without_end_are_text(tmp_path):
 def test_edits_that_lie_are_refused(tmp_path, chain):
     G = Generator(CONFIG, seed=1).requires_grad_(False)
     marks = {"whole": False, "mapping": fingerprint(G), "generator": fingerprint(G, "generator")}
-    write_tensors(tmp_path / "a.safetensors", {"0.x": torch.ones(4)}, {"edit": chain} | marks)
+    write_tensors(tmp_path / "a.safetensors", {"0.vector": torch.ones(4)}, {"edit": chain} | marks)
     with pytest.raises(ValueError, match="a.safetensors: expected an edit that fits and is whole, got"):
         read_edits(tmp_path / "a.safetensors", G)
 
