@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 PROFILE = 0.55  # distance of the eyes over that of eyes and mouth; about 1 from the front
 SUPERSAMPLING = 4
+SURE = 0.25  # least score of dlib's detector; a patch on the suit in NASA's portrait has 0.12, the face 1.16
 
 # Where a frontal face's eyes and mouth corners lie in the box that the cascade finds, in its width and height.
 IN_BOX = ((0.29, 0.36), (0.71, 0.36), (0.34, 0.76), (0.66, 0.76))
@@ -156,9 +157,15 @@ def _by_dlib(pixels: np.ndarray, predictor: Path) -> list[Landmarks]:
     if not predictor.is_file():
         raise ValueError(f"{predictor}: expected dlib's file of 68 landmarks, got none; it is at "
                          "http://dlib.net/files/shape_predictor_68_face_landmarks.dat.bz2")  # fmt: skip
-    places = dlib.shape_predictor(str(predictor))
-    shapes = [places(pixels, box) for box in dlib.get_frontal_face_detector()(pixels, 1)]
-    return [Landmarks.from_points([(p.x, p.y) for p in shape.parts()]) for shape in shapes]
+    try:
+        places = dlib.shape_predictor(str(predictor))
+    except RuntimeError as error:
+        raise ValueError(f"{predictor}: expected dlib's file of 68 landmarks, got another file ({error})") from error
+    boxes, _, _ = dlib.get_frontal_face_detector().run(pixels, 1, SURE)
+    shapes = [[(p.x, p.y) for p in places(pixels, box).parts()] for box in boxes]
+    if wrong := [len(points) for points in shapes if len(points) != 68]:
+        raise ValueError(f"{predictor}: expected dlib's file of 68 landmarks, got one of {wrong[0]}")
+    return [Landmarks.from_points(points) for points in shapes]
 
 
 def choose_face(faces: Sequence[Landmarks], which: int | None = None) -> Landmarks:

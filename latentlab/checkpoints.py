@@ -37,8 +37,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: there is no checkpoint to resume from")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise ValueError(f"{path} is not a readable checkpoint ({error})") from error
+    except Exception as error:  # torch raises many kinds for a damaged file, and advises to run what it refuses
+        raise ValueError(f"{path} is not a readable checkpoint of `latentlab train`: it is damaged or of another kind; "
+                         "nothing of it was run") from error  # fmt: skip
 
 
 def differing_settings(mine: dict[str, Any], saved: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import latentlab
 
 CLCAE_CONFIGURATIONS = ("full", "no_alignment", "multi_token", "no_w_plus_block", "no_f_block")
+HOURS = ("edits", "regularizers", "two_branch", "full-size")  # of `latentlab benchmark`, when asked for
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,9 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     methods.set_defaults(run=_run_methods)
     _add_claims(commands)
     benchmark = commands.add_parser("benchmark", help="measure speed, networks, samples and inversions")
-    quick = ("speed", "optimisers", "networks", "samples", "inversions", "encoders", "generators")
-    tables = (*quick, "edits", "regularizers", "two_branch")
-    benchmark.add_argument("--only", choices=tables, help="one table instead of the first seven; the others take long")
+    tables = ("speed", "optimisers", "networks", "samples", "inversions", "encoders", "generators", *HOURS)
+    only = f"one table instead of all but {', '.join(HOURS)}, which take long"
+    benchmark.add_argument("--only", choices=tables, help=only)
     benchmark.add_argument("--check", action="store_true", help="compare speed with its marks; exit code 1 if missed")
     several = "method of the inversions; can be repeated for --only inversions"
     benchmark.add_argument("--method", action="append", default=[], help=several)
@@ -58,8 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     benchmark.add_argument("--runs", type=Path, metavar="FOLDER", help=runs)
     benchmark.add_argument(
         "--generator", action="append", default=[], metavar="SOURCE",
-        help="generator of the table of generators: a name, a .safetensors file or a folder of a training run; can be "
-        "repeated (default: faces-64)",
+        help="generator of the table of generators: a name, a .safetensors file or a folder of a training run; of "
+        "full-size: a file (default: faces-64; full-size: random weights at 256, 512, 1024 px); can be repeated",
     )  # fmt: skip
     benchmark.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
     benchmark.add_argument("--out", type=Path, default=Path("out/benchmark"), help="output folder (%(default)s)")
@@ -74,11 +75,15 @@ def _add_invert(commands: argparse._SubParsersAction) -> None:
         epilog="example: latentlab invert face.png --method ii2s --edit smile=+2 --out out/",
     )
     invert.add_argument("images", type=Path, help="picture, e.g. a PNG or JPEG of any size, or folder of pictures")
-    generator = "name of a shipped or official generator, or a file (.safetensors, .pkl, .pt, ..) (%(default)s)"
-    invert.add_argument("--generator", default="faces-64", help=generator)
+    generator = "name of a shipped or official generator, or a file (.safetensors, .pkl, .pt, ..) (default: faces-64, "
+    invert.add_argument("--generator", help=generator + "or the one inside of --encoder)")
     invert.add_argument("--method", default="ii2s", help="one of those listed by `latentlab methods` (%(default)s)")
     invert.add_argument("--base", default="e4e", help="method whose inversion a refiner improves (%(default)s)")
     invert.add_argument("--steps", type=int, help="number of steps (default: the paper's)")
+    encoder = "checkpoint of the public pSp, e4e or ReStyle, for --method psp, e4e or restyle"
+    invert.add_argument("--encoder", metavar="FILE", help=encoder)
+    perceptual = "LPIPS for the search, from torchvision's weights: vgg=FILE or alex=FILE (default: the face world's)"
+    invert.add_argument("--perceptual", metavar="NAME=FILE", type=_named_file, help=perceptual)
     strength = (
         "strength in standard deviations of the factor, e.g. smile=+2; or of an edit in a file, e.g. "
         "mine.edit.safetensors=+2, age.pt=+3, ffhq_pca.pt:'component 3'=+2; can be repeated"
@@ -103,6 +108,13 @@ def _edit(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(says) from None
 
 
+def _named_file(text: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"expected NAME=FILE, e.g. vgg=vgg16.pth, got {text!r}")
+    return name, path
+
+
 def _run_invert(options: argparse.Namespace) -> None:
     from latentlab.inversion_methods import find_method
     from latentlab.jobs import invert_files
@@ -116,6 +128,8 @@ def _run_invert(options: argparse.Namespace) -> None:
         generator=options.generator,
         method=options.method,
         base=options.base,
+        encoder=options.encoder,
+        perceptual=options.perceptual,
         edits=options.edit,
         batch_size=options.batch,
         precision=options.precision,
@@ -593,6 +607,7 @@ def _run_benchmark(options: argparse.Namespace) -> int:
             options.out, (options.generator or ["faces-64"])[0], options.runs, partial(print, flush=True)
         ),
         "generators": lambda: generators.measure_generators(options.generator or ["faces-64"]),
+        "full-size": lambda: jobs.write_full_size(options.out, options.generator, device, partial(print, flush=True)),
         "edits": lambda: edit_tables.measure_edits(
             options.out, generator=(options.generator or ["faces-64"])[0], method=(options.method or ["ii2s"])[0],
             steps=options.steps, ways=options.way, factors=options.factor, n=options.faces, found=options.found,
@@ -603,12 +618,11 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         ),
         "two_branch": lambda: jobs.write_branches(options.out, _runs(options), partial(print, flush=True)),
     }  # fmt: skip
-    slow = ("edits", "regularizers", "two_branch")
     chosen = [mark for mark in marks.MARKS if options.only in (None, mark.table)]
     if options.check and not chosen:
         with_marks = " or ".join(dict.fromkeys(mark.table for mark in marks.MARKS))
         raise ValueError(f"--check: expected --only {with_marks}, or no --only, got --only {options.only}")
-    names = dict.fromkeys(mark.table for mark in chosen) if options.check else [k for k in measure if k not in slow]
+    names = dict.fromkeys(mark.table for mark in chosen) if options.check else [k for k in measure if k not in HOURS]
     options.out.mkdir(parents=True, exist_ok=True)
     tables = {}
     for name in [options.only] if options.only else names:

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from latentlab.encoders.official import fits, load_official
 from latentlab.inversion.encoding import invert_clcae, invert_e4e, invert_lsap_e, invert_psp, invert_restyle
 from latentlab.inversion.hfgi import invert_hfgi
 from latentlab.inversion.ii2s import invert_i2s, invert_ii2s, invert_z_plus
@@ -19,9 +21,11 @@ from latentlab.inversion.pulse import invert_pulse
 from latentlab.inversion.result import Inversion
 from latentlab.inversion.sg2 import invert_sg2_w, invert_sg2_wplus
 from latentlab.inversion.two_branch import invert_two_branch
+from latentlab.losses.perceptual import load_perceptual
 from latentlab.spaces import fingerprint
 from latentlab.weights import find as find_weights
 from latentlab.weights import read_manifest
+from latentlab.weights.generators import load
 
 if TYPE_CHECKING:
     import pandas
@@ -114,6 +118,37 @@ def find_method(name: str) -> Method:
     if name not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}; got {name!r}")
     return METHODS[name]
+
+
+def open_networks(
+    method: str,
+    *,
+    generator: str | None = None,
+    encoder: str | None = None,
+    perceptual: tuple[str, str] | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The generator, and the keywords of a method that are networks from files of the user's.
+
+    generator: what ``ll.load`` opens, by default the one in the file of ``encoder``, or "faces-64". encoder: a
+    checkpoint of ``encoders.official``. perceptual: backbone and path of ``losses.perceptual.load_perceptual``. A
+    network that the method does not use, or that is for another one, raises ``ValueError``.
+    """
+    accepted = find_method(method).keywords
+    for name, value in {"encoder": encoder, "perceptual": perceptual}.items():
+        if value is not None and name not in accepted:
+            raise ValueError(f"{name}: expected none, since the method {method} uses none, got {value}")
+    found: dict[str, Any] = {}
+    if perceptual is not None:
+        found["perceptual"] = load_perceptual(*perceptual, device=device)
+    if encoder is None:
+        return load(generator or "faces-64", device=device), found
+    network, G = load_official(encoder, generator=generator)
+    if not fits(network, method):
+        channels = f"{type(network).__name__} of {network.shape.in_channels} channels"
+        raise ValueError(f"{encoder}: expected an encoder for the method {method}, got {channels}; choose the method "
+                         "that it is for: psp, e4e, or restyle for 6 channels")  # fmt: skip
+    return G.to(device), found | {"encoder": network.to(device)}
 
 
 def methods() -> "pandas.DataFrame":

@@ -1,5 +1,6 @@
 """Jobs of the command line: invert and edit pictures from files, and write pictures and tables."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,13 +17,13 @@ from latentlab.editing.edit import Edit
 from latentlab.editing.files import read_edits, save_edit
 from latentlab.editing.lab import Finding, edit_from_scores, read_scores
 from latentlab.editing.shipped import edits_for
-from latentlab.evaluation import encoder_page, grade_inversion, load_judges, true_edit
+from latentlab.evaluation import encoder_page, full_size, grade_inversion, load_judges, true_edit
 from latentlab.evaluation.encoders import measure_encoders, shipped_encoders, trained_encoders
 from latentlab.evaluation.two_branch import describe_branches, measure_branches, trained_branches
 from latentlab.faces import FaceSet, real_set
 from latentlab.images import find_images, read_image, tile
 from latentlab.inversion.result import Inversion
-from latentlab.inversion_methods import find_method, invert
+from latentlab.inversion_methods import find_method, invert, open_networks
 from latentlab.metrics import edit_gain, psnr
 from latentlab.networks.attributes import read_factors
 from latentlab.seeds import stream
@@ -42,9 +43,11 @@ def invert_files(
     source: str | Path,
     out: str | Path,
     *,
-    generator: str = "faces-64",
+    generator: str | None = None,
     method: str = "ii2s",
     base: str = "e4e",
+    encoder: str | None = None,
+    perceptual: tuple[str, str] | None = None,
     edits: Sequence[Asked] = (),
     batch_size: int | None = None,
     precision: str = "32",
@@ -54,12 +57,15 @@ def invert_files(
 ) -> "pandas.DataFrame":
     """Inverts a picture, or a folder of pictures, and applies edits.
 
-    base: method whose inversion is refined, where ``method`` is a refiner such as "pti".
-    edits: pairs of an edit and its strength: a factor, whose shipped edit is taken, in standard deviations; or a file
-    of an edit or of directions (``editing.files.read_edits``), FILE:NAME where it holds several. batch_size: pictures
-    inverted together, by default as many as take some 4 GB. precision: "32", or "bf16" for mixed precision during the
-    search, in two thirds of the memory; images are drawn in float32. say: called with messages for the user. knobs:
-    keywords of the method. Returns the table of measurements.
+    generator: "faces-64" unless given, or the one in the file of ``encoder``. encoder: for a method that is one, a
+    checkpoint of its public repository (``encoders.official``). perceptual: name and file of the network by which an
+    optimiser compares pictures, e.g. ("vgg", "vgg16.pth"), in the place of the face world's. base: method whose
+    inversion is refined, where ``method`` is a refiner such as "pti". edits: pairs of an edit and its strength: a
+    factor, whose shipped edit is taken, in standard deviations; or a file of an edit or of directions
+    (``editing.files.read_edits``), FILE:NAME where it holds several. batch_size: pictures inverted together, by default
+    as many as take some 4 GB. precision: "32", or "bf16" for mixed precision during the search, in two thirds of the
+    memory; images are drawn in float32. say: called with messages for the user. knobs: keywords of the method. Returns
+    the table of measurements.
 
     Writes for each picture ``NAME.strip.png`` (input, inversion, edits), each of these as a file of its own, and the
     inversion as ``NAME.safetensors``; and the table as ``measured.csv``. Pictures that cannot be read are reported
@@ -70,7 +76,7 @@ def invert_files(
 
     if precision not in ("32", "bf16"):
         raise ValueError(f"precision: expected '32' or 'bf16', got {precision!r}")
-    G = load(generator, device=device)
+    G, networks = open_networks(method, generator=generator, encoder=encoder, perceptual=perceptual, device=device)
     batch_size = default_batch_size(G.resolution) if batch_size is None else batch_size
     refines = find_method(method).kind == "refiner"
     chosen = _labelled(edits, pick_edits(G, edits))
@@ -84,7 +90,7 @@ def invert_files(
         for names, images in _in_batches(pictures, batch_size):
             with torch.autocast(G.w_avg.device.type, torch.bfloat16, enabled=precision == "bf16"):
                 refined = {"base": invert(images.to(device), G, base)} if refines else {}
-                inversion = invert(images.to(device), G, method, **knobs | refined)
+                inversion = invert(images.to(device), G, method, **networks, **knobs | refined)
             if precision == "bf16":
                 inversion.image = inversion.synthesize(inversion.latent)
             if inversion.interrupted:  # its codes are not converged, so the batch is skipped
@@ -456,4 +462,14 @@ def write_regularizers(
     table = regularizers.measure_regularizers(Bench.kept(load("faces-64"), say=say), faces, say)
     regularizers.draw_regularizers(table).savefig(out / "regularizers.png", dpi=100)
     (out / "regularizers.md").write_text(regularizers.describe_regularizers(table))
+    return table
+
+
+def write_full_size(
+    out: Path, sources: Sequence[str] = (), device: str = "cpu", say: Callable[[str], object] = lambda text: None
+) -> "pandas.DataFrame":
+    """Measures generators of official size and writes the page ``full_size.md``; returns the table."""
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    table = full_size.measure_full_size(sources, device=device, say=say)
+    (out / "full_size.md").write_text(full_size.describe(table, busy))
     return table

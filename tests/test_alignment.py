@@ -151,7 +151,7 @@ def test_dlib_serves_where_it_is(tmp_path, portrait, monkeypatch):
     points += [SimpleNamespace(x=x, y=y) for p, n in zip(BY_HAND[:2], (6, 6), strict=True) for x, y in [p] * n]
     points += [SimpleNamespace(x=x, y=y) for x, y in [BY_HAND[2]] * 6 + [BY_HAND[3]] * 14]
     dlib = SimpleNamespace(
-        get_frontal_face_detector=lambda: lambda pixels, up: ["box"],
+        get_frontal_face_detector=lambda: SimpleNamespace(run=lambda pixels, up, least: (["box"], [1.0], [0])),
         shape_predictor=lambda path: lambda pixels, box: SimpleNamespace(parts=lambda: points))  # fmt: skip
     monkeypatch.setitem(sys.modules, "dlib", dlib)
     file = tmp_path / "shape.dat"
@@ -160,12 +160,30 @@ def test_dlib_serves_where_it_is(tmp_path, portrait, monkeypatch):
     file.touch()
     (face,) = find_faces(portrait, file)
     np.testing.assert_allclose(crop_corners(face), crop_corners(Landmarks.from_points(BY_HAND)))
+    del points[5:]  # dlib has a predictor of five as well, which are others than the five of other detectors
+    with pytest.raises(ValueError, match="expected dlib's file of 68 landmarks, got one of 5"):
+        find_faces(portrait, file)
     monkeypatch.setitem(sys.modules, "dlib", None)
     with pytest.raises(ValueError, match="pip install dlib-bin"):
         find_faces(portrait, file)
     monkeypatch.setitem(sys.modules, "skimage.feature", None)
     with pytest.raises(ValueError, match="pip install scikit-image.*by hand"):
         find_faces(portrait)
+
+
+def test_dlib_itself_finds_the_portrait_and_no_patch(tmp_path, portrait):
+    """Where dlib is installed, with a small predictor that is trained on the portrait: its real file cannot be had."""
+    dlib = pytest.importorskip("dlib")
+    pixels = np.asarray(portrait)
+    points = [(225, 110)] * 36 + [BY_HAND[0]] * 6 + [BY_HAND[1]] * 6 + [BY_HAND[2]] * 6 + [BY_HAND[3]] * 14
+    parts = [dlib.point(round(x), round(y)) for x, y in points]
+    shape = dlib.full_object_detection(dlib.rectangle(175, 76, 265, 166), parts)
+    options = dlib.shape_predictor_training_options()
+    options.tree_depth, options.cascade_depth, options.num_trees_per_cascade_level = 2, 4, 40
+    dlib.train_shape_predictor([pixels], [[shape]], options).save(str(tmp_path / "68.dat"))
+    face = choose_face(find_faces(portrait, tmp_path / "68.dat"))
+    got, want = crop_corners(face), crop_corners(Landmarks.from_points(BY_HAND))
+    assert np.abs(got - want).max() < 0.1 * np.hypot(*(want[1] - want[0]))
 
 
 def test_the_command_line_aligns(tmp_path, portrait, capsys):

@@ -27,7 +27,7 @@ LEVELS = (
     {"seeds", "images", "alignment", "checkpoints", "weights", "faces"},
     {"stylegan", "networks"},
     {"weights.generators", "formats", "normality"},
-    {"spaces"},
+    {"spaces", "networks.official"},
     {"losses", "priors", "metrics", "judges"},
     {"editing"},
     {"inversion.result", "inversion.descent"},

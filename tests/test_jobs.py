@@ -15,8 +15,11 @@ from latentlab.editing.edit import Direction, State
 from latentlab.editing.files import read_edits, save_edit
 from latentlab.editing.lab import Finding
 from latentlab.editing.shipped import directions_for
+from latentlab.encoders.backbone import EncoderConfig
+from latentlab.encoders.psp import PspEncoder
 from latentlab.faces import real_set
-from latentlab.images import tile
+from latentlab.formats import rosinality
+from latentlab.images import read_image, tile
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import METHODS, invert
 from latentlab.jobs import default_batch_size, demo, draw_samples, invert_files
@@ -110,6 +113,30 @@ def test_command_line_inverts(face, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["invert", str(face), "--edit", "smile"])
     assert "expected FACTOR=STRENGTH, e.g. smile=+2, or FILE=STRENGTH, got 'smile'" in capsys.readouterr().err
+
+
+def test_an_encoder_of_a_public_repository(face, tmp_path, capsys):
+    """Its file brings the generator along; methods that it is not for are refused, and so are networks not used."""
+    G, config = small_generator(resolution=32), EncoderConfig(layers=8, w_dim=16, widths=(4, 6, 8, 10), units=(1,) * 4)
+    encoder = PspEncoder(config, seed=3).eval().requires_grad_(False)
+    parts = {f"encoder.{k}": v for k, v in encoder.state_dict().items() if k != "latent_avg"}
+    parts |= {f"decoder.{k}": v for k, v in rosinality.generator_to(G.state_dict()).items()}
+    file, out = tmp_path / "psp.pt", tmp_path / "out"
+    options = {"encoder_type": "GradualStyleEncoder"}
+    torch.save({"state_dict": parts, "latent_avg": encoder.latent_avg, "opts": options}, file)
+    command = ["invert", str(face), "--encoder", str(file), "--out", str(out)]
+    assert main([*command, "--method", "psp"]) == 0
+    saved = Inversion.load(out / "face.safetensors", G, codes_only=True)
+    torch.testing.assert_close(saved.latent, encoder(read_image(face, 32)[0]))
+    for method, says in (("e4e", "got PspEncoder of 3 channels"), ("restyle", "got PspEncoder of 3 channels"),
+                         ("ii2s", "encoder: expected none, since the method ii2s uses none")):  # fmt: skip
+        assert main([*command, "--method", method]) == 2
+        assert says in capsys.readouterr().err
+    assert main(["invert", str(face), "--perceptual", "vgg=nowhere.pth"]) == 2
+    assert "vgg needs its weights, and there is no file nowhere.pth" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["invert", str(face), "--perceptual", "vgg"])
+    assert "expected NAME=FILE, e.g. vgg=vgg16.pth, got 'vgg'" in capsys.readouterr().err
 
 
 def test_edits_from_files(face, tmp_path, capsys):

@@ -16,9 +16,12 @@ from latentlab.editing.samples import Read, reader_of
 from latentlab.editing.styleflow import ConditionalFlow, FlowEdit
 from latentlab.editing.stylespace import StyleDirection
 from latentlab.formats.directions import read_directions
+from latentlab.formats.pickles import printable
 from latentlab.spaces import fingerprint
 from latentlab.weights import read_tensors, write_tensors
 
+MAX_CHAIN = 16  # an edit is restricted, calibrated or corrected, each at most a few times
+MAX_STEPS = 1_000  # of a correction
 Parts = tuple[dict[str, Any], dict[str, Tensor]]  # json values and tensors
 
 
@@ -63,7 +66,16 @@ def load_edit(
     if metadata[wanted] != found:
         raise ValueError(f"{path}: expected an edit of {wanted} {found}, got one of {metadata[wanted]}; load it with "
                          "the generator that it was found for")  # fmt: skip
-    return unpack_edit(tensors, metadata["edit"], G, read, names)
+    try:
+        if not 1 <= len(metadata["edit"]) <= MAX_CHAIN:
+            raise ValueError(f"{len(metadata['edit'])} edits around one another")
+        edit = unpack_edit(tensors, metadata["edit"], G, read, names)
+        if not isinstance(edit.name, str):
+            raise ValueError(f"a name that is a {type(edit.name).__name__}")
+        return edit
+    except (LookupError, TypeError, AttributeError, RuntimeError, ValueError, MemoryError) as error:
+        says = f"expected an edit that fits and is whole, got one of which is said: {printable(error, 200)}"
+        raise ValueError(f"{path}: {says}") from error
 
 
 def unpack_edit(
@@ -121,6 +133,7 @@ def _unpack(
         case "style":
             return StyleDirection(shifts=tuple(held[f"shifts.{i}"] for i in range(len(held))), layers=layers, **about)
         case "flow":
+            _check_flow(values["config"], held)
             flow = ConditionalFlow(**values["config"]).to(G.w_avg.device).requires_grad_(False).eval()
             flow.load_state_dict(held)
             own = {k: about[k] for k in ("name", "unit", "source")}
@@ -130,12 +143,21 @@ def _unpack(
             return Restricted(edit, layers)
         case "calibrated":
             return Calibrated(edit, values["scale"], fingerprint_for(edit, G), **about)
+    if not 0 <= values["steps"] <= MAX_STEPS:
+        raise ValueError(f"a correction of {values['steps']} steps; {MAX_STEPS} are the most")
     reader = reader_of(read, names, like=G.w_avg, probabilities=False)
     if list(reader.names) != values["names"]:
         raise ValueError(f"read: expected one for {', '.join(values['names'])}, got one for {', '.join(reader.names)}")
     coordinates = Coordinates("S", held["scale"], tuple(values["widths"]))
     return Corrected(edit, reader, held["spread"], coordinates, tuple(values["held"]), values["steps"],
                      values["lambda_ridge"])  # fmt: skip
+
+
+def _check_flow(config: Mapping[str, Any], held: Mapping[str, Tensor]) -> None:
+    """Raises ``ValueError`` for a flow that claims more than its tensors hold, before it is built."""
+    sizes = [config["dim"], len(config["names"]), *config["hidden"]]
+    if len(sizes) > len(held) or max(sizes) > max(n for tensor in held.values() for n in tensor.shape):
+        raise ValueError(f"a flow of sizes {str(sizes)[:80]}, which its tensors do not have")
 
 
 def read_edits(

@@ -38,7 +38,7 @@ def edits_for(G: nn.Module) -> dict[str, Edit]:
     """
     if (file := weights.find("edits", own := fingerprint(G, "generator"))) is None:
         raise ValueError(f"G: expected a generator with shipped edits, got {own}; find your own with "
-                         "latentlab.editing.ways.find_edit or latentlab.editing.lab")  # fmt: skip
+                         "`latentlab edits sample` and `edits find`, or with latentlab.editing.lab")  # fmt: skip
     tensors, metadata = weights.read_weights(file)
     return edits_from_tensors(tensors, metadata, G)
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from latentlab import weights
 from latentlab.encoders.backbone import Pyramid
 from latentlab.encoders.contrastive import ContrastiveConfig, ContrastivePair
-from latentlab.encoders.kinds import ENCODERS, FEATURE_ENCODERS, build_encoder, config_from
+from latentlab.encoders.kinds import ENCODERS, FEATURE_ENCODERS, Shape, build_encoder, config_from
+from latentlab.formats.pickles import printable
 from latentlab.spaces import fingerprint
 
 PAIR = "contrastive"  # kind of the file of a contrastive pair
@@ -56,7 +57,33 @@ def _load(path: str | Path, G: nn.Module, kind: str, says: str) -> Pyramid | Con
         raise ValueError(f"{path}: expected {says} written by `latentlab publish`, got a file without its shape")
     if (mark := fingerprint(G, "generator")) != metadata["fingerprint"]:
         raise ValueError(f"{path}: expected {says} of generator {mark}, got one of {metadata['fingerprint']}")
-    return _restore(tensors, metadata)
+    try:
+        _check_size(tensors, _shape(metadata), G)
+        return _restore(tensors, metadata)
+    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError, MemoryError) as error:
+        damaged = f"expected {says} of `latentlab publish`, got a damaged one ({printable(error, 200)})"
+        raise ValueError(f"{path}: {damaged}") from error
+
+
+def _check_size(tensors: dict[str, Tensor], shape: Shape | ContrastiveConfig, G: nn.Module) -> None:
+    """Raises ``ValueError`` for a shape that claims more than the tensors hold, before anything of it is built."""
+    trunk = getattr(shape, "encoder", shape)
+    units = sum("body." in name and name.endswith(".res_layer.4.weight") for name in tensors)
+    largest = max((n for tensor in tensors.values() for n in tensor.shape), default=0)
+    layers = trunk.layers if isinstance(shape, ContrastiveConfig) else G.num_ws  # of which the pair has one
+    if (trunk.layers, trunk.w_dim) != (layers, G.w_dim) or sum(trunk.units) != units:
+        raise ValueError(f"its shape claims {trunk.layers} codes and {sum(trunk.units)} units, its tensors have "
+                         f"{units} units, and the generator {G.num_ws} codes")  # fmt: skip
+    widths = [*trunk.widths, trunk.in_channels]
+    widths += [size for name in ("feedforward", "feature_channels") if (size := getattr(shape, name, None))]
+    if max(widths) > largest:
+        raise ValueError(f"its shape claims {max(widths)} channels, and its tensors have {largest}")
+
+
+def _shape(metadata: dict[str, Any]) -> Shape | ContrastiveConfig:
+    if PAIR in metadata:
+        return ContrastiveConfig.from_dict(metadata["config"])
+    return config_from(metadata["encoder"], metadata["config"])
 
 
 @cache

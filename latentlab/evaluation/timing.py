@@ -105,9 +105,9 @@ def _statistics(n: int = 1_000_000) -> list[tuple[str, float, str]]:
 
 
 def _streamed(n: int) -> tuple[float, float]:
-    G, before, began = load("faces-64"), _memory("VmRSS"), time.perf_counter()
+    G, before, began = load("faces-64"), memory("VmRSS"), time.perf_counter()
     measure_statistics(G, n)
-    return time.perf_counter() - began, _memory("VmHWM") - before
+    return time.perf_counter() - began, memory("VmHWM") - before
 
 
 @torch.no_grad()
@@ -115,15 +115,15 @@ def _incremental(n: int) -> tuple[float, float]:
     """All codes in memory, then scikit-learn's IncrementalPCA with batches of 2560, as in ZPdesu/II2S."""
     from sklearn.decomposition import IncrementalPCA
 
-    G, before, began = load("faces-64"), _memory("VmRSS"), time.perf_counter()
+    G, before, began = load("faces-64"), memory("VmRSS"), time.perf_counter()
     draw = stream(0, "statistics")
     sizes = [min(10_000, n - start) for start in range(0, n, 10_000)]
     codes = torch.cat([w_to_p(G.mapping(torch.randn(size, G.z_dim, generator=draw))) for size in sizes])
     IncrementalPCA(G.w_dim, batch_size=2560).fit(codes.numpy())
-    return time.perf_counter() - began, _memory("VmHWM") - before
+    return time.perf_counter() - began, memory("VmHWM") - before
 
 
-def _memory(mark: str) -> float:
+def memory(mark: str) -> float:
     """Memory of this process in MiB, now ("VmRSS") or at its peak ("VmHWM"); NaN on systems without /proc."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []

@@ -1,6 +1,9 @@
 """Files of editing directions: InterFaceGAN's boundaries (.npy), e4e's (.pt), GANSpace's components, and others."""
 
+import math
+import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,19 @@ import torch
 from torch import Tensor
 
 from latentlab.formats.contents import read_contents
-from latentlab.formats.tensors import find_tensor
+from latentlab.formats.pickles import printable
+from latentlab.formats.tensors import MAX_DIMENSIONS, find_tensor
+from latentlab.formats.torch_files import map_file
 
+MAGIC = b"\x93NUMPY"
+MAX_HEADER = 4096
+_HEADER = re.compile(
+    rb"\{'descr': ?'([<=]f[248])', ?'fortran_order': ?(True|False), ?'shape': ?\(([\dL, ]*)\),? *\}\s*"
+)
 MAX_BYTES = 64 * 2**20  # of an array; 512 directions of W+ at 1024 px have 19 MiB
+# What reading nonsense ends in, of zipfile and zlib as well.
+_DAMAGED = (ValueError, OSError, EOFError, MemoryError, LookupError, TypeError, RuntimeError, zipfile.BadZipFile,
+            zlib.error)  # fmt: skip
 # Names of unit vectors (K, 1, D) and of their standard deviations in W, (K,): GANSpace's, and e4e's copy of them.
 _COMPONENTS = (("lat_comp", "lat_stdev"), ("comp", "std"))
 
@@ -33,13 +46,14 @@ def read_directions(path: str | Path) -> dict[str, Tensor]:
         if not directions:
             raise ValueError("it holds no directions")
         return directions
-    except (ValueError, OSError, zipfile.BadZipFile, MemoryError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    except _DAMAGED as error:
+        says = error if isinstance(error, ValueError) else f"it is damaged ({type(error).__name__}: {error})"
+        raise ValueError(f"{path}: {printable(says)}") from error
 
 
 def _is_numpy(path: Path) -> bool:
     with open(path, "rb") as file:
-        if file.read(6) == b"\x93NUMPY":
+        if file.read(6) == MAGIC:
             return True
     if not zipfile.is_zipfile(path):
         return False
@@ -48,20 +62,31 @@ def _is_numpy(path: Path) -> bool:
 
 
 def _of_numpy(path: Path) -> dict[str, Tensor]:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(info.file_size > MAX_BYTES for info in archive.infolist()):
-                raise ValueError(f"an array claims more than {MAX_BYTES >> 20} MiB, and directions are small")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: _of_array(arrays[name]) for name in arrays.files}
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return {path.stem: _of_array(array)}
+    if not zipfile.is_zipfile(path):
+        return {path.stem: _read_array(map_file(path))}
+    with zipfile.ZipFile(path) as archive:
+        entries = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        if sum(info.file_size for info in entries) > MAX_BYTES:
+            raise ValueError(f"its arrays claim more than {MAX_BYTES >> 20} MiB, and directions are small")
+        return {info.filename.removesuffix(".npy"): _read_array(archive.read(info)) for info in entries}
 
 
-def _of_array(array: np.ndarray) -> Tensor:
-    if array.dtype.kind != "f" or array.nbytes > MAX_BYTES:
-        raise ValueError(f"expected an array of floats, got {array.dtype} with {array.nbytes} bytes")
-    return torch.from_numpy(np.array(array, dtype=np.float32))
+def _read_array(data: bytes | memoryview) -> Tensor:
+    """The floats of a .npy file. numpy itself would parse its header as an expression of Python; here it is matched."""
+    wide = bytes(data[6:7]) != b"\x01"  # from version 2 on, the length of the header has 4 bytes
+    start = 12 if wide else 10
+    end = start + int.from_bytes(data[8:start], "little")
+    found = _HEADER.fullmatch(bytes(data[start : min(end, start + MAX_HEADER)])) if bytes(data[:6]) == MAGIC else None
+    if found is None:
+        raise ValueError(f"expected an array of floats, got the header {bytes(data[start : start + 60])!r}")
+    kind, columns, sizes = np.dtype(found[1].decode()), found[2] == b"True", found[3].replace(b"L", b"")
+    shape = tuple(int(n) for n in sizes.split(b",") if n.strip())
+    count = math.prod(shape)
+    if count * kind.itemsize > min(MAX_BYTES, len(data) - end) or len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"an array of shape {shape} is claimed, and {max(0, len(data) - end)} bytes are there; "
+                         f"{MAX_BYTES >> 20} MiB and {MAX_DIMENSIONS} dimensions are the most")  # fmt: skip
+    numbers = np.frombuffer(data, kind, count, end).reshape(shape, order="F" if columns else "C")
+    return torch.from_numpy(np.array(numbers, dtype=np.float32))
 
 
 def _of_torch(value: Any, name: str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from latentlab.formats.contents import explain, read_contents, read_state
+from latentlab.formats.pickles import printable
 from latentlab.formats.tensors import as_plain, find_tensor
 
 # opts.encoder_type -> kind. e4e and LSAP share one architecture, and so do the tensors of pSp and e4e.
@@ -56,7 +57,7 @@ def read_encoder(path: str | Path, *, kind: str | None = None) -> EncoderFile:
         found = kind or _kind(tensors, options)
         return EncoderFile(found, tensors, options, None if average is None else average.read().float())
     except (ValueError, RuntimeError, MemoryError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {printable(error)}") from error
 
 
 def decoder_of(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Generators in files of any implementation, as the configuration and the state of a ``Generator``."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from torch import Tensor
 from latentlab.formats import nvlabs, rosinality
 from latentlab.formats.contents import explain, read_contents, read_state
 from latentlab.formats.encoders import decoder_of
+from latentlab.formats.pickles import printable
 from latentlab.formats.tensors import find_tensor
 from latentlab.seeds import stream
 from latentlab.stylegan.generator import GeneratorConfig, describe_styles
@@ -48,7 +50,7 @@ def read_generator(path: str | Path, *, c: Condition = None) -> GeneratorFile:
         return found
     except (ValueError, TypeError, LookupError, RuntimeError, MemoryError, OverflowError) as error:
         says = error if isinstance(error, ValueError) else f"its tensors are not those of a generator ({error!r:.80})"
-        raise ValueError(f"{path}: {says}") from error
+        raise ValueError(f"{path}: {printable(says)}") from error
 
 
 def _of_latentlab(path: Path) -> GeneratorFile | None:
@@ -61,7 +63,7 @@ def _of_latentlab(path: Path) -> GeneratorFile | None:
     config = GeneratorConfig.from_dict(metadata["config"])
     numbers = (config.resolution, config.z_dim, config.w_dim, config.mapping_layers, *config.channels)
     sound = all(isinstance(n, int) and n > 0 for n in numbers) and config.mapping_layers <= MAX_MAPPING_LAYERS
-    if not sound or not isinstance(config.conv_clamp, int | float | None):
+    if not sound:
         raise ValueError(f"its configuration {str(numbers)[:100]} holds no sizes of a generator")
     return GeneratorFile(config, tensors, "latentlab")
 
@@ -146,6 +148,9 @@ def state_shapes(config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
 
 def _check(found: GeneratorFile) -> None:
     """Raises ``ValueError`` unless the state has the names and shapes of its configuration and finite numbers."""
+    clamp = found.config.conv_clamp
+    if clamp is not None and not (isinstance(clamp, int | float) and 0 < clamp < math.inf):
+        raise ValueError(f"its layers are clamped at {str(clamp)[:40]}; a positive number or none is expected")
     wanted = state_shapes(found.config)
     missing = [name for name in wanted if name not in found.state and name != "w_avg"]
     unknown = [name for name in found.state if name not in wanted]

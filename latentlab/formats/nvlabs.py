@@ -191,7 +191,10 @@ def _members(attributes: dict, kind: str) -> list[tuple[str, Any]]:
 def _widths(state: State, pattern: str) -> dict[int, int]:
     """{resolution: length of the bias whose name matches}."""
     matches = ((re.fullmatch(pattern, key), tensor) for key, tensor in state.items())
-    return {int(match[1]): len(tensor) for match, tensor in matches if match}
+    widths = {int(match[1]): len(tensor) for match, tensor in matches if match and tensor.ndim}
+    if not widths:
+        raise ValueError("it has no layers of a generator or discriminator: it is not whole")
+    return widths
 
 
 def _rename(state: State, rules: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:

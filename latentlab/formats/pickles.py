@@ -28,12 +28,17 @@ _OPCODES = {ord(code): op for code, op in pickletools.code2op.items()}
 _PYTHON2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
+def printable(text: object, most: int = 350) -> str:
+    """A text in one line: what a file brings into a message neither breaks it nor moves a terminal's cursor."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())[:most]
+
+
 class RefusedName(ValueError):
     """A pickle names a function or class that is not on the list of what is known to be data."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"it names {name}, and a file of weights needs only tensors, numbers and containers; "
+            f"it names {printable(name)}, and a file of weights needs only tensors, numbers and containers; "
             "nothing of the file was run, and it was not loaded"
         )
         self.name = name
@@ -121,7 +126,7 @@ def read_pickle(
         except Exception as error:  # the many ways in which nonsense fails: all of them are the file's fault
             where = f"at byte {at}" if at > start else "at its beginning"
             says = error if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
-            says = " ".join(str(says).split())[:200]  # pickletools repeats what it could not read, all of it
+            says = printable(says, 200)  # pickletools repeats what it could not read, all of it
             raise ValueError(f"no readable pickle: {where}: {says}") from error
         source.operations -= 1
         if source.operations < 0:

@@ -51,6 +51,8 @@ def generator_config(state: State) -> GeneratorConfig:
     ours = generator_from(state)
     names = (re.fullmatch(r"blocks\.(\d+)\.conv1\.bias", name) for name in ours)
     widths = {int(match[1]): len(ours[match[0]]) for match in names if match}
+    if not widths:
+        raise ValueError("its generator has no layers: it is not whole")
     w_dim, z_dim = ours["mapping.layers.0.weight"].shape
     layers = sum(bool(re.fullmatch(r"mapping\.layers\.\d+\.weight", name)) for name in ours)
     return GeneratorConfig(max(widths), z_dim, w_dim, layers, tuple(widths[r] for r in sorted(widths)))

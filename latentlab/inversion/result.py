@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentlab.editing.edit import Edit, Editor, Index, State, apply_edit, as_rows, carry
+from latentlab.formats.pickles import printable
 from latentlab.inversion.descent import DescentState
 from latentlab.spaces import fingerprint
 from latentlab.weights import read_tensors, write_tensors
@@ -150,7 +151,16 @@ class Inversion:
         """
         tensors, metadata = read_tensors(path)
         _check_generator(path, metadata, G, codes_only)
+        try:
+            return cls._restore(tensors, metadata, G, codes_only, editor)
+        except (ValueError, LookupError, TypeError, RuntimeError) as error:
+            says = f"expected an inversion that `save` wrote, got a damaged one ({printable(error, 200)})"
+            raise ValueError(f"{path}: {says}") from error
 
+    @classmethod
+    def _restore(
+        cls, tensors: dict[str, Tensor], metadata: dict[str, Any], G: nn.Module, codes_only: bool, editor: Editor
+    ) -> "Inversion":
         def group(name: str) -> dict[str, Tensor]:
             return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 

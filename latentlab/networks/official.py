@@ -1,4 +1,4 @@
-"""The networks that the papers measure with, from files at hand: nothing is downloaded."""
+"""The networks that the papers measure with, from files at hand: nothing is downloaded, nothing of a file is run."""
 
 import warnings
 from importlib import import_module
@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.checkpoints import load_checkpoint
+from latentlab.formats.contents import read_contents, read_state
+from latentlab.formats.pickles import printable
 from latentlab.networks.ir_se import ArcFace
 
 # name -> the package that brings its architecture, the address of its weights, and what the face world has instead
@@ -47,15 +48,28 @@ def load_official(name: str, path: str | Path | None) -> nn.Module:
     advice = f"download it once from {url} and pass path=...; without it, use the face world's own: {instead}"
     if path is None or not Path(path).is_file():
         raise ValueError(f"{name} needs its weights, and there is no file {path}: {advice}")
-    state = load_checkpoint(path)  # runs no code of the file, whoever made it
+    state = _read(Path(path), advice)
     try:
         network = _build(name, import_module(package), state, str(path))
     except ImportError as error:
         pip = f"pip install {package.replace('_', '-')}"
         raise ValueError(f"{name} needs `{pip}` ({error}); without it, the face world has {instead}") from error
-    except (KeyError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold the weights of {name} ({error}): {advice}") from error
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        says = f"expected the weights of {name}, got others ({printable(error, 150)})"
+        raise ValueError(f"{path}: {says}; {advice}") from error
     return network.requires_grad_(False).eval()
+
+
+def _read(path: Path, advice: str) -> dict[str, Tensor]:
+    """The tensors of a state dict, or of the one in a checkpoint, by the reader that runs nothing."""
+    try:
+        value = read_contents(path)
+        inner = value.get("state_dict", value) if isinstance(value, dict) else None
+        if not isinstance(inner, dict):
+            raise ValueError(f"it holds a {type(value).__name__} and no weights")
+        return read_state({key: tensor for key, tensor in inner.items() if isinstance(key, str)}, path)
+    except (ValueError, MemoryError) as error:
+        raise ValueError(f"{path}: {printable(error)}; {advice}") from error
 
 
 def _build(name: str, module: Any, state: dict, path: str) -> nn.Module:
@@ -70,7 +84,7 @@ def _build(name: str, module: Any, state: dict, path: str) -> nn.Module:
         network = module.models.resnet50(weights=None)
         network.fc = nn.Identity()
         prefix = "module.encoder_q."
-        tensors = {k.removeprefix(prefix): v for k, v in state["state_dict"].items() if k.startswith(prefix)}
+        tensors = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         network.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("fc.")})
         return nn.Sequential(nn.UpsamplingNearest2d(224), network)  # as in pSp: nearest, not normalised
     with warnings.catch_warnings(action="ignore"):  # it still uses a keyword that torchvision deprecates

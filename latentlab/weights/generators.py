@@ -44,7 +44,7 @@ def load(name_or_path: str | Path, *, c: Condition = None, device: torch.device 
         tensors, metadata = read_weights(source + GENERATOR)
         G = _build(Generator, GeneratorConfig, tensors, metadata, source)
     else:
-        G, found = _open(_find(source), c)
+        G, found = _open(find_file(source), c)
         for note in found.notes:
             warnings.warn(f"{source}: {note}", stacklevel=2)
     G = G.requires_grad_(False).eval()
@@ -57,7 +57,7 @@ def convert(source: str | Path, out: str | Path | None = None, *, c: Condition =
     Returns the path and the notes on what was filled in; both stand in the file's metadata with the source's
     sha256. Raises ``ValueError`` as ``load`` does, and where ``out`` exists.
     """
-    path = _find(str(source))
+    path = find_file(str(source))
     out = path.with_suffix(".safetensors") if out is None else Path(out)
     if out.exists():
         raise ValueError(f"{out}: expected a new file, got one that exists; name another, or remove it")
@@ -70,7 +70,8 @@ def convert(source: str | Path, out: str | Path | None = None, *, c: Condition =
     return out, found.notes
 
 
-def _find(source: str) -> Path:
+def find_file(source: str) -> Path:
+    """The file at a path, or that of an official model by name, which is downloaded once; ``ValueError`` for others."""
     if Path(source).is_file():
         return Path(source)
     if source in MODELS:

@@ -6,6 +6,7 @@ of these files, or it would prove nothing.
 """
 
 import ast
+import math
 import os
 import pickle
 import random
@@ -19,12 +20,20 @@ from pathlib import Path
 
 import foreign
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from latentlab.editing.files import read_edits
+from latentlab.encoders.backbone import EncoderConfig
+from latentlab.encoders.psp import PspEncoder
+from latentlab.encoders.shipped import load_encoder
 from latentlab.formats import nvlabs, pickles, rosinality
 from latentlab.formats.pickles import MAX_OPERATIONS, Source, read_pickle
 from latentlab.formats.torch_files import read_objects
+from latentlab.inversion.result import Inversion
+from latentlab.spaces import fingerprint
 from latentlab.stylegan import Generator, GeneratorConfig
-from latentlab.weights import write_tensors
+from latentlab.weights import read_tensors, write_tensors
 from latentlab.weights.generators import load
 
 MIB = 2**20
@@ -177,6 +186,9 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "NEWOBJ_EX": (pickled(name("subprocess", "Popen") + b")}\x92"), "names subprocess.Popen"),
     "NEWOBJ_EX with keywords": (pickled(name("argparse", "Namespace") + b")}" + text("a") + b"Ns\x92"), "keywords"),
     "name that is a number": (pickled(b"K\x01K\x02\x93"), "name of a class is no text"),
+    "name that moves the cursor": (pickled(name("torch\n\x1b[2J", "x\u202e")), "names torch [2J.x"),
+    "name that a dot leads out of": (pickled(name("torch.nn.modules.module", "Module.__init__.__globals__")), "names"),
+    "registered extension": (pickled(b"\x82\xf0(" + text("touch executed") + b"tR"), "EXT1"),
     "name of a mebibyte": (pickled(name("a" * MIB, "b")), "names aaaa"),
     "a call of a result": (pickled(call("collections", "OrderedDict") + b")R"), "a dict is called"),
     "a call of text": (pickled(text("os.system") + b")R"), "a str is called"),
@@ -194,6 +206,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "persistent of nothing": (pickled(call("torch_utils.persistence", "_reconstruct_persistent_obj")), "a Record"),
     "extension registry": (pickled(b"\x82\x01"), "EXT1"),
     "buffer outside": (pickled(b"\x97"), "NEXT_BUFFER"),
+    "persistent id as text": (b"\x80\x02Pos.system\n.", "data outside of itself"),
     "persistent id": (pickled(text("x") + b"Q"), "data outside of itself"),
     "mark alone": (pickled(b"(((("), "pickle"),
     "empty stack": (pickled(b"R"), "the stack is empty"),
@@ -214,6 +227,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "huge tensor": (in_state(tensor(shape(2**40), shape(1))), "does not fit its 4 numbers"),
     "tensor beyond its end": (in_state(tensor(shape(2), shape(1), 3)), "does not fit its 4 numbers"),
     "negative stride": (in_state(tensor(b"(J\xff\xff\xff\xfft", shape(1))), "no small whole numbers"),
+    "numbers of none": (in_state(tensor(shape(0, 2**47), shape(1, 1))), "it is not whole"),
     "forty dimensions": (in_state(tensor(shape(*[1] * 40), shape(*[1] * 40))), "no small whole numbers"),
     "tensor of a string": (in_state(tensor(shape(1), shape(1), 0, text("x"))), "made of a str"),
     "tensor without arguments": (in_state(call("torch._utils", "_rebuild_tensor_v2")), "TypeError"),
@@ -449,12 +463,56 @@ def test_nothing_in_the_package_unpickles_or_evaluates():
     assert faults == []
 
 
+def test_metadata_nested_without_end_and_numbers_without_end_are_text(tmp_path):
+    for deep in ("[" * 100_000 + "]" * 100_000, "9" * 5_000):
+        save_file({"x": torch.ones(1)}, tmp_path / "a.safetensors", {"config": deep})
+        assert read_tensors(tmp_path / "a.safetensors")[1] == {"config": deep}
+
+
+@pytest.mark.parametrize("chain", [
+    [], "x", [{"kind": "os.system"}], [{}], [{"kind": "restricted", "layers": [0]}] * 5_000,
+    [{"kind": "flow", "name": "x", "config": {"dim": 4, "names": ["x"], "hidden": [10**9]}, "fingerprint": "x"}],
+    [{"kind": "corrected", "held": [], "steps": 10**12, "lambda_ridge": 0, "names": [], "widths": []}],
+    [{"kind": "direction", "name": ["x"], "std": "x", "unit": 5, "source": None}]])  # fmt: skip
+def test_edits_that_lie_are_refused(tmp_path, chain):
+    G = Generator(CONFIG, seed=1).requires_grad_(False)
+    marks = {"whole": False, "mapping": fingerprint(G), "generator": fingerprint(G, "generator")}
+    write_tensors(tmp_path / "a.safetensors", {"0.vector": torch.ones(4)}, {"edit": chain} | marks)
+    with pytest.raises(ValueError, match="a.safetensors: expected an edit that fits and is whole, got"):
+        read_edits(tmp_path / "a.safetensors", G)
+
+
+@pytest.mark.parametrize("config", [
+    {"layers": 10**9}, {"units": [10**9] * 4}, {"widths": [10**9] * 4}, {"resolution": 2**60}, "x", None])
+def test_encoders_that_lie_are_refused(tmp_path, config):
+    G = Generator(CONFIG, seed=1).requires_grad_(False)
+    encoder = PspEncoder(EncoderConfig(layers=4, w_dim=4, resolution=16, widths=(4,) * 4, units=(1,) * 4))
+    claims = encoder.config.to_dict() | config if isinstance(config, dict) else config
+    metadata = {"encoder": "psp", "config": claims, "fingerprint": fingerprint(G, "generator")}
+    write_tensors(tmp_path / "a.safetensors", encoder.state_dict(), metadata)
+    with pytest.raises(ValueError, match="a.safetensors: expected an encoder of `latentlab publish`, got a damaged"):
+        load_encoder(tmp_path / "a.safetensors", G)
+
+
+@pytest.mark.parametrize("tensors", [
+    {}, {"w_plus": torch.ones(3)}, {"w_plus": torch.full((1, 4, 4), torch.nan)},
+    {"w_plus": torch.ones(1, 4, 4), "tuned.blocks.4.const": torch.ones(1, 2)},
+    {"w_plus": torch.ones(1, 4, 4), "features.x": torch.ones(1)}])  # fmt: skip
+def test_inversions_that_lie_are_refused(tmp_path, tensors):
+    G = Generator(CONFIG, seed=1).requires_grad_(False)
+    metadata = {"mapping": fingerprint(G), "generator": fingerprint(G, "generator"), "replace_rgb": True, "rates": None}
+    write_tensors(tmp_path / "a.safetensors", tensors | {"image": torch.ones(1)}, metadata)
+    with pytest.raises(ValueError, match="a.safetensors: expected an inversion that `save` wrote, got a damaged"):
+        Inversion.load(tmp_path / "a.safetensors", G)
+
+
 CONFIG_KEYS = {"resolution": 8, "z_dim": 3, "w_dim": 4, "mapping_layers": 1, "channels": [3, 2], "conv_clamp": None}
 
 
 @pytest.mark.parametrize("change", [
     {"resolution": 2**60}, {"resolution": "8"}, {"mapping_layers": 10**12}, {"channels": []}, {"channels": [3, "x"]},
-    {"channels": [10**15, 2]}, {"z_dim": -1}, {"w_dim": None}, {"conv_clamp": "256"}, {"unknown": 1}])  # fmt: skip
+    {"channels": [10**15, 2]}, {"z_dim": -1}, {"w_dim": None}, {"conv_clamp": "256"}, {"unknown": 1},
+    {"conv_clamp": math.nan}, {"conv_clamp": -1}])  # fmt: skip
 def test_configurations_that_lie_are_refused(tmp_path, change):
     """The metadata of latentlab's own format are somebody's words as well."""
     path = tmp_path / "a.safetensors"

@@ -4,11 +4,13 @@ Their packages are no dependency, so small stand-ins with the same names of laye
 lpips is installed, the distance is compared with its own.
 """
 
+import pickle
 import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
+from foreign import legacy_bytes
 from torch import nn
 
 from latentlab.judges.identity import load_identity_judge
@@ -110,10 +112,28 @@ def test_what_is_missing_is_told(name, package, tmp_path, monkeypatch):
 def test_wrong_files_and_names_are_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=Lpips))
     torch.save({"other": torch.zeros(1)}, tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match="does not hold the weights of vgg"):
+    with pytest.raises(ValueError, match="weights.pth: expected the weights of vgg, got others .*download it once"):
         load_official("vgg", tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="unknown backbone 'resnet'; known are: faces, alex"):
         load_perceptual("resnet")
+
+
+class Dangerous:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_files_that_are_no_weights_are_told_and_not_run(tmp_path, capsys):
+    """Never with torch's own advice, which is to load the file without its protection."""
+    path = tmp_path / "weights.pth"
+    files = {"names builtins.print": pickle.dumps(Dangerous(), 4), "web page": b"<!DOCTYPE html>", "it is empty": b"",
+             "LFS pointer": b"version https://git-lfs.github.com", "holds a list": legacy_bytes([1])}  # fmt: skip
+    for says, content in files.items():
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"weights.pth: .*{says}.*download it once") as caught:
+            load_official("arcface", path)
+        assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
+    assert capsys.readouterr().out == ""
 
 
 def test_inception_sees_bytes_and_gives_its_features(tmp_path, monkeypatch):
