@@ -143,27 +143,24 @@ def test_the_command_says_what_is_left(monkeypatch, capsys, shipped):
     assert main(command[:-2]) == 0 and "0 of 28 descents" in capsys.readouterr().out
 
 
-def test_the_pages_are_those_of_the_ledger():
+def test_the_page_is_that_of_the_ledger():
     """`latentlab claims --pages` has been run since the ledger or a rule changed."""
-    again = "run `latentlab claims --pages`"
-    assert pages.read_between(pages.README.read_text(), "claims") == pages.short_table(), again
     written = pages.PAGE.read_text()
-    assert written == pages.page(coverages=pages.read_between(written, "coverage")), again
+    assert written == pages.page(coverages=pages.read_between(written, "coverage")), "run `latentlab claims --pages`"
+    assert pages.short_table() in written
 
 
-def test_pages_are_written_between_their_marks(tmp_path, shipped):
+def test_the_page_keeps_its_coverage(tmp_path, shipped):
     path = tmp_path / "claims.json"
     claims.write(["LSAP-1"], path, full=False)
-    (tmp_path / "README.md").write_text(f"before\n{pages.between('claims', 'old')}\nafter\n")
-    pages.write_pages(path, folder=tmp_path, coverages="| n |")
-    readme, page = (tmp_path / "README.md").read_text(), (tmp_path / "docs" / "claims.md").read_text()
-    assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "old" not in readme
-    assert "docs/claims.md#lsap-1" in readme and "not measured yet" in readme
+    assert pages.write_pages(path, folder=tmp_path, coverages="| n |") == [tmp_path / "docs" / "claims.md"]
+    page = (tmp_path / "docs" / "claims.md").read_text()
+    assert "[LSAP-1](#lsap-1)" in page and "not measured yet" in page
     assert "| n |" in page and "## LSAP-1" in page and claims.CLAIMS["II2S-9"].rule.version in page
     pages.write_pages(path, folder=tmp_path)
     assert (tmp_path / "docs" / "claims.md").read_text() == page  # the coverage stays
-    (tmp_path / "README.md").write_text("no marks")
-    with pytest.raises(ValueError, match="page: expected '<!-- claims"):
+    (tmp_path / "docs" / "claims.md").write_text("no marks")
+    with pytest.raises(ValueError, match="page: expected '<!-- coverage"):
         pages.write_pages(path, folder=tmp_path)
 
 
