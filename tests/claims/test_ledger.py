@@ -179,3 +179,17 @@ def test_findings_of_ratios_know_their_samples():
     found = Finding({"x": 2.0}, {"x": [1.0, 4.0]}, samples={"x": {"n": 9, "sd": 0.9, "log": 1}})
     e = found.estimates["x"]
     assert (e.value, e.low, e.high, e.n, e.sd, e.log) == (2.0, 1.0, 4.0, 9, 0.9, True)
+
+
+def test_an_excerpt_has_the_numbers_asked_for_and_folds_the_rest():
+    found = claims.recorded("II2S-1")
+    cut = found.excerpt("w_median", "untrained_*")
+    assert {"w_median", "untrained_w_median"} <= set(cut.names) and "p_median" not in cut.names
+    text, page = repr(cut), cut._repr_html_()
+    assert f"w_median {found.measured['w_median']:.3g}" in text and found.verdict in text
+    shown, _, folded = page.partition("<details>")
+    assert "w_median" in shown and found.verdict in shown and "<td>p_median" not in shown
+    assert "p_median" in folded and "<script" not in page
+    with pytest.raises(ValueError, match="names: expected numbers among w_median"):
+        found.excerpt("nonsense")
+    assert "nonsense not measured yet" in repr(replace(found, outdated="another rule").excerpt("nonsense"))
