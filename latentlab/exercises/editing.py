@@ -1,6 +1,7 @@
 """Checks of the exercises of notebook 04."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from latentlab.exercises import expect, expect_close, expect_that
 from latentlab.metrics import edit_gain
 
 
-def check_errors(errors: Sequence[float]) -> None:
+def check_errors(errors: Any) -> None:
     """Total errors of D = .1 D*, of D = 2 D*, and of a D orthogonal to D* of the same length."""
     expect(errors, "errors", kind=(tuple, list, Tensor))
     expect_that(len(errors) == 3, f"errors: expected three numbers, got {len(errors)}.")

@@ -1,6 +1,7 @@
 """Checks of the exercises of notebook 05."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ def check_fit(fit: Callable, own: Tensor, found: Mapping[str, Tensor], least: Ma
     return told
 
 
-def check_layer_gain(gain: Tensor, codes: Mapping[str, Tensor], given: Tensor, G: nn.Module) -> None:
+def check_layer_gain(gain: Any, codes: Mapping[str, Tensor], given: Tensor, G: nn.Module) -> None:
     """The dB that pSp's vector in one layer alone adds to e4e's codes, for each layer (L,)."""
     n_layers = codes["e4e"].shape[1]
     expect(gain, "gain", (n_layers,))
@@ -67,7 +68,7 @@ def check_layer_gain(gain: Tensor, codes: Mapping[str, Tensor], given: Tensor, G
         expect_close(float(gain[layer]), right, f"gain of layer {layer}", atol=0.01, hint=hint)
 
 
-def check_hybrid(hybrid: Mapping, names: tuple[str, ...], n: int, steps: int, starts: Mapping[str, Tensor]) -> None:
+def check_hybrid(hybrid: Any, names: tuple[str, ...], n: int, steps: int, starts: Mapping[str, Tensor]) -> None:
     """Inversions from different starts, of so many steps. starts: the codes that some of them begin with."""
     expect(hybrid, "hybrid", kind=dict)
     missing = [name for name in names if name not in hybrid]

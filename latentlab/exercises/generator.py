@@ -1,6 +1,7 @@
 """Checks of the exercises of notebook 01."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from latentlab.stylegan import ops
 from latentlab.stylegan.generator import GeneratorConfig, describe_styles
 
 
-def check_louder(codes: Sequence[Tensor], styles: Sequence[Tensor], k: int) -> None:
+def check_louder(codes: Any, styles: Sequence[Tensor], k: int) -> None:
     """Styles of which number ``k`` is ten times as large, and no other is changed."""
     expect(codes, f"styles with number {k} x 10", kind=(list, tuple))
     expect_that(len(codes) == len(styles), f"styles: expected {len(styles)} of them, got {len(codes)}.")
@@ -21,7 +22,7 @@ def check_louder(codes: Sequence[Tensor], styles: Sequence[Tensor], k: int) -> N
         expect_close(s, (10 if i == k else 1) * usual, name, atol=1e-3, hint=f"Only number {k} changes, by ten times.")
 
 
-def check_count(num_ws: int, numbers: int, channels: Sequence[int]) -> None:
+def check_count(num_ws: Any, numbers: Any, channels: Sequence[int]) -> None:
     """Layers of W+ and numbers of S of a generator with codes of 512 numbers."""
     layers = describe_styles(GeneratorConfig(4 * 2 ** (len(channels) - 1), 512, 512, 8, tuple(channels)))
     for name, value in (("num_ws", num_ws), ("numbers", numbers)):
@@ -32,7 +33,7 @@ def check_count(num_ws: int, numbers: int, channels: Sequence[int]) -> None:
     expect_close(numbers, sum(layer.channels for layer in layers), "numbers", hint=hint)
 
 
-def check_gradients(saturating: Tensor, nonsaturating: Tensor, t: Tensor) -> None:
+def check_gradients(saturating: Any, nonsaturating: Any, t: Tensor) -> None:
     """Derivatives of -softplus(t) and of softplus(-t)."""
     expect(saturating, "pull_saturating", ())
     expect(nonsaturating, "pull_nonsaturating", ())

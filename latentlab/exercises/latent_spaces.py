@@ -1,6 +1,7 @@
 """Checks of the exercises of notebook 02."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from scipy import stats
@@ -10,7 +11,7 @@ from latentlab import spaces
 from latentlab.exercises import expect, expect_close
 
 
-def check_passing(expected: float, log10_chance: float, axes: int = 512, passed: int = 219) -> None:
+def check_passing(expected: Any, log10_chance: Any, axes: int = 512, passed: int = 219) -> None:
     """How many of independent normal axes pass at 5 %, and how likely so few are."""
     for name, value in (("expected", expected), ("log10_chance", log10_chance)):
         expect(value, name, kind=(int, float))
@@ -20,7 +21,7 @@ def check_passing(expected: float, log10_chance: float, axes: int = 512, passed:
     expect_close(float(log10_chance), chance, "log10_chance", atol=0.5, hint=hint)
 
 
-def check_diagonal(w_diagonal: Tensor, x: Tensor) -> None:
+def check_diagonal(w_diagonal: Any, x: Tensor) -> None:
     """500 codes of W, drawn in P with the right means and variances and without correlations. x: codes of P."""
     expect(w_diagonal, "w_diagonal", (500, x.shape[1]), dtype=torch.float32)
     drawn = spaces.w_to_p(w_diagonal)
@@ -32,7 +33,7 @@ def check_diagonal(w_diagonal: Tensor, x: Tensor) -> None:
     expect_close(off, 0, "mean |correlation|", atol=0.08, hint="Each coordinate is drawn for itself.")
 
 
-def check_double(w_double: Tensor, w_plus: Tensor, G: nn.Module, number: int) -> Tensor:
+def check_double(w_double: Any, w_plus: Tensor, G: nn.Module, number: int) -> Tensor:
     """A code whose style in layer ``number`` of S is doubled; returns ``w_plus`` with it in that layer of W+ alone."""
     expect(w_double, "w_double", (len(w_plus), G.w_dim), dtype=torch.float32, like=w_plus)
     alone = w_plus.clone()

@@ -1,6 +1,7 @@
 """Checks of the exercises of notebook 00."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +10,14 @@ from latentlab.exercises import expect, expect_close
 from latentlab.metrics import edit_error
 
 
-def check_mixing(mixed: Tensor, w_plus: Tensor, G: nn.Module) -> None:
+def check_mixing(mixed: Any, w_plus: Tensor, G: nn.Module) -> None:
     """A code with the layers 0 to 3 of face 0 and the others of face 1."""
     expect(mixed, "mixed", (1, G.num_ws, G.w_dim), like=w_plus)
     expect_close(mixed[0, :4], w_plus[0, :4], "mixed[0, :4]", hint="The coarse layers are those of face 0.")
     expect_close(mixed[0, 4:], w_plus[1, 4:], "mixed[0, 4:]", hint="The other layers are those of face 1.")
 
 
-def check_return(there_and_back: Tensor, image: Tensor) -> None:
+def check_return(there_and_back: Any, image: Tensor) -> None:
     """The picture of an edit that was taken back."""
     expect(there_and_back, "there_and_back", image.shape, like=image)
     hint = "Edit the edited inversion by the same amount, with the other sign."
