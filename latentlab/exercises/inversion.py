@@ -57,8 +57,7 @@ def check_condition(condition: Callable[[Tensor], Tensor], images: Tensor) -> Te
     """A differentiable function of images that keeps a part of each; what it keeps is returned."""
     x = images.clone().requires_grad_()
     known = condition(x)
-    expect(known, "condition(images)")
-    expect_that(len(known) == len(x), f"condition: expected {len(x)} results for {len(x)} images, got {len(known)}.")
+    expect(known, "condition(images)", (len(x), 3, -1, -1))
     expect_that(known.requires_grad, "condition: expected a differentiable function, got one without a gradient.")
     (gradient,) = torch.autograd.grad(known.square().sum(), x)
     expect_that(gradient.abs().sum() > 0, "condition: expected a result that depends on the image, got a constant.")
