@@ -1,4 +1,4 @@
-"""The command line: ``latentlab invert | edits | align | convert | demo | faces | methods | train | publish | ..``."""
+"""The command line: ``latentlab invert | edits | faces | demo | course | methods | train | claims | ..``."""
 
 import argparse
 import math
@@ -41,6 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     methods = commands.add_parser("methods", help="list inversion methods, generators and factors")
     methods.set_defaults(run=_run_methods)
     _add_claims(commands)
+    weights = commands.add_parser("weights", help="print how the shipped weights were made")
+    weights.add_argument("--page", type=Path, metavar="FILE", help="write the table into docs/weights.md instead")
+    weights.set_defaults(run=_run_weights)
+    _add_course(commands)
     benchmark = commands.add_parser("benchmark", help="measure speed, networks, samples and inversions")
     tables = ("speed", "optimisers", "networks", "samples", "inversions", "encoders", "generators", *HOURS)
     only = f"one table instead of all but {', '.join(HOURS)}, which take long"
@@ -64,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     benchmark.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
     benchmark.add_argument("--out", type=Path, default=Path("out/benchmark"), help="output folder (%(default)s)")
+    page = "page whose sections are replaced by the tables that are measured, e.g. docs/benchmarks.md"
+    benchmark.add_argument("--page", type=Path, metavar="FILE", help=page)
     benchmark.set_defaults(run=_run_benchmark)
     return parser
 
@@ -549,7 +555,7 @@ def _add_claims(commands: argparse._SubParsersAction) -> None:
     claims.add_argument("--batch", type=int, metavar="N", help="faces that descend together (10); more on a GPU")
     claims.add_argument("--generator", default="faces-64", help="another one is recorded beside faces-64 (%(default)s)")
     claims.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
-    claims.add_argument("--pages", action="store_true", help="write docs/claims.md and the README's table")
+    claims.add_argument("--pages", action="store_true", help="write docs/claims.md")
     claims.add_argument("--coverage", action="store_true", help="simulate the coverage of the intervals, and --pages")
     claims.add_argument("--ledger", type=Path, help="file of the ledger (default: notebooks/claims.json)")
     claims.set_defaults(run=_run_claims)
@@ -591,9 +597,40 @@ def _measure_claims(options: argparse.Namespace) -> None:
         print(pages.line(id, options.ledger), flush=True)
 
 
+def _run_weights(options: argparse.Namespace) -> None:
+    from latentlab.evaluation.benchmark_page import describe_weights, write_section
+    from latentlab.weights import read_manifest
+
+    table = describe_weights(read_manifest())
+    if options.page:
+        write_section(options.page, "weights", table)
+        table = f"written to {options.page}"
+    print(table)
+
+
+def _add_course(commands: argparse._SubParsersAction) -> None:
+    course = commands.add_parser(
+        "course",
+        help="copy the notebooks into a folder, for a class",
+        epilog="example: latentlab course --student handout/",
+    )
+    course.add_argument("folder", type=Path, help="a new folder, or an empty one")
+    course.add_argument("--student", action="store_true", help="leave the solutions out")
+    course.add_argument("--notebooks", type=Path, help="folder of the notebooks (default: that of this checkout)")
+    course.set_defaults(run=_run_course)
+
+
+def _run_course(options: argparse.Namespace) -> None:
+    from latentlab.jobs import copy_course
+
+    files = copy_course(options.folder, student=options.student, notebooks=options.notebooks)
+    without = ", without solutions" if options.student else ""
+    print(f"{len(files)} files written to {options.folder}/{without}")
+
+
 def _run_benchmark(options: argparse.Namespace) -> int:
     from latentlab import jobs
-    from latentlab.evaluation import edit_tables, encoder_page, generators, marks, timing
+    from latentlab.evaluation import benchmark_page, edit_tables, encoder_page, generators, marks, timing
     from latentlab.evaluation import tables as measured
 
     device = _device(options.device)
@@ -628,6 +665,9 @@ def _run_benchmark(options: argparse.Namespace) -> int:
     for name in [options.only] if options.only else names:
         tables[name] = table = measure[name]()
         table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.6g")
+        if options.page and name in benchmark_page.COLUMNS:
+            told = benchmark_page.provenance(name, device)
+            benchmark_page.write_section(options.page, name, benchmark_page.section(name, table, told))
         table = encoder_page.summarize_encoders(table) if name == "encoders" else table
         print(f"\n{name}\n{table.to_string(index=False, float_format='%.3g')}", flush=True)
     if not options.check:

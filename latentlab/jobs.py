@@ -1,6 +1,7 @@
 """Jobs of the command line: invert and edit pictures from files, and write pictures and tables."""
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from latentlab.faces import FaceSet, real_set
 from latentlab.images import find_images, read_image, tile
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import find_method, invert, open_networks
-from latentlab.metrics import edit_gain, psnr
+from latentlab.metrics import edit_error, edit_gain, psnr
 from latentlab.networks.attributes import read_factors
 from latentlab.seeds import stream
 from latentlab.spaces import fingerprint
@@ -262,45 +263,59 @@ def _write(
         inversion[i].save(out / f"{name}.safetensors")
 
 
-# Edits of the demo: factor, strength in standard deviations.
-DEMO_EDITS: tuple[Asked, ...] = (("smile", 2.0), ("age", 2.0), ("yaw", 1.5), ("glasses", 2.0))
+# Edits of the demo: factor, strength in standard deviations. The last one fails, and its residual is shown.
+DEMO_EDITS: tuple[Asked, ...] = (("yaw", 1.5), ("hair_length", 1.5), ("light_azimuth", 1.5), ("age", 2.0))
 
 
 def demo(out: str | Path, *, steps: int = 500, faces: int = 3) -> "pandas.DataFrame":
     """Draws samples, inverts faces of the real set, and edits them for comparison with the rendered truth.
 
-    Writes ``samples.png`` (36 uncurated samples), ``faces.png`` (rendered faces), ``demo.png`` (inversions and edits)
-    and ``demo.csv``: PSNR, seconds, and for each edit its gain (1: the whole true edit happened) and its residual
-    (other changes). Returns that table.
+    The faces are clean ones, and one with a hat. Writes ``samples.png`` (36 uncurated samples), ``faces.png`` (rendered
+    faces), ``demo.png`` (inversions, edits, and the residual of the last edit) and ``demo.csv``: PSNR, seconds, and for
+    each edit its gain (1: the whole true edit happened), its residual (other changes) and its total error (1: no edit).
+    Returns that table.
     """
     import pandas
-
-    from latentlab import plots
 
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     G = load("faces-64")
     tile(draw_samples(G, 36), columns=6, scale=2).save(out / "samples.png")
     tile(real_set(resolution=128)[:24].images, columns=8).save(out / "faces.png")
-    chosen = plain_faces(faces)
+    chosen = demo_faces(faces)
     inversion = invert(chosen.images, G, "ii2s", steps=steps)
     if inversion.interrupted:
         raise KeyboardInterrupt
-    table = pandas.DataFrame({"face": range(faces), "psnr_db": psnr(inversion.image, chosen.images).tolist()})
+    table = pandas.DataFrame({"face": chosen.details, "psnr_db": psnr(inversion.image, chosen.images).tolist()})
     pictures = {"given": chosen.images, "inversion": inversion.image}
     for (name, strength), edit in zip(DEMO_EDITS, pick_edits(G, DEMO_EDITS), strict=True):
-        truth = true_edit(chosen, edit, strength)
+        truth = true_edit(chosen, edit, strength).images
         edited = inversion.edit(edit, strength)
-        gain, residual = edit_gain(inversion.image, edited, chosen.images, truth.images)
+        gain, residual = edit_gain(inversion.image, edited, chosen.images, truth)
+        error = edit_error(inversion.image, edited, chosen.images, truth)
         table[f"{name} gain"], table[f"{name} residual"] = gain.tolist(), residual.tolist()
-        pictures |= {f"{name} {strength:+g}": edited, f"truth of {name}": truth.images}
+        table[f"{name} total error"] = error.tolist()
+        pictures |= {f"{name.replace('_', ' ')} {strength:+g}": edited, f"truth{' ' * len(pictures)}": truth}
+    left = (edited - inversion.image) - gain[:, None, None, None] * (truth - chosen.images)
+    pictures["residual x 2"] = 2 * left.abs() - 1  # black: nothing but the edit has changed
     table["seconds"] = inversion.seconds / faces
-    rows = {f"face {i}": torch.stack([p[i] for p in pictures.values()]) for i in range(faces)}
-    figure = plots.compare(rows, titles=list(pictures))
+    labels = ["hat" if detail == "hat" else f"face {i}" for i, detail in enumerate(chosen.details)]
+    rows = {label: torch.stack([p[i] for p in pictures.values()]) for i, label in enumerate(labels)}
+    figure = plots.compare(rows, titles=[title.strip() for title in pictures], size=1.1)
     figure.savefig(out / "demo.png", dpi=150)
     plots.close(figure)
     table.to_csv(out / "demo.csv", index=False)
     return table
+
+
+def demo_faces(n: int) -> FaceSet:
+    """``n`` faces of the real set whose factors leave room for ``DEMO_EDITS``: clean ones, and last one with a hat."""
+    real = real_set()
+    factors, hat = real.factors, torch.tensor([detail == "hat" for detail in real.details])
+    clean = torch.tensor([detail == "none" for detail in real.details])
+    free = (factors["glasses"] == 0) & (factors["age"] < 0.45) & (factors["yaw"].abs() < 13)
+    free &= (factors["hair_length"] < 0.58) & (factors["light_azimuth"] < 20) & (factors["light_azimuth"] > -30)
+    return real[torch.cat([torch.nonzero(free & clean)[: n - 1, 0], torch.nonzero(free & hat)[:1, 0]])]
 
 
 @torch.no_grad()
@@ -406,6 +421,38 @@ def write_faces(out: str | Path, n: int, resolution: int = 64) -> None:
     table.insert(0, "detail", real.details[:n])
     table.insert(0, "file", names)
     table.to_csv(out / "factors.csv", index=False)
+
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+def copy_course(folder: str | Path, *, student: bool = False, notebooks: Path | None = None) -> list[Path]:
+    """Copies the notebooks of the course into a new or empty folder, and returns the files there.
+
+    student: without the solutions, and without the sentences of the notebooks that point to them. notebooks: where they
+    are; default: in the checkout that the package was imported from. ``claims.json`` is copied too: it is data of the
+    notebooks.
+    """
+    source, folder = NOTEBOOKS if notebooks is None else Path(notebooks), Path(folder)
+    lessons = sorted(source.glob("*.ipynb"))
+    if not lessons:
+        raise ValueError(f"notebooks: expected a folder of notebooks, got {source}; name that of a checkout")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"folder: expected a new or an empty one, got {folder}; nothing was written")
+    files = [*lessons, *source.glob("claims.json"), *([] if student else sorted(source.glob("solutions/*.ipynb")))]
+    written = []
+    for path in files:
+        copy = folder / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        text = path.read_text(encoding="utf-8")
+        copy.write_text(_without_solutions(text) if student else text, encoding="utf-8")
+        written.append(copy)
+    return written
+
+
+def _without_solutions(text: str) -> str:
+    """A notebook's source without sentences that name the file of its solutions."""
+    return re.sub(r" *`solutions/[^`]*`[^.]*\.", "", text)
 
 
 def plain_faces(n: int) -> FaceSet:

@@ -135,11 +135,13 @@ def henze_zirkler(x: Samples) -> TestResult:
     Large values reject; the test is consistent against every alternative. For normal samples log HZ is approximately
     normal with moments given in the paper. It takes O(n^2 d) time and little memory.
 
-    Pitfall: D_ij grows as 2 d, so in high dimensions only the terms i = j, which add up to 1, are not negligible. The
-    plain formula in float64 then gives HZ = 1, standard deviation 0 and p = NaN for any samples (as in II2S, n = 1000,
-    d = 512). ``textbook_p`` is computed from HZ - 1 instead: there it is 0.5 for any independent coordinates, and 0 for
-    heavy tails that all coordinates share. The limit is valid only if enough pairs contribute. With k the kernel of
-    D_ij, the effective number of pairs is, for normal samples,
+    Pitfall: D_ij grows as 2 d, so in high dimensions only the terms i = j, which add up to 1, are not negligible. What
+    comes out then (as in II2S, n = 1000, d = 512) depends on the implementation: the formula as printed, in float64,
+    gives HZ = 1, standard deviation 0 and p = NaN for any samples; with a logarithm of 1 + x that keeps small x, as in
+    pingouin 0.7, it gives p = 0.5 for any samples, also for heavy tails. ``textbook_p`` is computed from HZ - 1
+    instead: there it is 0.5 for any independent coordinates, and 0 for heavy tails that all coordinates share. The
+    limit is valid only if enough pairs contribute. With k the kernel of D_ij, the effective number of pairs is, for
+    normal samples,
     (sum k)^2 / sum k^2 = n (n - 1) / 2 ((1 + 4 b^2) / (1 + 2 b^2)^2)^(d/2).
     Below 50 the test is not informative: above d = 39 for n = 1000, above d = 22 for n = 200.
     """

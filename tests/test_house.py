@@ -36,7 +36,7 @@ LEVELS = (
     {"training"},
     {"evaluation"},
     {"claims"},
-    {"plots"},
+    {"plots", "exercises"},
     {"widgets", "jobs"},
     {""},
     {"cli", "__main__"},

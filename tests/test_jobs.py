@@ -282,7 +282,10 @@ def test_methods_lists_methods_generators_and_factors(capsys):
 
 def test_demo_writes_a_picture_and_a_table(tmp_path):
     table = demo(tmp_path, steps=2, faces=2)
-    assert len(table) == 2 and {"psnr_db", "smile gain", "glasses residual"} <= set(table.columns)
+    assert len(table) == 2 and {"psnr_db", "yaw gain", "age residual"} <= set(table.columns)
+    assert table["face"].tolist() == ["none", "hat"]
+    left = (1 - table["age gain"]) ** 2 + table["age residual"] ** 2  # the error has two orthogonal parts
+    np.testing.assert_allclose(table["age total error"] ** 2, left, rtol=1e-3)
     assert pixels(tmp_path / "demo.png").shape[1] > 1000
     assert (tmp_path / "demo.csv").is_file()
 

@@ -1,5 +1,6 @@
 """The data types of the ledger: a claim, and what was measured of it."""
 
+import html
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -113,6 +114,18 @@ class Finding:
             parts.append(f"{key} {value:.3g} {low_high}".rstrip() if isinstance(value, float) else f"{key} {value}")
         return ", ".join(parts)
 
+    def excerpt(self, *names: str) -> "Excerpt":
+        """The verdict and some of the numbers, for a notebook. names: of measured numbers or controls, or their
+        beginnings followed by "*". An unknown name raises ``ValueError``, unless the record is outdated: a rule of
+        another version has other numbers."""
+        every, chosen = self.measured | self.controls, []
+        for name in names:
+            fits = [key for key in every if key == name or (name.endswith("*") and key.startswith(name[:-1]))]
+            if not fits and not self.outdated:
+                raise ValueError(f"names: expected numbers among {', '.join(every)}; got {name!r}")
+            chosen += [key for key in fits or [name] if key not in chosen]
+        return Excerpt(self, tuple(chosen))
+
     def explained(self) -> str:
         """The whole record: the numbers, the rule, and each number against its bar with the samples that it needs."""
         rule = self.claim.rule
@@ -122,6 +135,44 @@ class Finding:
             rows += ["  against the bars"] + [f"    {_compared(cell)}" for cell in self.cells]
         rows += [f"  with {name}: {other['verdict']}: {other['reason']}." for name, other in self.others.items()]
         return "\n".join([repr(self), *(textwrap.fill(r, WIDTH, subsequent_indent=" " * 8) for r in rows)])
+
+
+@dataclass(frozen=True, repr=False)
+class Excerpt:
+    """Some numbers of a record and its verdict; in a notebook the whole record is folded below them."""
+
+    found: Finding
+    names: tuple[str, ...]
+
+    def _head(self) -> tuple[str, str]:
+        claim, star = self.found.claim, "*" * bool(self.found.outdated)
+        statement = f"{claim.id}  {claim.statement} {claim.paper}: {claim.paper_value}" if claim else ""
+        return statement, f"{self.found.verdict}{star}"
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        """Name, value and interval of each number."""
+        every, rows = self.found.measured | self.found.controls, []
+        for name in self.names:
+            if name not in every:
+                rows.append((name, "not measured yet", ""))
+                continue
+            low, high = self.found.intervals.get(name, (float("nan"),) * 2)
+            rows.append((name, f"{every[name]:.3g}", f"{low:.3g} to {high:.3g}" if low == low else ""))
+        return rows
+
+    def __repr__(self) -> str:
+        statement, verdict = self._head()
+        lines = [statement, *(f"  {' '.join(filter(None, row))}" for row in self._rows()), f"  {verdict}"]
+        return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent=" " * 6) for line in lines if line)
+
+    def _repr_html_(self) -> str:
+        statement, verdict = (html.escape(text) for text in self._head())
+        rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{value}</td><td>{interval}</td></tr>"
+                       for name, value, interval in self._rows())  # fmt: skip
+        head = "<tr><th>number</th><th>value</th><th>95 % interval</th></tr>" * bool(rows)
+        whole = html.escape(repr(self.found))
+        return (f"<p>{statement}<br>Ledger: <b>{verdict}</b></p><table>{head}{rows}</table>"
+                f"<details><summary>the whole record</summary><pre>{whole}</pre></details>")  # fmt: skip
 
 
 def _compared(cell: Cell) -> str:

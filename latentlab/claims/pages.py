@@ -1,4 +1,4 @@
-"""The ledger as text: a line a claim for a terminal, a short table for the README, and the long page in docs."""
+"""The ledger as text: a line a claim for a terminal, and the page in docs, which begins with a short table."""
 
 import textwrap
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from latentlab.claims.rule import Cell
 from latentlab.evaluation.intervals import METHODS, POPULATIONS, coverage
 
 ROOT = Path(__file__).parents[2]
-PAGE, README = ROOT / "docs" / "claims.md", ROOT / "README.md"
+PAGE = ROOT / "docs" / "claims.md"
 SIZES = (12, 24, 40, 120)  # samples behind the ledger's intervals
 FOOTNOTES = {"*": "measured under an earlier version of its rule, or with other weights: to be measured again"}
 INTRODUCTION = """# The claims ledger
@@ -67,7 +67,7 @@ def listing(ids: Sequence[str] = (), path: str | Path | None = None) -> str:
 
 
 def short_table(path: str | Path | None = None) -> str:
-    """The ledger for the README, in Markdown."""
+    """One row for each claim, linked to its section of the page, in Markdown."""
     rows = ["| claim | paper | verdict here |", "|---|---|---|"]
     starred = False
     for id, claim in CLAIMS.items():
@@ -76,13 +76,13 @@ def short_table(path: str | Path | None = None) -> str:
             found = recorded(id, path)
             verdict, starred = found.verdict + r"\*" * bool(found.outdated), starred or bool(found.outdated)
         where = "" if claim.paper == "latentlab" else f"{_cell(claim.paper)}: {_cell(claim.paper_value)}"
-        rows.append(f"| [{id}](docs/claims.md#{id.lower()}) {_cell(claim.statement)} | {where} | {verdict} |")
+        rows.append(f"| [{id}](#{id.lower()}) {_cell(claim.statement)} | {where} | {verdict} |")
     return "\n".join(rows + [f"\n\\* {FOOTNOTES['*']}"] * starred)
 
 
 def page(path: str | Path | None = None, coverages: str = "") -> str:
-    """docs/claims.md: every record whole. coverages: the table of ``coverage_table``."""
-    parts = [INTRODUCTION]
+    """docs/claims.md: the short table, then every record whole. coverages: the table of ``coverage_table``."""
+    parts = [INTRODUCTION, short_table(path) + "\n"]
     for id, claim in CLAIMS.items():
         parts.append(f"## {id}\n\n{claim.statement} *{claim.paper}: {claim.paper_value}*\n")
         parts.append(_section(recorded(id, path)) if id in recorded_ids(path) else _unmeasured(id))
@@ -176,14 +176,10 @@ def read_between(whole: str, name: str) -> str:
 
 
 def write_pages(path: str | Path | None = None, *, folder: Path = ROOT, coverages: str | None = None) -> list[Path]:
-    """Writes docs/claims.md and the table of README.md from the ledger. coverages: a new table of coverage; None: the
-    one that the page has."""
-    long, readme = folder / PAGE.relative_to(ROOT), folder / README.relative_to(ROOT)
+    """Writes docs/claims.md from the ledger. coverages: a new table of coverage; None: the one that the page has."""
+    long = folder / PAGE.relative_to(ROOT)
     if coverages is None:
         coverages = read_between(long.read_text(), "coverage") if long.is_file() else ""
     long.parent.mkdir(parents=True, exist_ok=True)
     long.write_text(page(path, coverages))
-    whole = readme.read_text()
-    readme.write_text(whole.replace(between("claims", read_between(whole, "claims")),
-                                    between("claims", short_table(path))))  # fmt: skip
-    return [long, readme]
+    return [long]

@@ -155,27 +155,24 @@ def test_the_command_says_what_is_left(monkeypatch, capsys, shipped):
     assert main(command[:-2]) == 0 and "0 of 28 descents" in capsys.readouterr().out
 
 
-def test_the_pages_are_those_of_the_ledger():
+def test_the_page_is_that_of_the_ledger():
     """`latentlab claims --pages` has been run since the ledger or a rule changed."""
-    again = "run `latentlab claims --pages`"
-    assert pages.read_between(pages.README.read_text(), "claims") == pages.short_table(), again
     written = pages.PAGE.read_text()
-    assert written == pages.page(coverages=pages.read_between(written, "coverage")), again
+    assert written == pages.page(coverages=pages.read_between(written, "coverage")), "run `latentlab claims --pages`"
+    assert pages.short_table() in written
 
 
-def test_pages_are_written_between_their_marks(tmp_path, shipped):
+def test_the_page_keeps_its_coverage(tmp_path, shipped):
     path = tmp_path / "claims.json"
     claims.write(["LSAP-1"], path, full=False)
-    (tmp_path / "README.md").write_text(f"before\n{pages.between('claims', 'old')}\nafter\n")
-    pages.write_pages(path, folder=tmp_path, coverages="| n |")
-    readme, page = (tmp_path / "README.md").read_text(), (tmp_path / "docs" / "claims.md").read_text()
-    assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "old" not in readme
-    assert "docs/claims.md#lsap-1" in readme and "not measured yet" in readme
+    assert pages.write_pages(path, folder=tmp_path, coverages="| n |") == [tmp_path / "docs" / "claims.md"]
+    page = (tmp_path / "docs" / "claims.md").read_text()
+    assert "[LSAP-1](#lsap-1)" in page and "not measured yet" in page
     assert "| n |" in page and "## LSAP-1" in page and claims.CLAIMS["II2S-9"].rule.version in page
     pages.write_pages(path, folder=tmp_path)
     assert (tmp_path / "docs" / "claims.md").read_text() == page  # the coverage stays
-    (tmp_path / "README.md").write_text("no marks")
-    with pytest.raises(ValueError, match="page: expected '<!-- claims"):
+    (tmp_path / "docs" / "claims.md").write_text("no marks")
+    with pytest.raises(ValueError, match="page: expected '<!-- coverage"):
         pages.write_pages(path, folder=tmp_path)
 
 
@@ -194,3 +191,17 @@ def test_findings_of_ratios_know_their_samples():
     found = Finding({"x": 2.0}, {"x": [1.0, 4.0]}, samples={"x": {"n": 9, "sd": 0.9, "log": 1}})
     e = found.estimates["x"]
     assert (e.value, e.low, e.high, e.n, e.sd, e.log) == (2.0, 1.0, 4.0, 9, 0.9, True)
+
+
+def test_an_excerpt_has_the_numbers_asked_for_and_folds_the_rest():
+    found = claims.recorded("II2S-1")
+    cut = found.excerpt("w_median", "untrained_*")
+    assert {"w_median", "untrained_w_median"} <= set(cut.names) and "p_median" not in cut.names
+    text, page = repr(cut), cut._repr_html_()
+    assert f"w_median {found.measured['w_median']:.3g}" in text and found.verdict in text
+    shown, _, folded = page.partition("<details>")
+    assert "w_median" in shown and found.verdict in shown and "<td>p_median" not in shown
+    assert "p_median" in folded and "<script" not in page
+    with pytest.raises(ValueError, match="names: expected numbers among w_median"):
+        found.excerpt("nonsense")
+    assert "nonsense not measured yet" in repr(replace(found, outdated="another rule").excerpt("nonsense"))

@@ -1,0 +1,71 @@
+"""Checks of the exercises of notebook 06."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentlab import metrics, spaces
+from latentlab.exercises import expect, expect_close, expect_that
+
+
+def check_fair(fair: Callable[[Tensor], Tensor], w_plus: Tensor, G: nn.Module, anchors: spaces.Anchors) -> None:
+    """The mean over the layers of SNCD, each divided by what samples have in that layer."""
+    mine = fair(w_plus[:200])
+    expect(mine, "fair(w_plus)", (200,), like=w_plus)
+    means = [m.float() for m in anchors.means()]
+    styles = spaces.s_to_sn(spaces.w_to_s(w_plus[:200], G))
+    each = torch.stack([1 - s @ m for s, m in zip(styles, means, strict=True)], 1)
+    typical = torch.stack([1 - m.square().sum() for m in means])
+    hint = "Divide the SNCD of each layer by that of samples there (`typical`), then take the mean over the layers."
+    expect_close(mine, (each / typical).mean(1), "fair(w_plus)", atol=0.02, hint=hint)
+
+
+def check_aligned(aligned: Any, start: Tensor, G: nn.Module, anchors: spaces.Anchors) -> None:
+    """Codes after a descent on SNCD alone: near its lowest value."""
+    expect(aligned, "aligned", start.shape, like=start)
+    expect_that(not aligned.requires_grad, "aligned: expected codes without a gradient; end with .detach().")
+    lowest = float(metrics.sncd_floors(anchors.means())[0].mean())
+    highest = float(metrics.sncd_of_codes(aligned, G, anchors).max())
+    expect_that(
+        highest < 1.1 * lowest,
+        f"aligned: expected an SNCD near its lowest value, {lowest:.4f}, got up to {highest:.4f}; take 100 steps of "
+        "Adam with learning rate 0.1 on the sum over the codes.",
+    )
+
+
+def check_crossed(crossed: Any, n: int) -> None:
+    """{"II2S": (SNCD, pn_norm)} of ``n`` codes each."""
+    expect(crossed, "crossed", kind=dict)
+    expect_that("II2S" in crossed, f"crossed: expected an entry 'II2S', got {', '.join(map(str, crossed)) or 'none'}.")
+    pair = crossed["II2S"]
+    expect(pair, "crossed['II2S']", kind=(tuple, list))
+    expect_that(len(pair) == 2, f"crossed['II2S']: expected SNCD and |v|^2 / D, got {len(pair)} entries.")
+    for name, value in zip(("SNCD", "|v|^2 / D"), pair, strict=True):
+        expect(value, f"{name} of II2S", (n,))
+    expect_that(pair[0].mean() < pair[1].mean(), "crossed['II2S']: expected SNCD first, then |v|^2 / D.")
+
+
+def check_anchors(anchor: Callable[[Tensor], Sequence[Tensor]], w_plus: Tensor, G: nn.Module) -> list[Tensor]:
+    """The mean direction of the styles of codes in each layer; they are returned."""
+    mine = anchor(w_plus)
+    expect(mine, "anchor(w_plus)", kind=(list, tuple))
+    wanted = [s.mean(0) for s in spaces.s_to_sn(spaces.w_to_s(w_plus, G))]
+    expect_that(len(mine) == len(wanted), f"anchor: expected {len(wanted)} layers, got {len(mine)}.")
+    for layer, (m, right) in enumerate(zip(mine, wanted, strict=True)):
+        expect(m, f"anchor of layer {layer}", right.shape, like=right)
+        hint = "Normalise each style first, then take the mean over the codes; the mean is not normalised."
+        expect_close(m, right, f"anchor of layer {layer}", atol=1e-3, hint=hint)
+    return list(mine)
+
+
+def check_floors(floors: Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]], means: Sequence[Tensor]) -> None:
+    """Lowest and typical SNCD of each layer, from the anchors."""
+    found = floors(means)
+    expect(found, "floors(mu)", kind=(tuple, list))
+    expect_that(len(found) == 2, f"floors(mu): expected two results, lowest and typical, got {len(found)}.")
+    for name, mine, right in zip(("lowest", "typical"), found, metrics.sncd_floors(means), strict=True):
+        expect(mine, name, (len(means),))
+        hint = "The length of the anchor is |mu|: 1 - |mu| and 1 - |mu|^2."
+        expect_close(mine, right, name, atol=1e-4, hint=hint)

@@ -1,0 +1,90 @@
+"""Checks of the exercises of notebook 03."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentlab.exercises import expect, expect_close, expect_that
+from latentlab.inversion.result import Inversion
+from latentlab.spaces import Statistics
+
+Trace = Mapping[str, Tensor]
+
+
+def check_early_stop(step: Any, distance: Any, free: Trace, held: Trace, names: Sequence[str]) -> None:
+    """The first step at which the free search is as near as the held one at its end, and its pn_norm there."""
+    n = len(names)
+    expect(step, "step", (n,))
+    expect(distance, "distance", (n,))
+    expect_that(not step.is_floating_point(), f"step: expected whole numbers, got {step.dtype}.")
+    for i, name in enumerate(names):
+        near, goal = free["mse"][:, i], held["mse"][-1, i]
+        first = int((near <= goal).int().argmax())
+        hint = 'Compare trace["mse"] of I2S with the last value of II2S; take the first step that is not larger.'
+        expect_close(int(step[i]), first, f"step of {name}", atol=0, hint=hint)
+        hint = 'It is trace["pn_norm"] of I2S at that step.'
+        expect_close(float(distance[i]), float(free["pn_norm"][first, i]), f"distance of {name}", atol=1e-2, hint=hint)
+
+
+def check_inversions(found: Any, names: Sequence[str], n: int, steps: int) -> None:
+    """A dict of inversions of ``n`` faces each, of so many steps."""
+    expect(found, "your answer", kind=dict)
+    missing = [name for name in names if name not in found]
+    none = ", ".join(missing)
+    expect_that(not missing, f"your answer: expected entries for {', '.join(names)}; there is none for {none}.")
+    for name in names:
+        expect(found[name], name, kind=Inversion)
+        given = len(found[name].latent)
+        expect_that(given == n, f"{name}: expected an inversion of {n} faces, got one of {given}.")
+        done = found[name].knobs.get("steps", steps)
+        expect_that(done == steps, f"{name}: expected {steps} steps, got {done}.")
+
+
+def check_shell(shell: Callable[[Tensor], Tensor], n_layers: int, dim: int) -> None:
+    """The penalty .05 mean_l (|v_l|^2 / D - 1)^2 of codes (N, L, D)."""
+    double = shell(torch.full((2, n_layers, dim), 2.0))
+    expect(double, "shell(v)", (2,))
+    expect_close(double, torch.full((2,), 0.45), "shell of codes with |v|^2 / D = 4", hint="0.05 (4 - 1)^2 is wanted.")
+    half = torch.zeros(1, n_layers, dim)  # half of the layers on the shell, the others at the centre
+    half[:, : n_layers // 2, : dim // 4] = 2
+    hint = "Each layer has a length of its own: the mean over layers is taken last."
+    expect_close(shell(half), torch.tensor([0.025]), "shell of codes with half of their layers at 0", hint=hint)
+
+
+def check_condition(condition: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """A differentiable function of images that keeps a part of each; what it keeps is returned."""
+    x = images.clone().requires_grad_()
+    known = condition(x)
+    expect(known, "condition(images)", (len(x), 3, -1, -1))
+    expect_that(known.requires_grad, "condition: expected a differentiable function, got one without a gradient.")
+    (gradient,) = torch.autograd.grad(known.square().sum(), x)
+    expect_that(gradient.abs().sum() > 0, "condition: expected a result that depends on the image, got a constant.")
+    alone = condition(images[:1])
+    hint = "Each image counts alone: no mean over the batch."
+    expect_close(alone, known[:1].detach(), "condition of one image", atol=1e-4, hint=hint)
+    unseen = (gradient == 0).float().mean()
+    few = unseen > 0.2 or known[0].numel() < 0.5 * x[0].numel()
+    expect_that(few, "condition: expected at most half of the numbers of an image, got nearly all of them.")
+    return known.detach()
+
+
+def check_line(line: Callable[[Tensor, Tensor, float], Tensor], a: Tensor, b: Tensor, statistics: Statistics) -> None:
+    """Codes (1, L, D) on the line from a to b that is straight in PN+."""
+    v_a, v_b = statistics.w_to_pn(a), statistics.w_to_pn(b)
+    for t in (0.0, 0.5, 1.0):
+        found = line(a, b, t)
+        expect(found, f"line(a, b, {t:g})", a.shape, like=a)
+        wanted, v = torch.lerp(v_a, v_b, t), statistics.w_to_pn(found)
+        hint = "Mix the codes after statistics.w_to_pn, then go back with statistics.pn_to_w."
+        expect_close(v, wanted, f"line(a, b, {t:g}) in PN+", atol=0.05, hint=hint)
+
+
+def report_shell(ends: Mapping[str, Tensor], w_own: Tensor, statistics: Statistics) -> dict[str, list[float]]:
+    """|v|^2 / D of the codes that each penalty led to, and how far the last one is from ``w_own``, squared."""
+    v_own, told = statistics.w_to_pn(w_own), {}
+    for name, w in ends.items():
+        v = statistics.w_to_pn(w)
+        told[name] = [round(float(x), 2) for x in (*v.square().mean((1, 2)), (v[-1] - v_own).square().mean())]
+    return told

@@ -1,0 +1,160 @@
+"""Checks of answers: each wrong answer gets one sentence, never an empty error."""
+
+import pytest
+import torch
+from torch import nn
+
+from latentlab.editing.samples import Samples
+from latentlab.exercises import (
+    NotYet,
+    alignment,
+    editing,
+    encoders,
+    expect,
+    expect_close,
+    expect_that,
+    generator,
+    inversion,
+    latent_spaces,
+    start,
+)
+from latentlab.spaces import Anchors, Statistics
+
+GOOD = torch.zeros(2, 3)
+
+
+@pytest.mark.parametrize(
+    "value, options, sentence",
+    [
+        (None, {}, "a: expected an answer, got None"),
+        ([0, 0], {}, "a: expected a Tensor, got a list"),
+        (3, {"kind": (str, dict)}, "a: expected a str or dict, got a int"),
+        (GOOD, {"shape": (3, 2)}, r"a: expected shape \(3, 2\), got \(2, 3\)"),
+        (GOOD, {"shape": (-1, 4)}, "-1 stands for any size"),
+        (GOOD, {"shape": (6,)}, r"expected shape \(6,\), got \(2, 3\)"),
+        (GOOD.double(), {"dtype": torch.float32}, "expected dtype torch.float32, got torch.float64"),
+        (GOOD.to("meta"), {}, "expected a tensor on cpu, got one on meta"),
+        (GOOD / 0, {}, "expected finite values"),
+    ],
+)
+def test_a_wrong_answer_gets_a_sentence(value, options, sentence):
+    with pytest.raises(NotYet, match=sentence) as caught:
+        expect(value, "a", **options)
+    assert caught.value._render_traceback_() == [f"Not yet. {caught.value}"]
+
+
+def test_right_answers_pass():
+    expect(GOOD, "a", (2, -1), dtype=torch.float32)
+    expect({"a": 1}, "a", kind=dict)
+    expect_close(GOOD, GOOD + 1e-5, "a")
+    expect_close(3, 3.00001, "a")
+    expect_that(GOOD == 0, "wrong")
+
+
+def test_numbers_are_compared_without_giving_the_answer_away():
+    with pytest.raises(NotYet, match=r"a: expected another number, got 486. Think of n p.") as caught:
+        expect_close(486.0, 123.4, "a", hint="Think of n p.")
+    assert "123" not in str(caught.value)
+    with pytest.raises(NotYet, match="up to 2 away"):
+        expect_close(GOOD + 2, GOOD, "a")
+    with pytest.raises(NotYet, match=r"expected shape \(2, 3\), got \(\)"):
+        expect_close(1.0, GOOD, "a")
+    with pytest.raises(NotYet, match="expected another number, got nan"):
+        expect_close(float("nan"), 1.0, "a")
+    with pytest.raises(NotYet, match="^both$"):
+        expect_that(torch.tensor([True, False]), "both")
+
+
+SIZES = nn.Module()
+SIZES.num_ws, SIZES.w_dim = 4, 3
+STATISTICS, ANCHORS, SAMPLES = (object.__new__(kind) for kind in (Statistics, Anchors, Samples))  # never looked at
+CODES = torch.arange(24.0).view(2, 4, 3)
+PICTURES = torch.linspace(-1, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
+
+
+def nothing(*args):
+    return None
+
+
+@pytest.mark.parametrize(
+    "check, arguments",
+    [
+        (start.check_mixing, (None, CODES, SIZES)),
+        (start.check_return, (None, PICTURES)),
+        (start.check_line, (nothing, CODES[0], CODES[1])),
+        (start.check_total_error, (nothing, PICTURES, PICTURES, PICTURES, PICTURES)),
+        (generator.check_louder, (None, [GOOD], 0)),
+        (generator.check_count, (None, None, (8, 4))),
+        (generator.check_gradients, (None, None, torch.tensor(-6.0))),
+        (generator.check_down, (nothing, PICTURES)),
+        (generator.check_without, (nothing, [PICTURES], PICTURES)),
+        (latent_spaces.check_passing, (None, None)),
+        (latent_spaces.check_diagonal, (None, GOOD)),
+        (latent_spaces.check_double, (None, CODES, SIZES, 0)),
+        (latent_spaces.check_radial, (nothing, GOOD, STATISTICS)),
+        (latent_spaces.check_dimension, (nothing,)),
+        (inversion.check_early_stop, (None, None, {}, {}, ["a"])),
+        (inversion.check_inversions, (None, ["a"], 1, 1)),
+        (inversion.check_shell, (nothing, 4, 8)),
+        (inversion.check_condition, (nothing, PICTURES)),
+        (editing.check_errors, (None,)),
+        (editing.check_best_length, (nothing, PICTURES, PICTURES)),
+        (editing.check_hold_all, (nothing, {"a": GOOD[0], "b": GOOD[0]}, SAMPLES, 0.2)),
+        (editing.check_score, (nothing, PICTURES)),
+        (editing.check_two_means, (nothing, GOOD, GOOD[:, 0])),
+        (editing.check_gain, (nothing, PICTURES, PICTURES)),
+        (encoders.check_equal, (nothing, CODES)),
+        (encoders.check_typical, (nothing, CODES, STATISTICS)),
+        (encoders.check_fit, (nothing, GOOD, {"a": GOOD}, {})),
+        (encoders.check_layer_gain, (None, {"e4e": CODES}, PICTURES, SIZES)),
+        (encoders.check_hybrid, (None, ("a",), 1, 1, {})),
+        (encoders.check_offsets, (nothing, CODES)),
+        (encoders.check_blend, (nothing, CODES, CODES)),
+        (alignment.check_aligned, (None, CODES, SIZES, ANCHORS)),
+        (alignment.check_crossed, (None, 4)),
+        (alignment.check_anchors, (nothing, CODES, SIZES)),
+        (alignment.check_floors, (nothing, [GOOD[0]])),
+    ],
+)
+def test_every_check_says_so_if_there_is_no_answer(check, arguments):
+    with pytest.raises(NotYet, match="expected an answer, got None"):
+        check(*arguments)
+
+
+def test_no_check_is_left_out():
+    """The list above has all checks but one, which needs 2000 codes before it looks at the answer."""
+    modules = (start, generator, latent_spaces, inversion, editing, encoders, alignment)
+    checks = {f for m in modules for name, f in vars(m).items() if name.startswith("check_")}
+    mark = test_every_check_says_so_if_there_is_no_answer.pytestmark[0]
+    assert checks - {case[0] for case in mark.args[1]} == {alignment.check_fair, inversion.check_line}
+
+
+@pytest.mark.parametrize(
+    "check, arguments, sentence",
+    [
+        (start.check_line, (lambda a, b, n: torch.stack([a] * n), CODES[0], CODES[1]), "first and last code"),
+        (start.check_total_error, (lambda x, e, y, t: torch.zeros(2), PICTURES, PICTURES / 2, PICTURES, -PICTURES),
+         "total_error"),
+        (generator.check_down, (lambda x: x[:, :, ::2, ::2], PICTURES), "a chequerboard"),
+        (generator.check_gradients, (torch.tensor(0.5), torch.tensor(-0.5), torch.tensor(-6.0)), "pull_saturating"),
+        (generator.check_count, (18, 9088.0, (512, 64)), "numbers: expected a int, got a float"),
+        (latent_spaces.check_passing, (256.0, -200.0), "probability .95"),
+        (latent_spaces.check_dimension, (lambda x: float(x.square().mean()),), "effective_dimension of 1"),
+        (inversion.check_shell, (lambda v: 0.05 * (v.square().mean((1, 2)) - 1).square(), 4, 8), "half of their"),
+        (inversion.check_condition, (lambda x: x[:, :, ::2, ::2] - x.mean(), PICTURES), "one image"),
+        (inversion.check_condition, (lambda x: x * 2, PICTURES), "nearly all of them"),
+        (inversion.check_condition, (lambda x: x.mean(1), PICTURES), "expected shape"),
+        (editing.check_two_means, (lambda w, y, s: w[0], torch.randn(40, 3), torch.randn(40)), "Sort by y"),
+        (editing.check_errors, ((0.9, 2.0, 1.4),), "the second error"),
+        (editing.check_score, (lambda x: torch.ones(2), PICTURES), "one value for all"),
+        (editing.check_score, (lambda x: x.mean((1, 2, 3)) - x.mean(), PICTURES), "the score of one picture"),
+        (encoders.check_offsets, (lambda w: (w[:, 0], w[:, 1:]), CODES), "offsets"),
+        (encoders.check_blend, (lambda a, b, t: torch.lerp(a, b, 0.5), CODES, -CODES), "one weight for each layer"),
+        (encoders.check_hybrid, ({"a": 3}, ("a",), 1, 1, {}), "expected an inversion, got a int"),
+        (alignment.check_crossed, ({"II2S": (torch.ones(4), torch.zeros(4))}, 4), "expected SNCD first"),
+        (alignment.check_floors, (lambda mu: (torch.zeros(1), torch.zeros(1)), [torch.tensor([0.6, 0.0])]), "lowest"),
+    ],
+)  # fmt: skip
+def test_wrong_answers_are_found(check, arguments, sentence):
+    with pytest.raises(NotYet, match=sentence):
+        check(*arguments)
