@@ -1,6 +1,7 @@
 """`latentlab course`: copies of the notebooks, with and without solutions."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,20 @@ def test_a_teacher_gets_all(tmp_path):
     files = copy_course(tmp_path / "all")
     assert sorted(path.name for path in files if path.parent.name == "solutions") == SOLUTIONS
     for path in files:
-        assert path.read_text() == (NOTEBOOKS / path.relative_to(tmp_path / "all")).read_text()
+        if path.parent.name != "docs":
+            text = (NOTEBOOKS / path.relative_to(tmp_path / "all")).read_text()
+            assert path.read_text() == text.replace("](../docs/", "](docs/")
+
+
+def test_linked_pages_come_along(tmp_path):
+    """Every relative link of a copied notebook leads to a file."""
+    files = copy_course(tmp_path / "out", student=True)
+    texts = "".join(path.read_text() for path in tmp_path.glob("out/*.ipynb"))
+    links = set(re.findall(r"\]\(([\w./-]+\.(?:md|ipynb|png))[)#]", texts))
+    assert "docs/glossary.md" in links and {tmp_path / "out" / link for link in links} <= set(files)
+    assert all(path.is_file() for path in files)
+    for shown in re.findall(r"!\[[^]]*\]\((\w+\.png)\)", (tmp_path / "out/docs/edits.md").read_text()):
+        assert (tmp_path / "out/docs" / shown).is_file()
 
 
 def test_an_empty_folder_is_taken_and_a_full_one_refused(tmp_path):
