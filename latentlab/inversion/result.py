@@ -151,6 +151,8 @@ class Inversion:
         """
         tensors, metadata = read_tensors(path)
         _check_generator(path, metadata, G, codes_only)
+        if editor is None:
+            editor = apply_edit if codes_only else _editor_of(metadata, G)
         try:
             return cls._restore(tensors, metadata, G, codes_only, editor)
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
@@ -185,19 +187,20 @@ class Inversion:
             path=tensors.get("path"),
             path_steps=metadata["path_steps"],
             descent=None if rates is None or codes_only else DescentState(group("descent"), rates),
-            editor=_editor_of(metadata, G) if editor is None and not codes_only else editor or apply_edit,
+            editor=editor,
         )
 
 
 def _editor_of(metadata: dict[str, Any], G: nn.Module) -> Editor:
     """How the method of a saved inversion edits."""
-    if (made_by := metadata["knobs"].get("network")) is None:
+    knobs = metadata.get("knobs")
+    if not isinstance(knobs, dict) or (made_by := knobs.get("network")) is None:
         return apply_edit
-    if (method := metadata["method"]) not in WITH_NETWORKS:
+    if (method := metadata.get("method")) not in WITH_NETWORKS:
         known = " or ".join(WITH_NETWORKS)
         raise ValueError(f"method: expected {known} for an inversion with networks, got {method!r}")
     # The module of a method, which imports this one, knows how the method edits.
-    return import_module(f"latentlab.inversion.{method}").restore_editor(G, metadata["knobs"]["base"], made_by)
+    return import_module(f"latentlab.inversion.{method}").restore_editor(G, knobs.get("base"), made_by)
 
 
 def _in_order(numbered: dict[str, Tensor]) -> list[Tensor]:
