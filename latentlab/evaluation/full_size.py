@@ -168,8 +168,8 @@ def _introduction(table: "pandas.DataFrame", load_before: float | None) -> str:
         f"channel base 32768) and random weights. Device {table['device'][0]}, "
         f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}, processor: {_processor()}.{busy} "
         "II2S with the shipped perceptual network at 256 px; each row in a process of its own, so peak memory includes "
-        "Python and torch. Precision bfloat16 is `--precision bf16` of `latentlab invert`: it needs less memory; whether "
-        "it is faster depends on the processor's instructions for it."
+        "Python and torch. Precision bfloat16 is `--precision bf16` of `latentlab invert`: it needs less memory; "
+        "whether it is faster depends on the processor's instructions for it."
     )
 
 
