@@ -26,7 +26,7 @@ def directions_for(G: nn.Module) -> dict[str, Direction]:
         raise ValueError(f"G: expected a generator with shipped directions, got {own}; find some with find_directions")
     tensors, metadata = weights.read_weights(file)
     entries = zip(metadata["names"], tensors["vectors"], tensors["std"].tolist(), strict=True)
-    return {name: Direction(name, vector, std) for name, vector, std in entries}
+    return {name: Direction(name, vector, std, source="linear regression in W") for name, vector, std in entries}
 
 
 def edits_for(G: nn.Module) -> dict[str, Edit]:
