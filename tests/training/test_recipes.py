@@ -204,7 +204,7 @@ def test_a_warm_start_keeps_the_players_behind_a_new_mapping(tmp_path, fabric):
 def test_an_unknown_kind_of_run_is_told(tmp_path, capsys):
     (tmp_path / "run.json").write_text('{"kind": "poet"}')
     assert main(["publish", str(tmp_path), "--name", "x"]) == 2
-    assert "expected one of the kinds generator, encoder, attributes" in capsys.readouterr().err
+    assert "expected one of the kinds generator, encoder, contrastive, hfgi" in capsys.readouterr().err
 
 
 def test_fewer_images_than_a_batch_are_told(tmp_path, fabric):
