@@ -146,7 +146,9 @@ def samples_needed(effect: float, sd: float, *, power: float = 0.8, level: float
     def enough(n: int) -> bool:
         edge = t.ppf(1 - level / 2, n - 1)
         shift = min(abs(effect) / sd * n**0.5, 37.0) if sd else 37.0  # beyond, scipy's distribution is not finite
-        return bool(nct.sf(edge, n - 1, shift) + nct.cdf(-edge, n - 1, shift) >= power)
+        # Far out scipy's lower tail is not a number, where it is negligible: the upper one decides.
+        lower = np.nan_to_num(nct.cdf(-edge, n - 1, shift))
+        return bool(nct.sf(edge, n - 1, shift) + lower >= power)
 
     low, high = 1, 2
     while not enough(high):

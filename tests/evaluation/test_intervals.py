@@ -146,3 +146,10 @@ def test_bad_input():
         confidence_interval(np.ones(3), method="normal")
     with pytest.raises(ValueError, match="expected the statistic to be a mean or scipy's gmean, got median"):
         confidence_interval(np.ones(3), np.median, method="t")
+
+
+@pytest.mark.parametrize("level", [0.05, 0.00625, 0.002])
+def test_larger_effects_never_need_more_samples(level):
+    """Also where scipy's noncentral t is not a number: an effect of 3.5 standard deviations once needed 53."""
+    needed = [samples_needed(float(effect), 1.0, level=level) for effect in np.arange(0.2, 8.0, 0.1)]
+    assert needed == sorted(needed, reverse=True) and 2 <= needed[-1] <= 5
