@@ -46,9 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     weights.set_defaults(run=_run_weights)
     _add_course(commands)
     benchmark = commands.add_parser("benchmark", help="measure speed, networks, samples and inversions")
-    tables = ("speed", "optimisers", "networks", "samples", "inversions", "encoders", "generators", *HOURS)
+    tables = ("speed", "optimisers", "networks", "samples", "inversions", "learning-rates", "encoders", "generators")
     only = f"one table instead of all but {', '.join(HOURS)}, which take long"
-    benchmark.add_argument("--only", choices=tables, help=only)
+    benchmark.add_argument("--only", choices=(*tables, *HOURS), help=only)
     benchmark.add_argument("--check", action="store_true", help="compare speed with its marks; exit code 1 if missed")
     several = "method of the inversions; can be repeated for --only inversions"
     benchmark.add_argument("--method", action="append", default=[], help=several)
@@ -640,6 +640,7 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         "networks": lambda: measured.measure_networks(device=device),
         "samples": lambda: measured.measure_samples(device=device),
         "inversions": lambda: measured.measure_inversions(options.method, device=device),
+        "learning-rates": lambda: measured.measure_learning_rates(device=device),
         "encoders": lambda: jobs.write_encoders(
             options.out, (options.generator or ["faces-64"])[0], options.runs, partial(print, flush=True)
         ),

@@ -25,6 +25,10 @@ COLUMNS: dict[str, dict[str, str]] = {
         "method": "method", "faces": "faces", "n": "n", "steps": "steps", "psnr_db": "PSNR, dB",
         "psnr_db_standard_error": "its standard error", "pn_norm": "pn_norm",
     },
+    "learning-rates": {
+        "method": "method", "learning_rate": "learning rate", "n": "n", "steps": "steps", "psnr_db": "PSNR, dB",
+        "gained_db": "gained, dB", "gained_low": "from", "gained_high": "to", "pn_norm": "pn_norm",
+    },
 }  # fmt: skip
 
 

@@ -58,6 +58,16 @@ def test_a_method_gets_only_the_keywords_that_it_accepts(few_faces: None, monkey
         tables.measure_inversions(["magic"])
 
 
+def test_learning_rates_are_compared_face_by_face(few_faces: None):
+    table = tables.measure_learning_rates(["i2s"], steps=5, n=2)
+    assert table["learning_rate"].tolist() == [0.01, 0.03, 0.1]
+    assert table[["gained_db", "gained_low", "gained_high"]].iloc[0].tolist() == [0, 0, 0]  # against itself
+    gained, psnr = table["gained_db"], table["psnr_db"]
+    assert (gained - (psnr - psnr[0])).abs().max() < 1e-4  # the difference of the means is the mean of the differences
+    assert (gained[1:] > 0).all()
+    assert (table["gained_low"] < gained)[1:].all() and (gained < table["gained_high"])[1:].all()
+
+
 def test_networks_are_measured_beside_pixels():
     table = tables.measure_networks(people=12, renders=100, choices=6).set_index(["measure", "faces"])
     auc = table.loc["AUC"]
