@@ -8,7 +8,8 @@ import torch
 from lightning_fabric import Fabric
 from small import small_generator
 
-from latentlab.cli import CLCAE_CONFIGURATIONS, main
+from latentlab.cli import main
+from latentlab.cli.training import CLCAE_CONFIGURATIONS
 from latentlab.encoders.contrastive import ContrastiveConfig, ContrastivePair
 from latentlab.encoders.kinds import FEATURE_ENCODERS, build_encoder, slim_config
 from latentlab.encoders.shipped import load_encoder
