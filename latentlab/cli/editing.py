@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from latentlab.cli.options import device_of
+from latentlab.cli.arguments import device_of
 
 
 def add_edits(commands: argparse._SubParsersAction) -> None:

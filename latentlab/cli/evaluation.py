@@ -5,7 +5,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from latentlab.cli.options import device_of
+from latentlab.cli.arguments import device_of
 
 HOURS = ("edits", "regularizers", "two_branch", "full-size")  # of `latentlab benchmark`, when asked for
 

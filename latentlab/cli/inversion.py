@@ -4,7 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
-from latentlab.cli.options import device_of
+from latentlab.cli.arguments import device_of
 
 
 def add_invert(commands: argparse._SubParsersAction) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from latentlab.cli.options import loss_weights
+from latentlab.cli.arguments import loss_weights
 
 CLCAE_CONFIGURATIONS = ("full", "no_alignment", "multi_token", "no_w_plus_block", "no_f_block")
 

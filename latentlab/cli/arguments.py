@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Arguments that several commands share."""
 
 
 def device_of(name: str) -> str:
