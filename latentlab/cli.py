@@ -334,12 +334,12 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
             parser.add_argument("--start-from", help="shipped generator to fine-tune, with its discriminator")
             parser.add_argument(
                 "--mapping-layers", type=int, metavar="N",
-                help="layers of the mapping network (the preset's: 8, tiny-16: 2); with --start-from, another number "
+                help="layers of the mapping network (the presets': 2); with --start-from, another number "
                 "than there replaces the mapping by a new one and keeps synthesis and discriminator",
             )  # fmt: skip
             parser.add_argument(
                 "--path-length", type=float, metavar="W",
-                help="weight of path-length regularization (the paper's: 2; the presets': 0, without)",
+                help="weight of path-length regularization (faces-64: 2, as in the paper; other presets: 0, without)",
             )  # fmt: skip
             parser.add_argument(
                 "--mapping-lr", type=float, metavar="X",
@@ -387,7 +387,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
             help="auto: bf16-mixed where GPU or CPU have units for bfloat16, else 32-true, three times faster there",
         )  # fmt: skip
         parser.set_defaults(run=run)
-    edits = what.add_parser("edits", help="the default edits of a generator, found in several ways and chosen")
+    edits = what.add_parser("edits", help="the shipped edits of a generator, found in several ways and chosen")
     edits.add_argument("--generator", default="faces-64", help="shipped generator (%(default)s)")
     edits.add_argument("--samples", type=int, default=6_000, help="of the generator, to find them from (%(default)s)")
     edits.add_argument("--faces", type=int, default=16, help="renders to choose them on (%(default)s)")
