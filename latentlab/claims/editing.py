@@ -174,7 +174,7 @@ def _remark_scatter(f: Finding) -> str:
 
 @torch.no_grad()
 def _worth(bench: Bench) -> Finding:
-    """Total error at matched strength of the default edits and of regression in W, on rendered faces."""
+    """Total error at matched strength of the shipped edits and of regression in W, on rendered faces."""
     (run, kind, n), G, full = _inversions(bench), bench.G, bench.full
     faces, judges, evidence = bench.faces_of(kind, n), load_judges(), _evidence(G, SAMPLES[full])
     found = bench.find(run, kind, n)
@@ -217,6 +217,6 @@ CLAIMS = (
     Claim("EDIT-3", "latentlab",
           "One step does different things to different faces, which no straight line can avoid.",
           "no paper has it", _scatter, RULES["EDIT-3"], _remark_scatter),
-    Claim("EDIT-4", "latentlab", "The default edits are nearer to the truth than regression in W, and than no edit.",
+    Claim("EDIT-4", "latentlab", "The shipped edits are nearer to the truth than regression in W, and than no edit.",
           "no paper has it", _worth, RULES["EDIT-4"], plan=lambda bench: [_inversions(bench)]),
 )  # fmt: skip

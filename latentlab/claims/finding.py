@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from latentlab.claims.explanations import NUMBERS, why
 from latentlab.claims.rule import Cell, Estimate, Rule
 from latentlab.claims.runs import Bench, Planned
 from latentlab.evaluation.intervals import confidence_interval, nanmean
@@ -133,6 +134,8 @@ class Finding:
         rows = [f"  rule {rule.version}{earlier}", *(f"    {line}" for line in rule.text.splitlines())]
         if any(cell.estimate for cell in self.cells):
             rows += ["  against the bars"] + [f"    {_compared(cell)}" for cell in self.cells]
+        rows += [f"  numbers: {NUMBERS[self.claim.id].replace('`', '')}"] if self.claim.id in NUMBERS else []
+        rows += [f"  why: {explained}"] if (explained := why(self)) else []
         rows += [f"  with {name}: {other['verdict']}: {other['reason']}." for name, other in self.others.items()]
         return "\n".join([repr(self), *(textwrap.fill(r, WIDTH, subsequent_indent=" " * 8) for r in rows)])
 

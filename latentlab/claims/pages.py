@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from latentlab.claims.explanations import COMMON, NUMBERS, why
 from latentlab.claims.finding import WIDTH, Finding
 from latentlab.claims.ledger import CLAIMS, recorded, recorded_ids
 from latentlab.claims.rule import Cell
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "claims.md"
 SIZES = (12, 24, 40, 120)  # samples behind the ledger's intervals
 FOOTNOTES = {"*": "measured under an earlier version of its rule, or with other weights: to be measured again"}
-INTRODUCTION = """# The claims ledger
+INTRODUCTION = f"""# The claims ledger
 
 Each claim is judged by a rule that was committed before its data and that stands in `latentlab/claims/rules.py`: what
 must hold, against which bar, and where the bar comes from (the paper's words, a sign, an equality with a margin, or a
@@ -31,6 +32,9 @@ faces is given.
 | reproduced | all parts of the rule hold |
 | partly reproduced | some hold, or some were not measured |
 | not reproduced | none holds, or a control is at fault |
+
+{textwrap.fill(COMMON, 119, break_long_words=False, break_on_hyphens=False)} Other words are in the
+[glossary](glossary.md).
 
 `latentlab claims` prints a line a claim, `latentlab claims --explain ID` a whole record, `latentlab claims --full`
 measures, and goes on where it stopped. This page is written by `latentlab claims --pages`.
@@ -90,7 +94,7 @@ def page(path: str | Path | None = None, coverages: str = "") -> str:
 
 
 def _unmeasured(id: str) -> str:
-    return f"Not measured yet. {_rule(id)}\n"
+    return f"Not measured yet. {_rule(id)}\n{_numbers(id)}\n"
 
 
 def explanation(id: str, path: str | Path | None = None) -> str:
@@ -107,15 +111,22 @@ def _rule(id: str) -> str:
     return f"Rule {CLAIMS[id].rule.version}:\n\n```text\n{CLAIMS[id].rule.text}\n```\n"
 
 
+def _numbers(id: str) -> str:
+    """What the numbers of a claim are."""
+    return f"*Numbers:* {NUMBERS[id]}\n" if id in NUMBERS else ""
+
+
 def _section(found: Finding) -> str:
     told, rule = found.provenance, found.claim.rule
     rows = [f"**{found.verdict}**: {found.reason}.\n"]
+    if explained := why(found):
+        rows.append(f"*Why:* {explained}\n")
     if found.outdated:
         rows.append(f"\\* {found.outdated[0].upper()}{found.outdated[1:]}.\n")
     if cells := [cell for cell in found.cells if cell.estimate is not None]:
         rows += ["| number | value | 95 % interval | bar | p | n | for 80 % |", "|---|---|---|---|---|---|---|"]
         rows += [_row(cell) for cell in cells] + [""]
-    rows += [_rule(found.claim.id)]
+    rows += [_numbers(found.claim.id), _rule(found.claim.id)]
     names = (("measured", "All numbers"), ("controls", "Controls"), ("settings", "Settings"))
     rows += [f"{word}: {found.listed(name)}.\n" for name, word in names if getattr(found, name)]
     for name, other in found.others.items():

@@ -40,7 +40,7 @@ def add_train(commands: argparse._SubParsersAction) -> None:
             _OWN[name](parser)
         _add_of_run(parser, images)
         parser.set_defaults(run=run)
-    _add_of_edits(what.add_parser("edits", help="the default edits of a generator, found in several ways and chosen"))
+    _add_of_edits(what.add_parser("edits", help="the shipped edits of a generator, found in several ways and chosen"))
 
 
 def _add_of_generator(parser: argparse.ArgumentParser) -> None:
@@ -48,11 +48,11 @@ def _add_of_generator(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="faces-64", help=presets)
     parser.add_argument("--start-from", help="shipped generator to fine-tune, with its discriminator")
     layers = (
-        "layers of the mapping network (the preset's: 8, tiny-16: 2); with --start-from, another number than there "
+        "layers of the mapping network (the presets': 2); with --start-from, another number than there "
         "replaces the mapping by a new one and keeps synthesis and discriminator"
     )
     parser.add_argument("--mapping-layers", type=int, metavar="N", help=layers)
-    path_length = "weight of path-length regularization (the paper's: 2; the presets': 0, without)"
+    path_length = "weight of path-length regularization (faces-64: 2, as in the paper; other presets: 0, without)"
     parser.add_argument("--path-length", type=float, metavar="W", help=path_length)
     relative = "learning rate of the mapping network relative to the rest (1)"
     parser.add_argument("--mapping-lr", type=float, metavar="X", help=relative)

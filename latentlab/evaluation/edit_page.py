@@ -41,6 +41,11 @@ SHOWN = {
 COMPARED = {FACES: ("error", "gain", "leakage above floor", "identity"), SAMPLES: ("leakage", "identity")}
 SHARED = ("leakage", "scatter", "identity")  # measures of both tasks
 TIED = {"glasses": "age", "beard": "hair_length", "smile": "mouth_open"}  # by the face world's correlations
+REFUSED = (
+    "The gaps of the tables: a way has no edit of a factor where what it finds does not move the factor by one "
+    "standard deviation, as the losses' network reads it in the generator's own samples, at the largest strength that "
+    "is tried (in the found edit's own unit)."
+)
 LARGEST = 3  # leaks onto factors that have no column of their own
 
 
@@ -60,7 +65,7 @@ def describe(table: "pandas.DataFrame", cells: Sequence[Cell], baseline: str = S
     refused = [(*place(cell)[1:], cell["refused"]) for cell in cells if "refused" in cell]
     if refused:
         lines = dict.fromkeys(f"- {way}, {factor}: {why}" for way, factor, why in refused)
-        parts.append("## No edit\n\n" + "\n".join(lines))
+        parts.append(f"## Edits that could not be found\n\n{REFUSED}\n\n" + "\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 

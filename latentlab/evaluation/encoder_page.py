@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from latentlab.editing.shipped import edits_for
-from latentlab.evaluation.encoders import FACTORS, STRENGTH, Encoded, summarize_encoders
+from latentlab.evaluation.encoders import BATCH, CODES, FACTORS, STRENGTH, TIMED, Encoded, summarize_encoders
 from latentlab.evaluation.inversions import true_edit
 from latentlab.faces import FaceSet, real_set
 from latentlab.inversion.result import Inversion
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN = (0, 3, 6, 1, 2, 4)  # faces of the real set on the strip: three clean ones, and three with details
 EDIT, AMOUNT = "age", 1.5  # of the strip, in standard deviations
+TIMING = f"median of {TIMED} passes over all faces in batches of {BATCH}, after a warm-up"
 COLUMNS = {
     "psnr_db": "PSNR, dB", "perceptual": "perceptual", "identity": "identity", "sncd": "SNCD",
     "variation": "variation", "visible_variation": "of it visible", "deviation": "deviation", "lec": "LEC",
@@ -37,27 +38,36 @@ def describe(table: "pandas.DataFrame", encoders: Sequence[Encoded], *, curves: 
         parts.append(f"## {n} {kind} faces of the real set\n\n{_table(head, lines)}")
     parts.append("## How they were made\n\n" + "\n".join(_origin(encoder) for encoder in encoders))
     if curves:
-        parts.append("![Losses and variation of the codes during the trainings](encoders_curves.png)\n\n*Losses on "
-                     "batches of the training, means over 1000 images, and variation of their codes.*")  # fmt: skip
+        parts.append(
+            "![Losses and variation of the codes during the trainings](encoders_curves.png)\n\n*Losses on batches of "
+            "the training, means over 1000 images, and variation of the codes of these batches.*"
+        )
     return "\n\n".join(parts) + "\n"
 
 
 def _introduction() -> str:
     edits = ", ".join(FACTORS)
     return (
-        "Written by `latentlab benchmark --only encoders`. Means over faces ± half of their 95 % intervals (Student's "
-        "t); they tell how a mean varies with the faces, not with the seed of the training. Perceptual distance (0 is "
-        "equal) and identity (1 is the same person) are those of the judges, face world, 64 px. SNCD: distance of the "
-        "styles' directions from those of the generator's samples (LSAP, Eq. 6), mean over layers. Variation: distance "
-        "of a code from its mean over layers; of it visible: the part that the affine maps of the layers can see. "
-        "Deviation: mean of |E(G(w)) - w| over 1000 codes of W. LEC: latent editing consistency (e4e, Eq. 8), which "
-        f"rewards codes that hardly move. LEC and edits are means over {edits}; edits are made by the shipped edits at "
-        f"the strength at which the judge sees {STRENGTH:g} standard deviation of change, where there is one, and "
-        "compared with the rendered truth: total error (no edit 1, truth 0), gain (1 is all of the change), leakage in "
-        "standard deviations of the other factors.\n\n"
+        "Written by `latentlab benchmark --only encoders`. A to D are the configurations of e4e's ablation: A is pSp, "
+        "without regulariser; B predicts one code of W and small offsets of the layers from it (delta regularisation), "
+        "C has a latent discriminator, which holds codes near W, and D, which is e4e, has both.\n\n"
+        "Means over faces ± half of their 95 % intervals (Student's t); they say how a mean varies with the faces, not "
+        "with the seed of the training. Perceptual distance (0 is equal) and identity (1 is the same person) are those "
+        "of the judges, face world, 64 px. SNCD: distance of the styles' directions from those of the generator's "
+        "samples (LSAP, Eq. 6), mean over layers. Variation: distance of a code from its mean over layers; of it "
+        "visible: the part that the affine maps of the layers can see. Deviation: mean of |E(G(w)) - w| over "
+        f"{CODES:,} codes of W. LEC: latent editing consistency (e4e, Eq. 8), which rewards codes that hardly move. "
+        f"s/image: {TIMING}.\n\n"
+        f"LEC and edits are means over {edits}. Edits are made by the shipped edits at the strength at which the judge "
+        f"sees {STRENGTH:g} standard deviation of change, where there is one, and compared with the rendered truth: "
+        "gain (1 is all of the true change), total error (distance from the true change: the truth has 0, no edit 1), "
+        "leakage in standard deviations of the other factors. A total error above 1 means that in pixels such edits "
+        "are no better than none, even where the gain shows that the change is there: what they change besides "
+        "outweighs it.\n\n"
         "![Faces, their inversions, and an edit of each beside the truth](encoders.png)\n\n"
-        "*Rows: given faces, three clean ones and three with details that no picture of the generator has; inversions; "
-        f"the faces rendered {AMOUNT:g} standard deviations older; the edited inversions.*"
+        "*Rows: given faces, three clean ones and three with details that no picture of the generator has; their "
+        f"inversions by the shipped encoders and by the search `ii2s`; the faces rendered {AMOUNT:g} standard "
+        "deviations older; the inversions, edited to be older.*"
     )
 
 

@@ -1,6 +1,7 @@
 """The ledger's file, its state, and what the command prints and writes."""
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -9,6 +10,7 @@ from worlds import world
 
 from latentlab import claims
 from latentlab.claims import ledger, pages
+from latentlab.claims.explanations import NUMBERS, why
 from latentlab.claims.finding import Finding
 from latentlab.cli import main
 from latentlab.evaluation.intervals import coverage
@@ -205,3 +207,32 @@ def test_an_excerpt_has_the_numbers_asked_for_and_folds_the_rest():
     with pytest.raises(ValueError, match="names: expected numbers among w_median"):
         found.excerpt("nonsense")
     assert "nonsense not measured yet" in repr(replace(found, outdated="another rule").excerpt("nonsense"))
+
+
+@pytest.mark.parametrize("id", claims.CLAIMS)
+def test_the_numbers_of_every_rule_are_explained(id: str):
+    """Each contains one of the names in the explanation, in which "x", "a", "b" and ".." stand for anything."""
+    quoted = re.findall("`([^`]+)`", NUMBERS[id])
+    patterns = [re.sub(r"(?<![a-z])[abxy](?![a-z])", ".+", name.replace("..", ".*")) for name in quoted]
+    rule = claims.CLAIMS[id].rule
+    for name in (name for part in (*rule.parts, *rule.controls) for name in part.cells):
+        assert any(re.search(pattern, name) for pattern in patterns), name
+
+
+def test_a_reason_is_given_from_the_numbers_and_changes_no_verdict():
+    found = claims.recorded("EDIT-4")
+    fewer = replace(found, outdated="", settings=found.settings | {"faces": 28}, verdict="partly reproduced")
+    assert why(fewer).startswith("Lacks: 12 of 40 clean faces.")
+    assert "Lacks" not in why(replace(fewer, settings={"faces": 40}))
+    assert why(replace(fewer, verdict="reproduced")) == why(replace(fewer, outdated="other weights")) == ""
+    assert "Lacks" in fewer.explained() and claims.CLAIMS["EDIT-4"].judge(fewer) == claims.CLAIMS["EDIT-4"].judge(found)
+
+
+def test_reasons_are_given_only_where_the_numbers_say_so():
+    found = replace(claims.recorded("E4E-4"), outdated="", verdict="not reproduced")
+    assert "returns the same code" in why(found)
+    better = {name: 1.5 if name.endswith("_constant") else value for name, value in found.measured.items()}
+    assert why(replace(found, measured=better)) == ""
+    wide = replace(claims.recorded("II2S-8"), outdated="", verdict="partly reproduced")
+    assert "pSp's codes" in why(wide)
+    assert why(replace(wide, measured={name: 3.0 for name in wide.measured})) == ""

@@ -281,6 +281,7 @@ def test_tables_hold_means_intervals_and_paired_differences():
     assert table.loc[("other", "scatter")]["mean"] == 0.4 and "gone" not in table.index.get_level_values(0)
     page = describe(tabulate(cells), cells)
     assert "| other | 0.67 | 0.67 |" in page and "0.35 [-0.29, 0.99]" in page and "- gone, yaw: moves nothing" in page
+    assert page.index("## Edits that could not be found") < page.index("- gone, yaw: moves nothing")
     assert f"## {FACES.capitalize()}" in page and SAMPLES.capitalize() not in page and "method ii2s" in page
 
 

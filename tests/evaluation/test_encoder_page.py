@@ -119,3 +119,11 @@ def test_a_run_into_f_space_is_there_once_for_each_space(G, tmp_path):
     seen, codes = found["mine W"].pair(x.images, drawn["mine W"].latent[:, 0])
     for kind in (clean, ~clean):
         assert table["retrieved"].to_numpy()[kind.numpy()].tolist() == retrieved(seen[kind], codes[kind]).tolist()
+
+
+def test_the_first_pass_is_not_timed(monkeypatch):
+    """It is slower; and of the others the median counts."""
+    clock, passes = iter([0, 9, 10, 12, 20, 23, 30, 31, 40, 44]), []
+    monkeypatch.setattr(encoders.time, "perf_counter", lambda: next(clock))
+    assert encoders._seconds_of(lambda x: passes.append(len(x)) or x, torch.zeros(3, 3, 8, 8)) == 3
+    assert passes == [3] * (1 + encoders.TIMED)
