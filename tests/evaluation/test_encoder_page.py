@@ -4,6 +4,7 @@ import json
 
 import pandas
 import pytest
+import scipy.stats
 import torch
 
 from latentlab.checkpoints import save_checkpoint
@@ -54,14 +55,34 @@ def test_deviation_of_a_constant_encoder_is_the_spread_of_w(G, mean_code):
 
 
 def test_the_page_tells_what_was_measured_and_how_it_was_made(mean_code, table, monkeypatch):
-    monkeypatch.setattr(encoders, "FACTORS", ("yaw",))
+    for module in (encoders, encoder_page):
+        monkeypatch.setattr(module, "FACTORS", ("yaw",))
     text = encoder_page.describe(table.assign(seconds=0.01, deviation=7.0), [mean_code])
     assert "1,200 images, seed 3, a core, `latentlab train psp`" in text
     rows = [line for line in text.splitlines() if line.startswith("| mean")]
-    assert len(rows) == 2 and all(" | 7 | " in row and row.count("|") == 14 for row in rows)  # clean and strange
+    *kinds, skin = rows
+    assert len(kinds) == 2 and all(" | 7 | " in row and row.count("|") == 14 for row in kinds)  # clean and strange
+    assert skin == "| mean |  |  |  |  |"  # too few faces
     assert "encoders_curves.png" not in text and "encoders_curves.png" in encoder_page.describe(
         table.assign(seconds=0.01, deviation=7.0), [mean_code], curves=True
     )
+
+
+def test_skin_tones_are_compared(monkeypatch):
+    """Correlation 1 where a measure is the tone itself, and the means of the thirds; faces without a value are left
+    out."""
+    monkeypatch.setattr(encoder_page, "FACTORS", ("yaw",))
+    tone = real_set().factors["skin_tone"].double().numpy()
+    columns = {"psnr_db": 20 + tone, "perceptual (a)": 1 - tone, "identity (a)": tone**2, "yaw+1 error": tone.copy()}
+    columns["yaw+1 error"][:60] = float("nan")
+    table = pandas.DataFrame({"method": "mine", "image": range(120)} | columns).iloc[::-1]
+    head, ((name, psnr_db, perceptual, identity, error),) = encoder_page.compare_skin_tones(table)
+    thirds = [20 + sorted(tone)[:40][i] for i in range(40)], [20 + sorted(tone)[80:][i] for i in range(40)]
+    light, dark = (f"{sum(third) / 40:.3g}" for third in thirds)
+    assert head[1] == "PSNR, dB" and head[4] == "yaw: total error" and name == "mine"
+    assert psnr_db == f"{light}, {dark}; +1.00 [1.00, 1.00]" and "-1.00 [-1.00, -1.00]" in perceptual
+    r = scipy.stats.pearsonr(tone, tone**2)
+    assert f"{r.statistic:+.2f} [{r.confidence_interval().low:.2f}" in identity and "+1.00" in error
 
 
 def test_the_strip_has_a_row_for_each_inversion_and_edit(G, mean_code):
