@@ -5,6 +5,7 @@ from math import tau
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # Positions of axes as (start, length), in fractions of the image from the left and from the bottom:
 FRAME = 0.18, 0.79  # of ``density``, in both directions
 ACROSS, PANELS = (0.18, 0.74), ((0.58, 0.33), (0.15, 0.31))  # of ``descent``, horizontally and of its two panels
+OVERLAY = (1.0, 0.1, -0.8), (-0.8, -0.2, 0.6)  # of ``overlay``: colours in [-1, 1] for 0, orange, and for 1, blue
 
 
 def show(
@@ -53,6 +55,15 @@ def _sheet(rows: Sequence[Tensor], captions: Sequence[Sequence[str]], labels: Se
             ax.set_title(title, fontsize=9)
         cells[0].set_ylabel(label, fontsize=9, rotation=0, ha="right", va="center")
     return figure
+
+
+def overlay(images: Float[Tensor, "n 3 r r"], maps: Float[Tensor, "n 1 p p"]) -> Float[Tensor, "n 3 r r"]:
+    """Grey pictures with a map from 0 to 1 over each: orange where it is 0, blue where it is 1. The cells of a coarser
+    map stay visible."""
+    grey = images.clamp(-1, 1).mean(1, keepdim=True)
+    m = F.interpolate(maps.to(images), images.shape[2:], mode="nearest-exact")
+    zero, one = (images.new_tensor(colour).view(1, 3, 1, 1) for colour in OVERLAY)
+    return 0.5 * grey + 0.5 * ((1 - m) * zero + m * one)
 
 
 def close(figure: "Figure") -> None:

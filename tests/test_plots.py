@@ -5,7 +5,7 @@ import pandas
 import pytest
 import torch
 
-from latentlab.plots import ellipses, show, training_curves
+from latentlab.plots import ellipses, overlay, show, training_curves
 
 
 def test_an_ellipse_has_a_constant_mahalanobis_distance():
@@ -31,3 +31,14 @@ def test_training_curves_are_those_of_the_logs():
     figure = training_curves({"A": log}, ["l2", "variation"])
     assert [list(ax.lines[0].get_ydata()) for ax in figure.axes] == [[0.5, 0.25], [2.0, 4.0]]
     assert list(figure.axes[0].lines[0].get_xdata()) == [1, 2]
+
+
+def test_an_overlay_is_blue_where_the_map_is_1_and_orange_where_it_is_0():
+    maps = torch.tensor([[[[0.0, 1.0], [1.0, 0.5]]]])
+    over = overlay(torch.zeros(1, 3, 8, 8), maps)
+    orange, blue, between = over[0, :, 0, 0], over[0, :, 0, 7], over[0, :, 7, 7]
+    assert orange[0] > orange[2] and blue[2] > blue[0]
+    torch.testing.assert_close(between, (orange + blue) / 2)
+    assert torch.equal(over[..., :4, :4], over[..., :1, :1].expand(1, 3, 4, 4))  # a cell of the map is uniform
+    lighter = overlay(torch.ones(1, 3, 8, 8), maps)
+    assert (lighter > over).all() and lighter.max() <= 1 and over.min() >= -1
