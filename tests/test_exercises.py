@@ -17,6 +17,7 @@ from latentlab.exercises import (
     inversion,
     latent_spaces,
     start,
+    two_branch,
 )
 from latentlab.spaces import Anchors, Statistics
 
@@ -72,6 +73,11 @@ CODES = torch.arange(24.0).view(2, 4, 3)
 PICTURES = torch.linspace(-1, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
 
 
+BRANCHED = ("smile", "age")
+CHANGED = PICTURES.clone()
+CHANGED[:, :, :4, :4] += 0.1
+
+
 def nothing(*args):
     return None
 
@@ -114,6 +120,13 @@ def nothing(*args):
         (alignment.check_crossed, (None, 4)),
         (alignment.check_anchors, (nothing, CODES, SIZES)),
         (alignment.check_floors, (nothing, [GOOD[0]])),
+        (two_branch.check_shrink_layers, (nothing, CODES, 0.5)),
+        (two_branch.check_several, (nothing, 2, BRANCHED)),
+        (two_branch.check_true_map, (nothing, PICTURES, -PICTURES)),
+        (two_branch.check_opened, (None, {})),
+        (two_branch.check_matrix, (nothing, None)),
+        (two_branch.check_matrix, (lambda r: r**4, None)),
+        (two_branch.check_outside, (nothing,)),
     ],
 )
 def test_every_check_says_so_if_there_is_no_answer(check, arguments):
@@ -123,7 +136,7 @@ def test_every_check_says_so_if_there_is_no_answer(check, arguments):
 
 def test_no_check_is_left_out():
     """The list above has all checks but one, which needs 2000 codes before it looks at the answer."""
-    modules = (start, generator, latent_spaces, inversion, editing, encoders, alignment)
+    modules = (start, generator, latent_spaces, inversion, editing, encoders, alignment, two_branch)
     checks = {f for m in modules for name, f in vars(m).items() if name.startswith("check_")}
     mark = test_every_check_says_so_if_there_is_no_answer.pytestmark[0]
     assert checks - {case[0] for case in mark.args[1]} == {alignment.check_fair, inversion.check_line}
@@ -153,8 +166,40 @@ def test_no_check_is_left_out():
         (encoders.check_hybrid, ({"a": 3}, ("a",), 1, 1, {}), "expected an inversion, got a int"),
         (alignment.check_crossed, ({"II2S": (torch.ones(4), torch.zeros(4))}, 4), "expected SNCD first"),
         (alignment.check_floors, (lambda mu: (torch.zeros(1), torch.zeros(1)), [torch.tensor([0.6, 0.0])]), "lowest"),
+        (two_branch.check_shrink_layers, (lambda d, a: d * 0.5, CODES + 1, 5.0), "exact zeros"),
+        (two_branch.check_shrink_layers, (lambda d, a: d.sign() * (d.abs() - a).clamp(min=0), CODES + 9, 1.0),
+         "lengths of the layers"),
+        (two_branch.check_several, (lambda s: torch.tensor([[v for _, v in sorted(s.items())] + [0.0] * (2 - len(s))])
+                                    .repeat(2, 1), 2, BRANCHED), "in the order of"),
+        (two_branch.check_true_map, (lambda x, y, r: torch.ones(2, 1, r, r), PICTURES, CHANGED), "a cell without"),
+        (two_branch.check_opened, ({"a": 0.5}, {"b": GOOD}), "got none for b"),
+        (two_branch.check_matrix, (lambda r: r * r, 64), "pair of positions"),
+        (two_branch.check_matrix, (lambda r: r**4, 100), "a power of two"),
+        (two_branch.check_matrix, (lambda r: r**4, 256), "16 GiB"),
+        (two_branch.check_matrix, (lambda r: r**4, 64), "the next one fits"),
+        (two_branch.check_outside, (lambda p, e, x, y, m: (m * (e - p - y + x) ** 2).mean(),), "sum of the weights"),
     ],
 )  # fmt: skip
 def test_wrong_answers_are_found(check, arguments, sentence):
     with pytest.raises(NotYet, match=sentence):
         check(*arguments)
+
+
+def test_right_answers_about_two_branches_pass():
+    def shrink_layers(d, amount):
+        return d * (1 - amount / d.norm(dim=2, keepdim=True).clamp(min=1e-9)).clamp(min=0)
+
+    def true_map(x, y, r):
+        return torch.nn.functional.avg_pool2d(((y - x).abs().amax(1, keepdim=True) <= 0.02).float(), 16 // r)
+
+    def outside(plain, edited, x, refined, m):
+        weight = m.expand_as(x)
+        return (weight * (edited - plain - refined + x).square()).sum() / weight.sum()
+
+    two_branch.check_shrink_layers(shrink_layers, CODES, 4.0)
+    two_branch.check_several(lambda s: torch.tensor([[s.get(k, 0.0) for k in BRANCHED]] * 2), 2, BRANCHED)
+    two_branch.check_true_map(true_map, PICTURES, CHANGED)
+    two_branch.check_matrix(lambda r: r**4, 128)
+    two_branch.check_outside(outside)
+    maps = {"yaw": torch.tensor([[[[0.1, 0.9], [0.6, 0.2]]]]), "age": torch.ones(1, 1, 2, 2)}
+    assert two_branch.check_opened({"yaw": 0.5, "age": 0.0}, maps) == "yaw"

@@ -88,9 +88,7 @@ class Refiner(Panel):
         return head + code + "\n".join([*lines, ""])
 
 
-def refine(
-    inv: Inversion, faces: FaceSet | None = None, edits: Mapping[str, Edit] | None = None
-) -> Refiner:
+def refine(inv: Inversion, faces: FaceSet | None = None, edits: Mapping[str, Edit] | None = None) -> Refiner:
     """Widget that edits the faces of an inversion by two branches, with a slider for the target of each attribute.
 
     It shows the picture of the style branch alone, the refined picture, and the relevance map of a resolution over it:
