@@ -369,6 +369,8 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         if name == "two_branch":
             parser.add_argument("--data", type=Path, metavar="FOLDER", help="of pictures (default: rendered faces)")
             parser.add_argument("--attribute", action="append", default=[], help="to edit; may be repeated")
+            fused = "largest resolution at which content is fused (%(default)s)"
+            parser.add_argument("--fused", type=int, default=16, metavar="PX", help=fused)
             parser.add_argument("--relevance", default="cosine", choices=("cosine", "attention"), help="(%(default)s)")
             parser.add_argument(
                 "--loss", action="append", default=[], metavar="NAME=WEIGHT", help="another weight; may be repeated"
@@ -482,7 +484,7 @@ def _run_train_two_branch(options: argparse.Namespace) -> None:
     train_two_branch(
         options.encoder, options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
         generator=options.generator, data=options.data, weights=_loss_weights(options.loss),
-        relevance=options.relevance, **settings,
+        fused=options.fused, relevance=options.relevance, **settings,
     )  # fmt: skip
     print(f"written to {options.out}/; add it to the weights with: latentlab publish {options.out} --name NAME")
 
