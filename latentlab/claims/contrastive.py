@@ -5,24 +5,20 @@ spaces of one run. Numbers are differences face by face.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from latentlab.claims.encoder_runs import column, edit_errors, is_measured, rows_of_runs
+from latentlab.claims.encoder_runs import column, edit_errors, is_measured, of_edits, rows_of_runs
 from latentlab.claims.finding import Claim, Finding
 from latentlab.claims.inversion import Columns, collect, faces_text, kinds_of
 from latentlab.claims.rules import ALL, FIDELITY, RULES
 from latentlab.claims.runs import Bench
 from latentlab.encoders.clcae import ClcaeEncoder
 from latentlab.encoders.shipped import encoder_for, pair_for
-from latentlab.evaluation.encoders import FACTORS, STRENGTH
+from latentlab.evaluation.encoders import FACTORS
 from latentlab.training.contrastive import measure_retrieval
-
-if TYPE_CHECKING:
-    import pandas
 
 SEEDS = {"21": ("full", "no_alignment"), "22": ("full2", "no_alignment2")}  # with and without the loss
 PAIRS = {True: 1_000, False: 100}  # held-out pairs of the retrieval
@@ -103,18 +99,13 @@ def _f_block(bench: Bench) -> Finding:
         means |= _fidelity("full F", "no_f_block F", kind, n, f"{kind}_block")
         names = {space: f"full {space}" for space in SPACES} | {"without": "no_f_block F"}
         rows = rows_of_runs(names.values(), kind, n)
-        gains = {short: _gains(rows[name]) for short, name in names.items()}
-        means[f"{kind}_block_gain"] = gains["F"] - gains["without"]
+        gains = {short: of_edits(rows[name], FACTORS, "gain") for short, name in names.items()}
+        means[f"{kind}_block_gain"] = (gains["F"] - gains["without"]).nanmean(1)
         for short, name in names.items():
-            means |= {f"at_{kind}_{short}_gain": gains[short],
+            means |= {f"at_{kind}_{short}_gain": gains[short].nanmean(1),
                       f"at_{kind}_{short}_error": edit_errors(rows[name], FACTORS).nanmean(1)}  # fmt: skip
         means |= _levels(names, kind, n)
     return _finding(means, kinds)
-
-
-def _gains(rows: "pandas.DataFrame") -> Float[Tensor, " n"]:
-    """Gain of the edits of each face, mean over those for which a strength matches."""
-    return torch.stack([column(rows, f"{factor}{STRENGTH:+g} gain") for factor in FACTORS], 1).nanmean(1)
 
 
 def _order(bench: Bench) -> Finding:

@@ -55,9 +55,18 @@ def column(rows: "pandas.DataFrame", name: str) -> Float[Tensor, " n"]:
     return torch.tensor(rows[chosen].to_numpy(float))
 
 
+def of_edits(rows: "pandas.DataFrame", factors: Iterable[str], what: str) -> Float[Tensor, "n k"]:
+    """A measure of the edits of each face, e.g. "gain", (N, K); NaN where no strength matches.
+
+    Two runs are compared by the mean of their differences over the factors, not by the difference of their means: each
+    of those would leave out the edits that its own run cannot make, which are the difficult ones.
+    """
+    return torch.stack([column(rows, f"{factor}{STRENGTH:+g} {what}") for factor in factors], 1)
+
+
 def edit_errors(rows: "pandas.DataFrame", factors: Iterable[str]) -> Float[Tensor, "n k"]:
-    """Total errors of the edits of each face, (N, K); NaN where no strength matches."""
-    return torch.stack([column(rows, f"{factor}{STRENGTH:+g} error") for factor in factors], 1)
+    """Total errors of the edits of each face, see ``of_edits``."""
+    return of_edits(rows, factors, "error")
 
 
 def consistencies(rows: "pandas.DataFrame", factors: Iterable[str]) -> Float[Tensor, "n k"]:

@@ -4,11 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentlab.claims.encoder_runs import column, rows_of_runs
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from latentlab.claims.encoder_runs import column, of_edits, rows_of_runs
 from latentlab.claims.finding import Claim, Finding, over_samples
 from latentlab.claims.inversion import faces_text, kinds_of
 from latentlab.claims.rules import ALL, FORTY, RULES, SEEDS
 from latentlab.claims.runs import Bench
+from latentlab.evaluation.two_branch import FACTORS
 
 if TYPE_CHECKING:
     import pandas
@@ -16,8 +21,8 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parents[2] / "docs" / "two_branch.csv"
 # Names of the runs, the second seed's end in 2
 STYLE, SPARSE, CONTENT, FULL, ON_PSP = "style", "sparse", "content", "two_branch", "two_branch_psp"
-COLUMNS = {"leakage": "edit leakage", "identity": "edit identity", "error": "edit error", "perceptual": "perceptual",
-           "yaw_gain": "yaw gain", "ssim": "ssim", "detail_mse": "detail mse"}  # fmt: skip
+COLUMNS = {"perceptual": "perceptual", "yaw_gain": "yaw gain", "ssim": "ssim", "detail_mse": "detail mse"}
+EDITED = ("leakage", "identity", "error")  # of the edits
 
 
 def _rows(names: list[str], kind: str, n: int) -> "dict[str, pandas.DataFrame]":
@@ -25,7 +30,10 @@ def _rows(names: list[str], kind: str, n: int) -> "dict[str, pandas.DataFrame]":
 
 
 def _step(later: str, earlier: str, *cells: str) -> Callable[[Bench], Finding]:
-    """What one row of the ablation changes of the row before, for both seeds, face by face."""
+    """What one row of the ablation changes of the row before, for both seeds, face by face.
+
+    Edits count that both runs can make at the strength that is asked for; matched: share of all edits.
+    """
 
     def measure(bench: Bench) -> Finding:
         kinds, means = kinds_of(bench, FORTY), {}
@@ -33,16 +41,26 @@ def _step(later: str, earlier: str, *cells: str) -> Callable[[Bench], Finding]:
             for seed, mark in zip(SEEDS, ("", "2"), strict=True):
                 rows = _rows([f"{later}{mark}", f"{earlier}{mark}"], kind, n)
                 for cell in cells:
-                    after, before = (column(part, COLUMNS[cell]) for part in rows.values())
-                    means |= {f"{kind}_{seed}_{cell}": after - before, f"later_{kind}_{seed}_{cell}": after}
+                    after, before = (_values(part, cell) for part in rows.values())
+                    means |= {f"{kind}_{seed}_{cell}": (after - before).nanmean(1),
+                              f"later_{kind}_{seed}_{cell}": after.nanmean(1)}  # fmt: skip
+                if set(cells) & set(EDITED):
+                    made = torch.stack([of_edits(part, FACTORS, "error").isfinite() for part in rows.values()])
+                    means[f"{kind}_{seed}_matched"] = made.all(0).double().mean(1)
         return _finding(means, bench, kinds)
 
     return measure
 
 
+def _values(rows: "pandas.DataFrame", cell: str) -> Float[Tensor, "n _"]:
+    """A column of a run, or those of its edits."""
+    return of_edits(rows, FACTORS, cell) if cell in EDITED else column(rows, COLUMNS[cell])[:, None]
+
+
 def _finding(means: dict, bench: Bench, kinds: dict[str, int]) -> Finding:
     found = over_samples(means)
-    controls = {name: found["measured"].pop(name) for name in list(found["measured"]) if name.startswith("later_")}
+    aside = [name for name in found["measured"] if name.startswith("later_") or name.endswith("_matched")]
+    controls = {name: found["measured"].pop(name) for name in aside}
     return Finding(**found, controls=controls, settings={"faces": faces_text(kinds)})
 
 

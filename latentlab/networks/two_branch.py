@@ -84,18 +84,23 @@ class ContentExtractor(nn.Module):
 
 class CosineRelevance(nn.Module):
     """The relevance map as similarity, (N, 1, r, r) in [0, 1], of both features at the same position: 1 where the edit
-    changes nothing. An (HW x HW) softmax, as the paper prints it, cannot multiply an (H x W) map."""
+    changes nothing. An (HW x HW) softmax, as the paper prints it, cannot multiply an (H x W) map.
+
+    Features of faces-64 keep a cosine of 0.99 and more where an edit changes nothing, and fall to about 0.9 where it
+    puts glasses on or turns the head. So the map begins with one half at 0.95: with one half at 0.5, content would
+    undo nearly every edit until training has found out.
+    """
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.query = nn.Conv2d(channels, width, 1)
-        self.slope = nn.Parameter(torch.tensor(10.0))
-        self.shift = nn.Parameter(torch.tensor(-5.0))
+        self.log_slope = nn.Parameter(torch.tensor(math.log(100.0)))
+        self.shift = nn.Parameter(torch.tensor(5.0))
 
     def map(self, before: Map, after: Map) -> Float[Tensor, "n 1 h w"]:
         """Where content belongs, of features before and after the edit."""
         similar = F.cosine_similarity(self.query(before), self.query(after), dim=1)[:, None]
-        return torch.sigmoid(self.slope * similar + self.shift)
+        return torch.sigmoid(self.shift - self.log_slope.exp() * (1 - similar))
 
     def forward(self, before: Map, after: Map, style: Map, content: Map) -> Map:
         m = self.map(before, after)
@@ -195,10 +200,9 @@ class TwoBranch(nn.Module):
         before, after: the generator's features of the inversion and of its edit. The content of a block is what
         ``contents`` adds to ``before``, so that untrained branches change nothing where nothing is edited.
         """
-        return {
-            r: Fusion(self.fuse[str(r)], before[r].to(c), after[r].to(c), before[r].to(c) + c)
-            for r, c in contents.items()
-        }
+        like = self.style_directions  # synthesis runs without autocast
+        parts = {r: (before[r].to(like), after[r].to(like), c.to(like)) for r, c in contents.items()}
+        return {r: Fusion(self.fuse[str(r)], b, a, b + c) for r, (b, a, c) in parts.items()}
 
     def relevance(
         self, before: Mapping[int, AnyMap], after: Mapping[int, AnyMap]

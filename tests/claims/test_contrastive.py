@@ -8,12 +8,13 @@ from small import small_generator
 
 from latentlab import claims
 from latentlab.claims import contrastive, encoder_runs
-from latentlab.claims.contrastive import FACTORS, STRENGTH, query_influence
+from latentlab.claims.contrastive import FACTORS, query_influence
 from latentlab.claims.finding import over_samples
 from latentlab.claims.rules import RULES
 from latentlab.claims.runs import Bench
 from latentlab.encoders.contrastive import ContrastiveConfig, ContrastivePair
 from latentlab.encoders.kinds import build_encoder, slim_config
+from latentlab.evaluation.encoders import STRENGTH
 from latentlab.seeds import stream
 
 FEW = {"clean": 3, "strange": 4}
@@ -63,6 +64,16 @@ def test_numbers_are_differences_of_runs_face_by_face(bench, id, number, value):
     cells = {name for part in (*RULES[id].parts, *RULES[id].controls) for name in part.cells}
     assert cells <= found.measured.keys()
     claims.CLAIMS[id].judge(found)
+
+
+def test_gains_are_compared_of_edits_that_both_runs_can_make(bench):
+    table = pandas.read_csv(encoder_runs.RESULTS)
+    smile = f"smile{STRENGTH:+g} gain"
+    table[smile] += 100
+    table.loc[table["method"] == "no_f_block F", smile] = float("nan")
+    table.to_csv(encoder_runs.RESULTS, index=False)
+    found = claims.CLAIMS["CLCAE-3"].measure(bench)
+    assert found.measured["clean_block_gain"] == pytest.approx(-6)
 
 
 def test_the_second_seed_may_be_missing(bench, tmp_path):

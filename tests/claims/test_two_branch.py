@@ -12,6 +12,7 @@ from latentlab.claims import two_branch
 from latentlab.claims.rules import RULES
 from latentlab.claims.runs import Bench
 from latentlab.evaluation import two_branch as evaluation
+from latentlab.evaluation.two_branch import FACTORS
 from latentlab.faces import real_set
 
 RUNS = ("style", "sparse", "content", "two_branch")
@@ -25,7 +26,8 @@ def results(tmp_path, monkeypatch):
     rows = []
     for name, size in sizes.items():
         for kind in ("clean", "strange"):
-            numbers = [f"{c} (x)" if c in ("perceptual", "edit identity") else c for c in two_branch.COLUMNS.values()]
+            numbers = [f"{c} (x)" if c == "perceptual" else c for c in two_branch.COLUMNS.values()]
+            numbers += [f"{factor}+1 {what}" for factor in FACTORS for what in ("leakage", "identity (x)", "error")]
             rows += [{"method": name, "faces": kind, "image": i} | dict.fromkeys(numbers, size * (i + 1))
                      for i in range(3)]  # fmt: skip
     pandas.DataFrame(rows).to_csv(tmp_path / "two_branch.csv", index=False)
@@ -39,6 +41,29 @@ def test_claims_are_differences_of_runs_face_by_face(results, id):
     expected = {"TWO-4": {-12.0, -10.0}}.get(id, {2.0})  # mean of 1, 2, 3 times the difference of the ranks
     assert set(found.measured.values()) == expected
     assert all(sample["n"] == 3 for sample in found.samples.values())
+
+
+def test_edits_are_compared_that_both_runs_can_make(results):
+    """One run cannot put glasses on: it must not gain by leaving out what is difficult."""
+    table = pandas.read_csv(two_branch.RESULTS)
+    glasses = [c for c in table.columns if c.startswith("glasses")]
+    table.loc[:, glasses] *= 100
+    table.loc[table["method"] == "sparse", glasses] = float("nan")
+    table.to_csv(two_branch.RESULTS, index=False)
+    found = claims.CLAIMS["TWO-1"].measure(Bench(world(), True, faces=3))
+    assert found.measured["clean_11_error"] == 2.0 and found.measured["clean_12_error"] > 2.0
+    assert found.controls["clean_11_matched"] == 0.75 and found.controls["clean_12_matched"] == 1.0
+
+
+def test_edits_without_effect_do_not_reproduce_a_claim(results):
+    table = pandas.read_csv(two_branch.RESULTS)
+    edited = [c for c in table.columns if "+1 " in c]
+    table.loc[table["method"].isin(["sparse", "sparse2"]), edited] = float("nan")
+    table.to_csv(two_branch.RESULTS, index=False)
+    for id in ("TWO-1", "TWO-2"):
+        found = claims.CLAIMS[id].measure(Bench(world(), True, faces=3))
+        verdict, reason = RULES[id].judge(found.estimates)
+        assert verdict == "not reproduced" and "both runs can make a quarter of the edits" in reason
 
 
 def test_a_missing_table_is_told(tmp_path, monkeypatch):

@@ -1,0 +1,106 @@
+"""Training of the two branches: what each loss moves, which changes are asked for, and the schedule."""
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from small import small_generator
+
+from latentlab.encoders.kinds import build_encoder, slim_config
+from latentlab.faces import TABLE
+from latentlab.faces.factors import column
+from latentlab.training.encoders import training_pictures
+from latentlab.training.two_branch import TwoBranchTraining, configure_two_branch
+
+
+@pytest.fixture(scope="module")
+def G():
+    return small_generator(1, 32)
+
+
+@pytest.fixture(scope="module")
+def encoder(G):
+    encoder = build_encoder("e4e", slim_config("e4e", G.config)).requires_grad_(False).eval()
+    encoder.set_average(G.w_avg)
+    return encoder
+
+
+def begin(G, encoder, precision: str = "32-true", **settings) -> tuple[TwoBranchTraining, torch.Tensor]:
+    config = configure_two_branch(G, encoder, "e4e", **({"images": 80, "fused": 8, "seed": 3} | settings))
+    training = TwoBranchTraining(config, G, encoder, Fabric(accelerator="cpu", precision=precision))
+    return training, training_pictures(config, G.resolution)(0, 8, torch.device("cpu"))
+
+
+def test_the_contents_losses_do_not_move_the_directions(G, encoder):
+    """Rows of the ablation then differ in the content alone."""
+    found = []
+    for losses in ({}, {"alignment": 0.0}, {"alignment": 0.0, "refined_attributes": 0.0, "refined_l2": 0.0}):
+        training, batch = begin(G, encoder, losses={"attributes": 10.0, "alignment": 9.0, "refined_attributes": 1.0,
+                                                    "refined_l2": 1.0} | losses)  # fmt: skip
+        for _ in range(3):
+            training.step(batch)
+        found.append(training.network.style_directions.detach())
+        assert found[0].abs().max() > 0
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+    torch.testing.assert_close(found[0], found[2], rtol=0, atol=0)
+
+
+def test_changes_stay_within_what_a_face_can_have(G, encoder):
+    names = ("glasses", "beard", "yaw")
+    training, _ = begin(G, encoder, attributes=names, edited=1.0)
+    reader = training.reader
+    for name, low, high in (("glasses", 0.0, 1.0), ("beard", 0.0, 1.0), ("yaw", -35.0, 35.0)):
+        assert (TABLE[column(name)].low, TABLE[column(name)].high) == (low, high)
+    shown = torch.tensor([[0.1, 0.0, 30.0]]).repeat(200, 1)  # glasses as a probability
+    mean, std = (x[training.columns_of].masked_fill(training.binary, y) for x, y in ((reader.mean, 0), (reader.std, 1)))
+    s = training._draw_changes((shown - mean) / std)
+    wanted = shown + s * training.scale * std
+    assert ((s != 0).sum(1) <= 1).all() and (s.abs().amax(0) > 0.5).all()
+    assert sorted(set(wanted[:, 0].round(decimals=4).tolist())) == pytest.approx([0.1, 1.0])
+    assert wanted[:, 1].min() > -1e-5 and wanted[:, 1].max() > 0.3
+    assert wanted[:, 2].max() < 35.001 and wanted[:, 2].min() < 10
+
+
+def test_directions_are_not_asked_to_repair_the_encoder(G, encoder):
+    """An inversion that is not edited is right for the style branch, and wrong for the content branch."""
+    training, batch = begin(G, encoder, attributes=("smile", "age"), edited=0.0)
+    logged = training.step(batch)
+    assert logged["attributes"] < 1e-6 and logged["refined_attributes"] > 1e-2
+
+
+def test_rates_fall_to_0_and_the_shrinkage_with_them(G, encoder):
+    training, batch = begin(G, encoder, images=24, losses={"attributes": 10.0, "sparsity": 0.5, "alignment": 1.0})
+    shrunk, shrink = [], training.network.shrink
+    training.network.shrink = lambda amount: (shrunk.append(amount), shrink(amount))
+    for _ in range(3):
+        training.step(batch)
+    directions, content = training.players["network"].optimizer.param_groups
+    assert directions["lr"] == content["lr"] == 0 and content["initial_lr"] == 1e-3
+    assert shrunk[:2] == pytest.approx([0.5 * 3e-3] * 2) and 0 < shrunk[2] < shrunk[1]
+
+
+def test_the_content_begins_slowly(G, encoder):
+    """Its last layers are zeros, and Adam's first steps have full size."""
+    training, batch = begin(G, encoder, images=8_000)
+    rates = []
+    for _ in range(3):
+        rates.append([group["lr"] for group in training.players["network"].optimizer.param_groups])
+        training.step(batch)
+    assert [x[0] for x in rates] == pytest.approx([3e-3] * 3)
+    assert [x[1] for x in rates] == pytest.approx([1e-5, 2e-5, 3e-5])
+
+
+def test_a_step_in_half_precision(G, encoder):
+    logged, exact = ({k: float(v) for k, v in training.step(batch).items()}
+                     for training, batch in (begin(G, encoder, x) for x in ("bf16-mixed", "32-true")))  # fmt: skip
+    assert logged != exact
+    assert logged == pytest.approx(exact, rel=0.1, abs=0.02)
+
+
+def test_content_does_not_undo_an_edit_before_it_is_trained(G, encoder):
+    training, _ = begin(G, encoder)
+    features = torch.randn(1, G.config.channels[1], 8, 8)
+    other = torch.randn_like(features)
+    module = training.network.fuse["8"]
+    for share, low, high in ((0.0, 0.95, 1.0), (0.08, 0.9, 1.0), (0.6, 0.0, 0.2)):
+        m = module.map(features, features + share * other)
+        assert low <= m.median() <= high
