@@ -97,6 +97,8 @@ def _add_of_two_branch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoder", default="e4e", choices=("e4e", "psp"), help=whose)
     _add_data_and_losses(parser)
     parser.add_argument("--attribute", action="append", default=[], help="to edit; may be repeated")
+    fused = "largest resolution at which content is fused (%(default)s)"
+    parser.add_argument("--fused", type=int, default=16, metavar="PX", help=fused)
     parser.add_argument("--relevance", default="cosine", choices=("cosine", "attention"), help="(%(default)s)")
 
 
@@ -215,7 +217,7 @@ def _run_train_two_branch(options: argparse.Namespace) -> None:
     train_two_branch(
         options.encoder, options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
         generator=options.generator, data=options.data, weights=loss_weights(options.loss),
-        relevance=options.relevance, **settings,
+        fused=options.fused, relevance=options.relevance, **settings,
     )  # fmt: skip
     _say_done(options)
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from latentlab.losses.identity import load_identity
 from latentlab.losses.perceptual import load_perceptual
@@ -14,6 +15,7 @@ from latentlab.networks.hfgi import Hfgi, HfgiConfig, perspective
 from latentlab.seeds import stream
 from latentlab.spaces import fingerprint
 from latentlab.stylegan import Generator
+from latentlab.training.encoders import flat_then_cosine
 from latentlab.training.loop import Training
 
 Encode = Callable[[Float[Tensor, "n 3 r r"]], Float[Tensor, "n layers dim"]]
@@ -27,7 +29,8 @@ class HfgiTrainingConfig:
 
     shape: of the networks. generator: fingerprint of the one that they are for. encoder: the name of the encoder whose
     codes they refine. images: one of the settings, so that a run is resumed with the same end.
-    learning_rate: of Adam; the paper's 1e-4 is meant for 100,000 steps. distortion, distorted: of the random
+    learning_rate: of Adam, constant in the first half of the run and along half a cosine down to 0 in the second; the
+    paper's 1e-4 is meant for 100,000 steps. distortion, distorted: of the random
     perspective, and the share of residuals that it is applied to. strange: share of faces with an out-of-domain detail,
     as for encoders; it is the residual that shows them.
     """
@@ -77,7 +80,9 @@ class HfgiTraining(Training):
         self.network = self.add_module("network", Hfgi(config.shape, seed)).train()
         for name, weight in config.losses.items():
             self.add_loss(name, weight)
-        self.add_player("network", torch.optim.Adam(self.network.parameters(), lr=config.learning_rate))
+        steps = config.images / config.batch_size
+        adam = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
+        self.add_player("network", adam, schedule=LambdaLR(adam, lambda step: flat_then_cosine(step / steps)))
 
     def _step(self, batch: Float[Tensor, "n 3 r r"]) -> dict[str, Tensor]:
         """One update on images in [-1, 1]; returns what to log."""

@@ -29,9 +29,10 @@ ATTRIBUTES = ("glasses", "smile", "age", "beard", "hair_length", "yaw")
 #   alignment loss a trial of 6,000 images did not lower it at all, for the gradient of the attributes was larger.
 # - The sum of absolute values over 18 x 512 numbers has a gradient of 1 for each of them, beside losses that share
 #   theirs among all. Here it is the shrinkage in learning rates of Adam, see ``TwoBranchTraining``.
-STYLE = {"l2": 10.0, "perceptual": 0.8, "identity": 1.0, "attributes": 10.0, "sparsity": 0.1}
+STYLE = {"l2": 10.0, "perceptual": 0.8, "identity": 1.0, "attributes": 10.0, "sparsity": 0.15}
 CONTENT = {"refined_l2": 10.0, "refined_attributes": 10.0, "alignment": 1000.0}
 LOSSES = STYLE | CONTENT
+WARM_UP = 100  # steps; the content's zeros at the end would grow to a large error in the first steps of full size
 FUSED = 16  # px, up to which content is fused: finer maps of the encoder would copy the picture
 
 
@@ -45,7 +46,8 @@ class TwoBranchTrainingConfig:
     sparsity: "proximal", shrinkage after each step, which gives exact zeros; or "subgradient", a term of the loss.
     edited: share of the images of which an attribute is changed; of the others nothing is. strength: the largest
     change, in standard deviations. learning_rate, content_learning_rate: of Adam, for the directions and for the
-    content branch; both are constant in the first half of the run, and fall to 0 along half a cosine in the second.
+    content branch; both are constant in the first half of the run, and fall to 0 along half a cosine in the second;
+    that of the content rises in the first ``WARM_UP`` steps.
     strange: share of faces with an out-of-domain detail, see ``EncoderTrainingConfig``.
     """
 
@@ -138,7 +140,9 @@ class TwoBranchTraining(Training):
         self.refines = bool(config.shape.resolutions)
         steps = config.images / config.batch_size
         adam = torch.optim.Adam(self._groups(), lr=config.learning_rate)
-        self.add_player("network", adam, schedule=LambdaLR(adam, lambda step: flat_then_cosine(step / steps)))
+        falls = [lambda step: flat_then_cosine(step / steps)]
+        falls += [lambda step: min((step + 1) / WARM_UP, 1) * flat_then_cosine(step / steps)] * self.refines
+        self.add_player("network", adam, schedule=LambdaLR(adam, falls))
 
     def _groups(self) -> list[dict]:
         directions = {"params": [self.network.style_directions], "betas": (0.99, 0.999)}

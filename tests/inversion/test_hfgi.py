@@ -117,6 +117,8 @@ def test_training_brings_the_pictures_nearer(G, images, base):
     logged = [training.step(batch) for _ in range(25)]
     assert set(logged[0]) == {"l2", "perceptual", "identity", "alignment"}
     assert logged[-1]["l2"] < 0.7 * logged[0]["l2"]
+    (group,) = training.players["network"].optimizer.param_groups
+    assert group["lr"] == 3e-3 and training.players["network"].schedule.lr_lambdas[0](50) == 0  # in the first half
     found = invert_hfgi(images, G, base=base, network=training.network.eval())
     assert (mse(found.image, images) < 0.8 * mse(base.image, images)).all()
     with pytest.raises(ValueError, match="generator: expected"):

@@ -74,8 +74,19 @@ def test_rates_fall_to_0_and_the_shrinkage_with_them(G, encoder):
     for _ in range(3):
         training.step(batch)
     directions, content = training.players["network"].optimizer.param_groups
-    assert directions["lr"] == content["lr"] == 0
+    assert directions["lr"] == content["lr"] == 0 and content["initial_lr"] == 1e-3
     assert shrunk[:2] == pytest.approx([0.5 * 3e-3] * 2) and 0 < shrunk[2] < shrunk[1]
+
+
+def test_the_content_begins_slowly(G, encoder):
+    """Its last layers are zeros, and Adam's first steps have full size."""
+    training, batch = begin(G, encoder, images=8_000)
+    rates = []
+    for _ in range(3):
+        rates.append([group["lr"] for group in training.players["network"].optimizer.param_groups])
+        training.step(batch)
+    assert [x[0] for x in rates] == pytest.approx([3e-3] * 3)
+    assert [x[1] for x in rates] == pytest.approx([1e-5, 2e-5, 3e-5])
 
 
 def test_a_step_in_half_precision(G, encoder):
