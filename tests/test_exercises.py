@@ -123,7 +123,6 @@ def nothing(*args):
         (two_branch.check_shrink_layers, (nothing, CODES, 0.5)),
         (two_branch.check_several, (nothing, 2, BRANCHED)),
         (two_branch.check_true_map, (nothing, PICTURES, -PICTURES)),
-        (two_branch.check_opened, (None, {})),
         (two_branch.check_matrix, (nothing, None)),
         (two_branch.check_matrix, (lambda r: r**4, None)),
         (two_branch.check_outside, (nothing,)),
@@ -172,7 +171,6 @@ def test_no_check_is_left_out():
         (two_branch.check_several, (lambda s: torch.tensor([[v for _, v in sorted(s.items())] + [0.0] * (2 - len(s))])
                                     .repeat(2, 1), 2, BRANCHED), "in the order of"),
         (two_branch.check_true_map, (lambda x, y, r: torch.ones(2, 1, r, r), PICTURES, CHANGED), "a cell without"),
-        (two_branch.check_opened, ({"a": 0.5}, {"b": GOOD}), "got none for b"),
         (two_branch.check_matrix, (lambda r: r * r, 64), "pair of positions"),
         (two_branch.check_matrix, (lambda r: r**4, 100), "a power of two"),
         (two_branch.check_matrix, (lambda r: r**4, 256), "16 GiB"),
@@ -201,5 +199,3 @@ def test_right_answers_about_two_branches_pass():
     two_branch.check_true_map(true_map, PICTURES, CHANGED)
     two_branch.check_matrix(lambda r: r**4, 128)
     two_branch.check_outside(outside)
-    maps = {"yaw": torch.tensor([[[[0.1, 0.9], [0.6, 0.2]]]]), "age": torch.ones(1, 1, 2, 2)}
-    assert two_branch.check_opened({"yaw": 0.5, "age": 0.0}, maps) == "yaw"

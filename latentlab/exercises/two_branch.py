@@ -51,18 +51,6 @@ def check_true_map(true_map: Callable[[Tensor, Tensor, int], Tensor], given: Ten
         expect_close(m, wanted, f"true_map(given, truth, {r})", atol=1e-3, hint=hint)
 
 
-def check_opened(opened: Any, maps: Mapping[str, Tensor]) -> str:
-    """For each attribute the share of positions of its map (N, 1, r, r) that take more of the edit than of the content;
-    the name of the largest is returned."""
-    expect(opened, "opened", kind=dict)
-    missing = [name for name in maps if name not in opened]
-    expect_that(not missing, f"opened: expected a share for each attribute, got none for {', '.join(missing)}.")
-    for name, m in maps.items():
-        hint = "The share of the positions of all faces where the map is below 0.5."
-        expect_close(float(opened[name]), float((m < 0.5).float().mean()), name, atol=1e-3, hint=hint)
-    return max(maps, key=opened.get)
-
-
 def check_matrix(numbers: Callable[[int], int], largest: Any) -> None:
     """How many numbers the matrix of Eq. 6 has at a resolution, and the finest resolution, a power of two, whose matrix
     of 4 bytes a number fits into 1 GiB."""
