@@ -188,6 +188,18 @@ def _constant_code(found: "Finding") -> str:
     )
 
 
+def _one_principle(found: "Finding") -> str:
+    lec = _values(found, "_lec_B")
+    errors = [i for name, i in found.intervals.items() if "_error_" in name]
+    if not lec or lec[-1] >= 1 or any(low > 0 for low, _ in errors):
+        return ""
+    return (
+        f"B, with short offsets and no discriminator, has a LEC of {lec[0]:.2f} to {lec[-1]:.2f} of D's: its codes "
+        "vary least, and LEC rewards codes that hardly move. And no configuration's edits have a larger total error "
+        "than D's by more than the interval."
+    )
+
+
 def _wrong_way(found: "Finding") -> str:
     told = []
     for kind in _kinds(found, "error_0_to_0.25"):
@@ -230,5 +242,5 @@ def _weak_edits(found: "Finding") -> str:
 
 _WHY: Mapping[str, Callable[["Finding"], str]] = {
     "II2S-8": _wide_encoder, "II2S-9": _no_better_edits, "II2S-11": _no_better_mixes, "E4E-4": _constant_code,
-    "E4E-5": _wrong_way, "LSAP-1": _scale_seen, "EDIT-4": _weak_edits,
+    "E4E-5": _wrong_way, "E4E-6": _one_principle, "LSAP-1": _scale_seen, "EDIT-4": _weak_edits,
 }  # fmt: skip

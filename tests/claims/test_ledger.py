@@ -236,3 +236,7 @@ def test_reasons_are_given_only_where_the_numbers_say_so():
     wide = replace(claims.recorded("II2S-8"), outdated="", verdict="partly reproduced")
     assert "pSp's codes" in why(wide)
     assert why(replace(wide, measured={name: 3.0 for name in wide.measured})) == ""
+    b = replace(claims.recorded("E4E-6"), outdated="", verdict="not reproduced")
+    assert why(b).startswith("B, with short offsets")
+    assert why(replace(b, measured=b.measured | {"clean_lec_B": 1.2})) == ""
+    assert why(replace(b, intervals=b.intervals | {"clean_error_A": [0.1, 0.2]})) == ""
