@@ -147,7 +147,8 @@ def _wide_encoder(found: "Finding") -> str:
     times = " and ".join(f"{x:.1f} times ({kind} faces)" for kind, x in wider.items())
     return (
         f"The variance of pSp's codes is {times} that of I2S's, where the claim expects an encoder's to be small. "
-        "Nothing in pSp's training holds the layers' codes together; e4e's does, and its codes are narrow."
+        "Nothing in pSp's training holds the layers' codes together; e4e's does, and its codes are narrower than "
+        "I2S's, though wider than the generator's own."
     )
 
 

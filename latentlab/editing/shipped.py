@@ -1,6 +1,7 @@
 """Edits that are shipped with a generator."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -29,6 +30,14 @@ def directions_for(G: nn.Module) -> dict[str, Direction]:
     return {name: Direction(name, vector, std, source="linear regression in W") for name, vector, std in entries}
 
 
+class Edits(dict[str, Edit]):
+    """Edits by the name of their factor; an unknown name is answered with those that there are."""
+
+    def __missing__(self, name: str) -> Edit:
+        near = get_close_matches(str(name), self, n=3) or list(self)
+        raise KeyError(f"expected a factor with a shipped edit, e.g. {', '.join(near[:8])}; got {name!r}")
+
+
 def edits_for(G: nn.Module) -> dict[str, Edit]:
     """The edits stored with the weights of ``G``, by the name of their factor: the best that were found for it.
 
@@ -52,7 +61,7 @@ def edits_to_tensors(edits: Mapping[str, Edit], G: nn.Module) -> tuple[dict[str,
 
 def edits_from_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], G: nn.Module) -> dict[str, Edit]:
     """The edits that ``edits_to_tensors`` packed."""
-    found = {}
+    found = Edits()
     for name, chain in metadata["edits"].items():
         own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
         found[name] = unpack_edit(own, chain, G)
