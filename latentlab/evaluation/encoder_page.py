@@ -27,14 +27,6 @@ COLUMNS = {
     "edit error": "edit: total error", "edit gain": "gain", "leakage": "leakage", "s/image": "s/image",
 }  # fmt: skip
 
-_SKIN = (
-    "Each cell: the mean over the third of the faces with the lightest skin, that over the third with the darkest, and "
-    "the correlation with the skin tone (a factor of the renderer, 0 light to 1 dark) over all faces, with its 95 % "
-    "interval, not corrected for the number of cells. PSNR is higher where neighbouring pixels differ less, as on dark skin "
-    "(correlation of the mean squared difference with the skin tone -.59, clean faces). The total error is relative to "
-    "the size of the true change, and dark frames on dark skin are a small one (-.98)."
-)
-
 
 def describe(table: "pandas.DataFrame", encoders: Sequence[Encoded], *, curves: bool = False) -> str:
     """The table of ``measure_encoders`` as a page of Markdown. curves: show ``encoders_curves.png``, too."""
@@ -45,7 +37,7 @@ def describe(table: "pandas.DataFrame", encoders: Sequence[Encoded], *, curves: 
         lines = [[row["encoder"], *(row[name] for name in COLUMNS)] for row in rows.to_dict("records")]
         n = int((table["faces"] == kind).sum() / table["method"].nunique())
         parts.append(f"## {n} {kind} faces of the real set\n\n{_table(head, lines)}")
-    parts.append(f"## Skin tone\n\n{_SKIN}\n\n{_table(*compare_skin_tones(table))}")
+    parts.append(f"## Skin tone\n\n{_skin_tones_explained()}\n\n{_table(*compare_skin_tones(table))}")
     parts.append("## How they were made\n\n" + "\n".join(_origin(encoder) for encoder in encoders))
     if curves:
         parts.append(
@@ -78,6 +70,22 @@ def _introduction() -> str:
         "*Rows: given faces, three clean ones and three with details that no picture of the generator has; their "
         f"inversions by the shipped encoders and by the search `ii2s`; the faces rendered {AMOUNT:g} standard "
         "deviations older; the inversions, edited to be older.*"
+    )
+
+
+def _skin_tones_explained() -> str:
+    clean = real_set().clean
+    x, tone = clean.images, clean.factors["skin_tone"]
+    edges = (x[:, :, 1:] - x[:, :, :-1]).square().mean((1, 2, 3))
+    glasses = (clean.with_factors(glasses=1.0).images - clean.with_factors(glasses=0.0).images).flatten(1).norm(dim=1)
+    of_edges, of_glasses = (float(torch.stack([tone, values]).corrcoef()[0, 1]) for values in (edges, glasses))
+    return (
+        "Each cell: the mean over the third of the faces with the lightest skin, that over the third with the darkest, "
+        "and the correlation with the skin tone (a factor of the renderer, 0 light to 1 dark) over all faces, with its "
+        "95 % interval, not corrected for the number of cells. PSNR is higher where neighbouring pixels differ less, "
+        "as on dark skin (correlation of their mean squared difference with the skin tone, clean faces: "
+        f"{of_edges:.2f}). The total error is relative to the size of the true change, and dark frames on dark skin "
+        f"are a small one (correlation of its size with the skin tone: {of_glasses:.2f})."
     )
 
 
