@@ -196,8 +196,8 @@ def _one_principle(found: "Finding") -> str:
         return ""
     return (
         f"B, with short offsets and no discriminator, has a LEC of {lec[0]:.2f} to {lec[-1]:.2f} of D's: its codes "
-        "vary least, and LEC rewards codes that hardly move. And no configuration's edits have a larger total error "
-        "than D's by more than the interval."
+        "vary least, and LEC rewards codes that hardly move. And no configuration's edits are shown to have a larger "
+        "total error than D's."
     )
 
 

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 from lightning_fabric import Fabric
-from small import small_generator
+from small import small_e4e, small_generator
 
 from latentlab import weights
 from latentlab.cli import main
@@ -30,9 +30,7 @@ def G():
 
 @pytest.fixture(scope="module")
 def encoder(G):
-    encoder = build_encoder("e4e", slim_config("e4e", G.config)).requires_grad_(False).eval()
-    encoder.set_average(G.w_avg)
-    return encoder
+    return small_e4e(G)
 
 
 @pytest.fixture(scope="module")

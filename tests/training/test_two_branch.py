@@ -3,9 +3,8 @@
 import pytest
 import torch
 from lightning_fabric import Fabric
-from small import small_generator
+from small import small_e4e, small_generator
 
-from latentlab.encoders.kinds import build_encoder, slim_config
 from latentlab.faces import TABLE
 from latentlab.faces.factors import column
 from latentlab.training.encoders import training_pictures
@@ -19,9 +18,7 @@ def G():
 
 @pytest.fixture(scope="module")
 def encoder(G):
-    encoder = build_encoder("e4e", slim_config("e4e", G.config)).requires_grad_(False).eval()
-    encoder.set_average(G.w_avg)
-    return encoder
+    return small_e4e(G)
 
 
 def begin(G, encoder, precision: str = "32-true", **settings) -> tuple[TwoBranchTraining, torch.Tensor]:
