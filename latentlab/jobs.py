@@ -510,11 +510,13 @@ def write_branches(out: Path, runs: Path, say: Callable[[str], object] = lambda 
 def write_regularizers(
     out: Path, *, faces: int = 40, say: Callable[[str], object] = lambda text: None
 ) -> "pandas.DataFrame":
-    """Measures what keeps codes editable, see ``claims.regularizers``, and writes ``regularizers.md`` with its plot."""
+    """Measures what keeps codes editable, see ``claims.regularizers``, and writes ``regularizers.md`` with its plot and
+    ``regularizers.csv``."""
     from latentlab.claims import regularizers
     from latentlab.claims.runs import Bench
 
     table = regularizers.measure_regularizers(Bench.kept(load("faces-64"), say=say), faces, say)
+    table.to_csv(out / "regularizers.csv", index=False, float_format="%.6g")
     regularizers.draw_regularizers(table).savefig(out / "regularizers.png", dpi=100)
     (out / "regularizers.md").write_text(regularizers.describe_regularizers(table))
     return table

@@ -30,6 +30,7 @@ FAMILIES = ("II2S", "LSAP_O", "e4e", "LSAP_E")
 EDITED = ("error", "gain", "residual", "leakage")  # of edits at matched strength, means over the factors
 MEASURES = {"psnr_db": "PSNR, dB", "error": "total error", "gain": "gain", "residual": "residual",
             "leakage": "leakage"}  # fmt: skip
+_MEMBER = ["faces", "family", "setting"]
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,9 @@ def members(bench: Bench) -> Iterator[Member]:
 def measure_regularizers(
     bench: Bench, n: int = 40, say: Callable[[str], object] = lambda text: None
 ) -> "pandas.DataFrame":
-    """A row for each member, face and kind: family, setting, PSNR, and ``EDITED`` as means over LSAP's three factors.
+    """A row for each member, kind, face and one of LSAP's three factors: family, setting, PSNR, and ``EDITED``.
 
-    n: faces of each kind. The edits are those of ``evaluation.evaluate`` at matched strength; where a factor has no
-    such strength, it is left out of that face's mean.
+    n: faces of each kind. The edits are those of ``evaluation.evaluate`` at matched strength, NaN where there is none.
     """
     import pandas
 
@@ -75,20 +75,24 @@ def measure_regularizers(
                 made = {member.family: Inversion(found.state, found.image, bench.G, member.family)}
                 asked = [(factor, STRENGTH) for factor in ALIGNED_EDITS]
                 rows = evaluate(made, faces, load_judges(device=device), edits=asked, matched=True)
-            columns = {"psnr_db": rows["psnr_db"].to_numpy()}
-            for what in EDITED:
-                columns[what] = rows[[f"{f}{STRENGTH:+g} {what}" for f in ALIGNED_EDITS]].mean(axis=1).to_numpy()
             keys = {"family": member.family, "setting": member.setting, "faces": kind, "image": range(len(rows))}
-            tables.append(pandas.DataFrame(keys | columns))
+            for factor in ALIGNED_EDITS:
+                columns = {what: rows[f"{factor}{STRENGTH:+g} {what}"].to_numpy() for what in EDITED}
+                columns = {"factor": factor, "psnr_db": rows["psnr_db"].to_numpy()} | columns
+                tables.append(pandas.DataFrame(keys | columns))
     return pandas.concat(tables, ignore_index=True)
 
 
 def compare_families(table: "pandas.DataFrame") -> "pandas.DataFrame":
     """Paired differences between families, each at the setting with the smallest total error on the *other* kind of
-    faces, so that no setting is chosen on the faces that it is judged on: mean and 95 % interval (Student's t)."""
+    faces, so that no setting is chosen on the faces that it is judged on: mean and 95 % interval (Student's t).
+
+    The difference of a face is the mean over the factors for which both have a strength that matches. Edits that one
+    of them cannot make are left out of both, for they are the difficult ones.
+    """
     import pandas
 
-    best = table.groupby(["faces", "family", "setting"], sort=False)["error"].mean().reset_index()
+    best = _over_factors(table).groupby(_MEMBER, sort=False)["error"].mean().reset_index()
     rows = []
     for kind, other in (KINDS, KINDS[::-1]):
         ranked = best[best["faces"] == other].sort_values("error", kind="stable").groupby("family").first()
@@ -97,15 +101,22 @@ def compare_families(table: "pandas.DataFrame") -> "pandas.DataFrame":
         for a, b in combinations(chosen, 2):
             row = {"faces": kind, "first": f"{a} {chosen[a]}", "second": f"{b} {chosen[b]}"}
             for what in MEASURES:
-                difference = own[a][what].to_numpy() - own[b][what].to_numpy()
-                low, high = confidence_interval(difference)
-                row |= {what: float(pandas.Series(difference).mean()), f"{what} low": low, f"{what} high": high}
+                difference = (own[a][what] - own[b][what]).groupby("image").mean()
+                low, high = confidence_interval(difference.to_numpy())
+                row |= {what: float(difference.mean()), f"{what} low": low, f"{what} high": high}
             rows.append(row)
     return pandas.DataFrame(rows)
 
 
 def _part(table: "pandas.DataFrame", kind: str, family: str, setting: str) -> "pandas.DataFrame":
-    return table[(table["faces"] == kind) & (table["family"] == family) & (table["setting"] == setting)]
+    rows = table[(table["faces"] == kind) & (table["family"] == family) & (table["setting"] == setting)]
+    return rows.set_index(["image", "factor"])
+
+
+def _over_factors(table: "pandas.DataFrame") -> "pandas.DataFrame":
+    """Means over the factors of each face, and the share of its edits for which a strength matches."""
+    known = table.assign(matched=table["error"].notna().astype(float))
+    return known.groupby([*_MEMBER, "image"], sort=False)[[*MEASURES, "matched"]].mean().reset_index()
 
 
 def draw_regularizers(table: "pandas.DataFrame") -> "Figure":
@@ -114,10 +125,11 @@ def draw_regularizers(table: "pandas.DataFrame") -> "Figure":
 
     shown = ("error", "gain", "residual")
     figure, axes = plt.subplots(2, len(shown), figsize=(12, 7), layout="constrained", sharex="row")
-    means = table.groupby(["faces", "family", "setting"], sort=False)[list(MEASURES)].mean().reset_index()
+    means = _over_factors(table).groupby(_MEMBER, sort=False)[list(MEASURES)].mean().reset_index()
+    families = [family for family in FAMILIES if family in set(means["family"])]
     for row, kind in zip(axes, KINDS, strict=True):
         for ax, what in zip(row, shown, strict=True):
-            for family in FAMILIES:
+            for family in families:
                 part = means[(means["faces"] == kind) & (means["family"] == family)]
                 ax.plot(part["psnr_db"], part[what], "o-", label=family)
                 for _, point in part.iterrows():
@@ -133,7 +145,8 @@ def draw_regularizers(table: "pandas.DataFrame") -> "Figure":
 
 def describe_regularizers(table: "pandas.DataFrame") -> str:
     """The page of the comparison, in Markdown, beside ``regularizers.png``."""
-    n = table.groupby(["faces", "family", "setting"])["image"].count().min()
+    faces = _over_factors(table)
+    n = faces.groupby(_MEMBER)["image"].count().min()
     factors = ", ".join(ALIGNED_EDITS)
     parts = [
         "# Regularisers of codes, compared",
@@ -141,19 +154,24 @@ def describe_regularizers(table: "pandas.DataFrame") -> str:
         "SNCD (lambda 0 is the StyleGAN2 projector in W+), e4e's configurations A to D, and LSAP_E's SNCD, on "
         f"{n} faces of each kind. Edits of {factors} by one standard deviation, at the strength at which the judge "
         "reads the true edit; total error (no edit 1, truth 0), gain, residual and leakage are means over these "
-        "factors.\n\n![Edits against distortion, for each family of regularisers](regularizers.png)",
+        "factors. Matched: share of the edits for which there is such a strength; the others are in no mean, so that "
+        "rows with a small share look better than they are. The numbers of every face stand in "
+        "[regularizers.csv](regularizers.csv).\n\n![Edits against distortion, for each family of "
+        "regularisers](regularizers.png)",
     ]  # fmt: skip
     for kind in KINDS:
-        rows = [["family", "setting", *MEASURES.values()], ["---"] * (2 + len(MEASURES))]
-        for (family, setting), part in table[table["faces"] == kind].groupby(["family", "setting"], sort=False):
-            rows.append([family, setting, *(_with_interval(part[what]) for what in MEASURES)])
+        rows = [["family", "setting", *MEASURES.values(), "matched"], ["---"] * (3 + len(MEASURES))]
+        for (family, setting), part in faces[faces["faces"] == kind].groupby(["family", "setting"], sort=False):
+            told = [*(_with_interval(part[what]) for what in MEASURES), f"{part['matched'].mean():.0%}"]
+            rows.append([family, setting, *told])
         parts.append(f"## {kind.capitalize()} faces\n\nMeans ± half of their 95 % intervals.\n\n{_lines(rows)}")
     rows = [["faces", "first", "second", *MEASURES.values()], ["---"] * (3 + len(MEASURES))]
     for row in compare_families(table).to_dict("records"):
         cells = [f"{row[what]:.3g} [{row[f'{what} low']:.3g}, {row[f'{what} high']:.3g}]" for what in MEASURES]
         rows.append([row["faces"], row["first"], row["second"], *cells])
     parts.append(
-        "## Which wins where\n\nFirst less second, face by face, with 95 % intervals (not corrected for their number). "
+        "## Which wins where\n\nFirst minus second, face by face, over the edits that both can make, with 95 % "
+        "intervals (not corrected for their number). "
         "Each family at the setting with the smallest total error on the other kind of faces.\n\n" + _lines(rows)
     )
     return "\n\n".join(parts) + "\n"
