@@ -480,7 +480,8 @@ def write_encoders(
 ) -> "pandas.DataFrame":
     """Measures encoders on the real set and writes the page ``encoders.md`` with its pictures; returns the table.
 
-    runs: folder of training runs, whose curves are drawn as well; None: the encoders shipped for the generator.
+    runs: folder of training runs, whose curves are drawn as well; None: the encoders shipped for the generator. Rows of
+    ``encoders.csv`` in ``out`` whose encoder has not changed since are kept; remove the file to measure all again.
     """
     import pandas
 
@@ -488,7 +489,8 @@ def write_encoders(
     encoders = shipped_encoders(G) if runs is None else trained_encoders(runs, G)
     if not encoders:
         raise ValueError(f"generator: expected one with shipped encoders, got {generator}; give --runs")
-    table = measure_encoders(encoders, G, say)
+    kept = out / "encoders.csv"
+    table = measure_encoders(encoders, G, say, pandas.read_csv(kept) if kept.is_file() else None)
     strip = encoder_page.strip_rows(shipped_encoders(G) or encoders, G)
     plots.compare(strip, size=1.0).savefig(out / "encoders.png", dpi=100)
     if runs is not None:
@@ -510,13 +512,11 @@ def write_branches(out: Path, runs: Path, say: Callable[[str], object] = lambda 
 def write_regularizers(
     out: Path, *, faces: int = 40, say: Callable[[str], object] = lambda text: None
 ) -> "pandas.DataFrame":
-    """Measures what keeps codes editable, see ``claims.regularizers``, and writes ``regularizers.md`` with its plot and
-    ``regularizers.csv``."""
+    """Measures what keeps codes editable, see ``claims.regularizers``, and writes ``regularizers.md`` with its plot."""
     from latentlab.claims import regularizers
     from latentlab.claims.runs import Bench
 
     table = regularizers.measure_regularizers(Bench.kept(load("faces-64"), say=say), faces, say)
-    table.to_csv(out / "regularizers.csv", index=False, float_format="%.6g")
     regularizers.draw_regularizers(table).savefig(out / "regularizers.png", dpi=100)
     (out / "regularizers.md").write_text(regularizers.describe_regularizers(table))
     return table

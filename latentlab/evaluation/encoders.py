@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentlab.checkpoints import load_checkpoint
 from latentlab.editing.edit import State
@@ -49,6 +49,7 @@ Encode = Callable[[Images], Codes]
 class Encoded:
     """An encoder to measure: its name in tables, images to codes, and how it was made.
 
+    network: fingerprint of its weights and of the generator's, by which rows of a table are known to be of it.
     find: images to an inversion with those codes, where there is more to it than codes (F space). pair: contrastive
     pair that tells how well codes of W fit their images.
     """
@@ -58,6 +59,7 @@ class Encoded:
     provenance: dict[str, Any] = field(default_factory=dict)
     find: Callable[[Images], Inversion] | None = None
     pair: ContrastivePair | None = None
+    network: str = ""
 
     def invert(self, images: Images, G: Generator) -> Inversion:
         """The inversion of images."""
@@ -117,7 +119,10 @@ def shipped_encoders(G: Generator) -> list[Encoded]:
     """The encoders that are shipped for a generator, as the methods of their names use them."""
     mark, manifest = fingerprint(G, "generator"), read_manifest()
     files = {name: find(name, mark) for name in ENCODERS if name in METHODS}
-    found = [Encoded(name, _method(name, G), manifest[file]) for name, file in files.items() if file]
+    found = [
+        Encoded(name, _method(name, G), manifest[file], network=_mark(encoder_for(G, name), G))
+        for name, file in files.items() if file
+    ]  # fmt: skip
     if file := find("clcae", mark):
         described = manifest[file] | {"run": "clcae"}
         found += _in_spaces(encoder_for(G, "clcae", device=G.w_avg.device), G, described, _shipped_pair(G))
@@ -149,7 +154,7 @@ def trained_encoders(folder: Path, G: Generator) -> list[Encoded]:
             found += _in_spaces(encoder, G, described, pair)
         else:
             method = _method(name if name in METHODS else "e4e", G, encoder=encoder)
-            found.append(Encoded(run.name, method, described))
+            found.append(Encoded(run.name, method, described, network=_mark(encoder, G)))
     if not found:
         raise ValueError(f"runs: expected a folder with runs of `latentlab train e4e` or the like, got {folder}")
     return found
@@ -163,7 +168,12 @@ def _in_spaces(
         knobs = {"encoder": encoder, "space": space, "batch_size": BATCH}
         whole = partial(METHODS["clcae"], G=G, **knobs)
         codes = _method("clcae", G, **knobs)
-        yield Encoded(f"{described['run']} {space}", codes, described, whole, pair if space == "W" else None)
+        of_w, mark = pair if space == "W" else None, _mark(encoder, G)
+        yield Encoded(f"{described['run']} {space}", codes, described, whole, of_w, mark)
+
+
+def _mark(encoder: nn.Module, G: Generator) -> str:
+    return f"{fingerprint(encoder, 'generator')}.{fingerprint(G, 'generator')}"
 
 
 def _pair_of(folder: Path, G: Generator) -> ContrastivePair | None:
@@ -182,23 +192,38 @@ def _shipped_pair(G: Generator) -> ContrastivePair | None:
 
 
 def measure_encoders(
-    encoders: Sequence[Encoded], G: Generator, say: Callable[[str], object] = lambda text: None
-) -> "pandas.DataFrame":
+    encoders: Sequence[Encoded], G: Generator, say: Callable[[str], object] = lambda text: None,
+    known: "pandas.DataFrame | None" = None,
+) -> "pandas.DataFrame":  # fmt: skip
     """The table of encoders on the real set, a row for each encoder and face; see ``grade_encoder``.
 
-    Every row also has seconds an image, the median of several passes after a warm-up, and the deviation, which is a
-    mean over codes of W.
+    Every row also has seconds an image, the median of several passes after a warm-up, the deviation, which is a mean
+    over codes of W, and the encoder's fingerprint. known: an earlier table, whose rows of the same encoder by the same
+    name are taken over.
     """
     import pandas
 
     faces, judges, tables = real_set(G.resolution), load_judges(), []
     for encoder in encoders:
+        if (rows := _rows_of(encoder, known)) is not None:
+            say(f"{encoder.name}: measured before")
+            tables.append(rows)
+            continue
         say(encoder.name)
         seconds = _seconds_of(encoder.encode, faces.images) / len(faces)
         table = grade_encoder(encoder, G, faces, judges)
         deviation = float(measure_deviation(encoder.encode, G).mean())
-        tables.append(table.assign(seconds=seconds, deviation=deviation, images_seen=encoder.provenance["images"]))
+        told = {"images_seen": encoder.provenance["images"], "network": encoder.network}
+        tables.append(table.assign(seconds=seconds, deviation=deviation, **told))
     return pandas.concat(tables, ignore_index=True)
+
+
+def _rows_of(encoder: Encoded, known: "pandas.DataFrame | None") -> "pandas.DataFrame | None":
+    """The rows of this encoder in an earlier table, None where there are none."""
+    if known is None or "network" not in known or not encoder.network:
+        return None
+    rows = known[(known["method"] == encoder.name) & (known["network"] == encoder.network)]
+    return None if rows.empty else rows.dropna(axis=1, how="all")
 
 
 def _seconds_of(encode: Encode, images: Images) -> float:

@@ -103,6 +103,26 @@ def test_shipped_encoders_are_those_of_the_generator(G, monkeypatch):
     assert not encoders.shipped_encoders(load("faces-64-deep"))
 
 
+def test_rows_of_an_encoder_that_has_not_changed_are_taken_over(G, monkeypatch):
+    """Of the same name and weights; an encoder that was trained further is measured again."""
+
+    def graded(encoder, G, faces, judges):
+        return pandas.DataFrame({"method": [encoder.name] * 2, "mse": [1.0, 2.0]})
+
+    monkeypatch.setattr(encoders, "grade_encoder", graded)
+    monkeypatch.setattr(encoders, "measure_deviation", lambda encode, G: torch.zeros(1))
+    monkeypatch.setattr(encoders, "_seconds_of", lambda encode, images: 1.0)
+    code = lambda images: G.broadcast(G.w_avg.expand(len(images), -1))  # noqa: E731
+    several = [Encoded(name, code, MADE, network=f"{name} weights") for name in ("a", "b")]
+    first = encoders.measure_encoders(several, G)
+    assert set(first["network"]) == {"a weights", "b weights"} and len(first) == 4
+    earlier, said = first.assign(mse=7.0), []
+    trained_on = [several[0], Encoded("b", code, MADE, network="other weights")]
+    again = encoders.measure_encoders(trained_on, G, said.append, earlier)
+    assert again["mse"].tolist() == [7.0, 7.0, 1.0, 2.0] and said == ["a: measured before", "b"]
+    assert encoders.measure_encoders(several, G, known=earlier.drop(columns="network"))["mse"].max() == 2
+
+
 def test_a_folder_without_runs_is_refused(G, tmp_path):
     with pytest.raises(ValueError, match="runs: expected a folder with runs of `latentlab train e4e`"):
         trained_encoders(tmp_path, G)
