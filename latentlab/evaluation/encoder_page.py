@@ -31,7 +31,7 @@ COLUMNS = {
 def describe(table: "pandas.DataFrame", encoders: Sequence[Encoded], *, curves: bool = False) -> str:
     """The table of ``measure_encoders`` as a page of Markdown. curves: show ``encoders_curves.png``, too."""
     summary = summarize_encoders(table)
-    parts = ["# Encoders, measured", _introduction()]
+    parts = ["# Encoders, measured", _introduction(table["method"].unique())]
     for kind, rows in summary.groupby("faces", sort=False):
         head = ["encoder", *COLUMNS.values()]
         lines = [[row["encoder"], *(row[name] for name in COLUMNS)] for row in rows.to_dict("records")]
@@ -47,12 +47,23 @@ def describe(table: "pandas.DataFrame", encoders: Sequence[Encoded], *, curves: 
     return "\n\n".join(parts) + "\n"
 
 
-def _introduction() -> str:
+# What runs are, by their names.
+RUNS = (
+    (("A", "B", "C", "D"), "A to D are the configurations of e4e's ablation: A is pSp, without regulariser; B predicts "
+     "one code of W and small offsets of the layers from it (delta regularisation), C has a latent discriminator, "
+     "which holds codes near W, and D, which is e4e, has both."),
+    (("LSAP",), "LSAP is LSAP_E, which is B with SNCD as a loss, of weight 0.5."),
+    (("L0", "L0.25", "L0.5", "L1"), "L0, L0.25, L0.5 and L1 are LSAP_E with that weight of SNCD: B, trained further, "
+     "all in the same way but for the weight."),
+)  # fmt: skip
+
+
+def _introduction(names: Sequence[str]) -> str:
     edits = ", ".join(FACTORS)
+    told = [text for runs, text in RUNS if set(runs) & set(names)]
+    told += ["A 2 at the end of a name: another training seed."] if any(f"{name}2" in names for name in names) else []
     return (
-        "Written by `latentlab benchmark --only encoders`. A to D are the configurations of e4e's ablation: A is pSp, "
-        "without regulariser; B predicts one code of W and small offsets of the layers from it (delta regularisation), "
-        "C has a latent discriminator, which holds codes near W, and D, which is e4e, has both.\n\n"
+        f"Written by `latentlab benchmark --only encoders`. {' '.join(told)}".strip() + "\n\n"
         "Means over faces ± half of their 95 % intervals (Student's t); they say how a mean varies with the faces, not "
         "with the seed of the training. Perceptual distance (0 is equal) and identity (1 is the same person) are those "
         "of the judges, face world, 64 px. SNCD: distance of the styles' directions from those of the generator's "

@@ -68,6 +68,14 @@ def test_the_page_tells_what_was_measured_and_how_it_was_made(mean_code, table, 
     )
 
 
+def test_the_page_explains_the_runs_that_it_has():
+    text = encoder_page._introduction(["L0.5", "LSAP", "LSAP2"])
+    assert "LSAP is LSAP_E" in text and "L0, L0.25" in text and "another training seed" in text
+    assert "configurations of e4e's ablation" not in text
+    of_a = encoder_page._introduction(["A"])
+    assert "ablation: A is pSp" in of_a and "LSAP is" not in of_a
+
+
 def test_skin_tones_are_compared(monkeypatch):
     """Correlation 1 where a measure is the tone itself, and the means of the thirds; faces without a value are left
     out."""
