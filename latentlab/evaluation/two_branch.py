@@ -32,7 +32,7 @@ EDITED = ("matched", "error", "gain", "residual", "leakage", "identity")  # of e
 COLUMNS = {"psnr_db": "PSNR, dB", "ssim": "SSIM", "perceptual": "perceptual", "identity": "identity",
            "detail mse": "MSE inside the detail", "edit matched": "edits made", "edit error": "edit: total error",
            "edit gain": "gain", "edit leakage": "leakage", "edit identity": "identity after it",
-           "yaw reach": "yaw reached, as asked", "zeros": "zeros"}  # fmt: skip
+           f"{POSE} reach": "yaw reached, as asked", "zeros": "zeros"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,15 @@ def grade_branches(
     found = {factor: measure_edit(task, known[factor], factor, most=most).values
              for factor in (*FACTORS, POSE) if factor in known}  # fmt: skip
     blank = torch.full((len(faces),), math.nan)
-    names = {what: what for what in EDITED} | {"identity": f"identity ({judges.backbone})"}
-    sources = {what: what for what in EDITED} | {"identity": "identity of target"}
+    columns = {}
     for what in EDITED:
-        values = [found.get(factor, {}).get(sources[what], blank).cpu() for factor in FACTORS]
-        rows = dict(zip((f"{factor} {names[what]}" for factor in FACTORS), values, strict=True))
-        rows |= {f"edit {names[what]}": torch.stack(values).nanmean(0)}
-        table = table.assign(**{name: x.numpy() for name, x in rows.items()})
-    reach, inside = found.get(POSE, {}).get("reach", blank), detail_error(inversion.image, faces)
-    return table.assign(**{"yaw reach": reach.cpu().numpy(), "detail mse": inside.cpu().numpy(), "zeros": zeros})
+        source, name = ("identity of target", f"identity ({judges.backbone})") if what == "identity" else (what, what)
+        values = [found.get(factor, {}).get(source, blank).cpu() for factor in FACTORS]
+        columns |= {f"{factor} {name}": x for factor, x in zip(FACTORS, values, strict=True)}
+        columns[f"edit {name}"] = torch.stack(values).nanmean(0)
+    columns[f"{POSE} reach"] = found.get(POSE, {}).get("reach", blank).cpu()
+    columns["detail mse"] = detail_error(inversion.image, faces).cpu()
+    return table.assign(**{name: x.numpy() for name, x in columns.items()}, zeros=zeros)
 
 
 def detail_error(images: Float[Tensor, "n 3 r r"], faces: FaceSet) -> Float[Tensor, " n"]:
