@@ -16,6 +16,7 @@ from latentlab.images import tile
 from latentlab.losses.attributes import load_attributes
 from latentlab.losses.identity import load_identity
 from latentlab.losses.perceptual import load_perceptual
+from latentlab.networks.attributes import fold_normalization
 from latentlab.networks.two_branch import TwoBranch, TwoBranchConfig
 from latentlab.spaces import fingerprint
 from latentlab.stylegan import Generator
@@ -130,7 +131,7 @@ class TwoBranchTraining(Training):
         self.G = G.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
         self.encoder = encoder.to(device).requires_grad_(False).eval()
         self.perceptual, self.identity = load_perceptual(device=device), load_identity(device=device)
-        self.reader = load_attributes(device=device)
+        self.reader = fold_normalization(load_attributes(device=device)).to(memory_format=torch.channels_last)
         self.columns_of = [self.reader.names.index(name) for name in config.shape.attributes]
         self.binary = self.reader.binary[self.columns_of]
         std = torch.tensor(config.shape.std).to(device)

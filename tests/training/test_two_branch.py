@@ -8,6 +8,7 @@ from small import small_e4e, small_generator
 from latentlab.faces import TABLE
 from latentlab.faces.factors import column
 from latentlab.training.encoders import training_pictures
+from latentlab.training.loop import train
 from latentlab.training.two_branch import TwoBranchTraining, alignment_loss, configure_two_branch
 
 
@@ -139,3 +140,20 @@ def test_content_does_not_undo_an_edit_before_it_is_trained(G, encoder):
     for share, low, high in ((0.0, 0.95, 1.0), (0.08, 0.9, 1.0), (0.6, 0.0, 0.2)):
         m = module.map(features, features + share * other)
         assert low <= m.median() <= high
+
+
+def test_resumes_bit_for_bit(G, encoder, tmp_path):
+    """The schedule, both kinds of parameters and the shrinkage continue."""
+
+    def run(out, images: int, resume: bool = False) -> dict[str, torch.Tensor]:
+        training, _ = begin(G, encoder, images=32)
+        pictures = training_pictures(training.config, G.resolution)
+        train(training, pictures, tmp_path / out, images=images, resume=resume)
+        return training.network.state_dict()
+
+    whole = run("whole", 32)
+    run("parts", 16)
+    parts = run("parts", 32, resume=True)
+    assert whole.keys() == parts.keys() and whole["style_directions"].any()
+    for name, weight in whole.items():
+        assert torch.equal(weight, parts[name]), name
