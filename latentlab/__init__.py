@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from latentlab.editing.mixing import interpolate, mix
     from latentlab.editing.regression import find_directions
     from latentlab.editing.shipped import directions_for, edits_for
+    from latentlab.editing.sparse import sparse_edits_for
     from latentlab.encoders.shipped import encoder_for, load_encoder, load_pair, pair_for
     from latentlab.evaluation import evaluate, summarize
     from latentlab.images import read_image
@@ -44,6 +45,7 @@ _NAMES = {
     "apply_edit": "editing.edit",
     "directions_for": "editing.shipped",
     "edits_for": "editing.shipped",
+    "sparse_edits_for": "editing.sparse",
     "find_directions": "editing.regression",
     "read_edits": "editing.files",
     "save_edit": "editing.files",

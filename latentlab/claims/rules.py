@@ -14,8 +14,11 @@ LAMBDAS_E, LAMBDAS_O = (0.0, 0.25, 0.5, 1.0), (0.0, 5.0, 10.0, 20.0, 40.0)  # of
 SEEDS = (11, 12)  # of LSAP_E's trainings
 LINES = ("smile", "age", "beard", "yaw")
 BRANCHED_EDITS = ("glasses", "smile", "age", "beard")  # of the two branches: the paper's, without gender
-BRANCHES = ("codes of e4e, two training seeds, one budget; edits of glasses, smile, age and beard by one standard "
-            "deviation at matched strength, means over the edits")
+# No data have been measured by the rules of the two branches yet. They were changed once: strengths were tried up to
+# two standard deviations, at which glasses cannot be put on (that takes 2.2), so that they were left out on most faces.
+BRANCHES = ("codes of e4e, two training seeds, one budget; edits of glasses, smile, age and beard by 1.5 standard "
+            "deviations upwards or downwards, glasses on or off, at the strength, up to the networks' 3 standard "
+            "deviations, at which the judge reads the change of the truth; means over the edits")
 ENTANGLED = (("glasses", "age", 1), ("beard", "hair_length", -1))  # the world's correlations and their signs
 LEC_LINES = ("smile", "age", "yaw", "glasses")
 LINE = (0.0, 0.25, 0.5, 0.75, 1.0)  # from D's code to A's
@@ -53,8 +56,8 @@ def _better(name: str, other: str, *cells: str, says: str = "") -> tuple[Part, .
 
 # Of the ablation of the two branches: a run whose edits do nothing would not be measured at all.
 MATCHED = tuple(
-    _is(f"both runs can make a quarter of the edits, {kind} faces, seed {seed}", f"{kind}_{seed}_matched", above=0.25,
-        source=f"{OWN}: glasses that are there already cannot be added")
+    _is(f"both runs can make half of the edits, {kind} faces, seed {seed}", f"{kind}_{seed}_matched", above=0.5,
+        source=f"{OWN}: of those for which a face has room")
     for kind in KINDS for seed in SEEDS
 )  # fmt: skip
 BULMER = f"{OWN}: Bulmer (1979) calls a distribution with a skewness below 1/2 nearly symmetric"
@@ -362,9 +365,9 @@ RULES: Mapping[str, Rule] = {
             ("detail_mse", "<", "less squared error inside the detail", "'out-of-domain samples very well'"),
         ) if kind == "strange" or what != "detail_mse"
     ), faces=ALL),
-    "TWO-5": Rule("codes of e4e, two training seeds; targets of one standard deviation of yaw, as they are asked for; "
-                  "with the sparsity term less without", tuple(
-        Part(f"the pose changes less, {kind} faces", tuple(f"{kind}_{seed}_yaw_gain" for seed in SEEDS), "<", 0,
+    "TWO-5": Rule("codes of e4e, two training seeds; share of a change of yaw by 1.5 standard deviations that the "
+                  "judge reads, as it is asked for; with the sparsity term less without", tuple(
+        Part(f"the pose changes less, {kind} faces", tuple(f"{kind}_{seed}_yaw_reach" for seed in SEEDS), "<", 0,
              f"{SIGN}; the paper names it a limitation")
         for kind in KINDS
     ), faces=FORTY),

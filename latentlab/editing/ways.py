@@ -16,6 +16,7 @@ from latentlab.editing.learned import EditLoss, learn_edit
 from latentlab.editing.regression import PnDirection, fit_directions, fit_pn_directions
 from latentlab.editing.samples import Read, Samples, draw_samples, reader_of
 from latentlab.editing.sefa import factorize
+from latentlab.editing.sparse import sparse_edits_for
 from latentlab.editing.styleflow import ConditionalFlow, flow_edit, train_flow
 from latentlab.editing.stylespace import StyleDirection, channel_edit, rank_channels
 from latentlab.faces import BINARY_NAMES, MAIN_NAMES
@@ -148,6 +149,14 @@ def _corrected(evidence: Evidence, name: str) -> Edit:
     return correct(base, evidence.G, evidence.gradient_reader, samples=samples, **known)
 
 
+def _sparse(evidence: Evidence, name: str) -> Edit:
+    # Learned for all attributes at once in hours of training, so they are taken from the shipped networks.
+    known = sparse_edits_for(evidence.G)
+    if name not in known:
+        raise ValueError(f"attribute: expected one of the shipped two branches ({', '.join(known)}), got {name!r}")
+    return known[name]
+
+
 WAYS: Mapping[str, Way] = {
     way.name: way
     for way in (
@@ -165,19 +174,21 @@ WAYS: Mapping[str, Way] = {
         Way("learned in W+", "latentlab", "W+", lambda e, name: _learned(e, name, space="W+")),
         Way("learned in S", "latentlab", "S", lambda e, name: _learned(e, name, space="S")),
         Way("PN, corrected", "latentlab", "S", _corrected),
+        Way("sparse (two branches)", "Yin et al., arXiv 2204.12530", "W+", _sparse),
     )
 }  # fmt: skip
 
 
 def file_stem(way: str, name: str) -> str:
     """Beginning of the names of the files about the edit of an attribute that was found in one way."""
-    return f"{name}.{way.replace(' ', '-').replace(',', '')}"
+    return f"{name}.{way.replace(' ', '-').translate(str.maketrans('', '', ',()'))}"
 
 
 def find_edit(evidence: Evidence, way: str, name: str) -> Edit:
     """The edit of an attribute by one of ``WAYS``, calibrated: strength 1 moves the reading by one standard deviation.
 
-    ``ValueError`` for an unknown way, and where the way's edit does not move the attribute so far at any strength.
+    ``ValueError`` for an unknown way, and where the way's edit does not move the attribute so far at any strength;
+    ``MissingWeights`` where a way needs weights that are not shipped.
     """
     if way not in WAYS:
         raise ValueError(f"way: expected one of {', '.join(WAYS)}; got {way!r}")

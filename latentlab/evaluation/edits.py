@@ -5,6 +5,7 @@ move as far as it was asked to, or is nearly as sure of a switch as it is of the
 and no truth is known, so their numbers show the share of an edit's faults that is not the inversion's.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -162,11 +163,13 @@ class Measured:
 
 
 @torch.no_grad()
-def measure_edit(task: EditTask, edit: Edit, factor: str) -> Measured:
+def measure_edit(task: EditTask, edit: Edit, factor: str, *, most: float = math.inf) -> Measured:
     """Measures an edit of a factor on the pictures of a task, at matched strength.
 
-    - matched: 1 where a strength of up to ``LIMIT`` times the edit's own brings the judge's reading to its target, 0
-      where none does. The following are of matched pictures alone.
+    most: the largest strength that the edit takes, of either sign.
+
+    - matched: 1 where a strength of up to ``LIMIT`` times the edit's own, and of at most ``most``, brings the judge's
+      reading to its target, 0 where none does. The following are of matched pictures alone.
     - strength: in units of what should do by the edit's own account (change / ``edit.std``); 1 is well calibrated.
     - reach: of all usable pictures, the share of the asked change that the judge reads at that nominal strength.
     - the values of ``grade_pictures``.
@@ -174,7 +177,7 @@ def measure_edit(task: EditTask, edit: Edit, factor: str) -> Measured:
     request = task.request(factor)
     std = edit.std if edit.std > 0 else float(factor_std()[NAMES.index(factor)])  # NaN where it is not known
     nominal = request.change.to(task.before) / std
-    found = _Search(lambda s, rows: task.inversion[rows].edit(edit, s), task, request, nominal)
+    found = _Search(lambda s, rows: task.inversion[rows].edit(edit, s), task, request, nominal, most)
     values, change = grade_pictures(task, factor, found.pictures, found.readings)
     values = {"strength": found.strengths / nominal} | values
     values = {key: value.where(found.matched, torch.nan) for key, value in values.items()}
@@ -224,7 +227,9 @@ class _Search:
     hundred backward passes a picture.
     """
 
-    def __init__(self, draw: Draw, task: EditTask, request: Request, nominal: Float[Tensor, " n"]) -> None:
+    def __init__(
+        self, draw: Draw, task: EditTask, request: Request, nominal: Float[Tensor, " n"], most: float
+    ) -> None:
         self.draw, self.task, self.k, self.target = draw, task, task.column(request.factor), request.target
         self.pictures, self.readings = task.inversion.image.clone(), task.before.clone()
         self.strengths, self.usable = torch.zeros_like(nominal), request.usable.to(nominal.device)
@@ -233,7 +238,7 @@ class _Search:
         blank = torch.full_like(nominal, torch.nan)
         self.low, self.low_gap = torch.zeros_like(nominal), self.start.clone()
         self.high, self.high_gap, self.reach = blank.clone(), blank.clone(), blank.clone()
-        self._bracket(nominal)
+        self._bracket(nominal, most)
         for _ in range(REFINEMENTS):
             self._refine()
 
@@ -247,10 +252,10 @@ class _Search:
         """Pictures whose reading is at the target or passes it."""
         return self.usable & (self.done | ~self.high.isnan())
 
-    def _bracket(self, nominal: Tensor) -> None:
+    def _bracket(self, nominal: Tensor, most: float) -> None:
         for factor in (m for m in (1, 2, 4, 8) if m <= LIMIT):
-            rows = (~self.done & self.high.isnan()).nonzero()[:, 0]
-            strengths = factor * nominal[rows]
+            rows = (~self.done & self.high.isnan() & (self.low.abs() < most)).nonzero()[:, 0]
+            strengths = (factor * nominal[rows]).clamp(-most, most)
             gap = self._try(strengths, rows)
             if factor == 1:
                 self.reach[rows] = 1 - gap / self.start[rows]

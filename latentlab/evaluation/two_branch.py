@@ -1,6 +1,7 @@
 """What two branches are worth: reconstruction, inside out-of-domain details as well, and edits against the truth."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,12 @@ from torch import Tensor
 
 from latentlab.checkpoints import load_checkpoint
 from latentlab.editing.shipped import edits_for
+from latentlab.evaluation.edits import AMOUNT, EditTask, measure_edit
 from latentlab.evaluation.intervals import confidence_interval
-from latentlab.evaluation.inversions import Judges, evaluate, load_judges, true_edit
+from latentlab.evaluation.inversions import Judges, evaluate, load_judges
 from latentlab.faces import FaceSet, real_set, render
 from latentlab.inversion.refiners import BUILD
 from latentlab.inversion_methods import invert
-from latentlab.metrics import edit_gain
 from latentlab.networks.two_branch import TwoBranch
 from latentlab.stylegan import Generator
 
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     import pandas
 
 FACTORS = ("glasses", "smile", "age", "beard")  # of the edits: the paper's, without gender
-STRENGTH = 1.0
+POSE = "yaw"
 SEEN = 0.02  # of a change in [-1, 1] that counts as part of a detail
-EDITED = ("error", "gain", "residual", "leakage")
+EDITED = ("matched", "error", "gain", "residual", "leakage", "identity")  # of every edit
 COLUMNS = {"psnr_db": "PSNR, dB", "ssim": "SSIM", "perceptual": "perceptual", "identity": "identity",
-           "detail mse": "MSE inside the detail", "edit error": "edit: total error", "edit gain": "gain",
-           "edit leakage": "leakage", "edit identity": "identity after it", "yaw gain": "yaw, gain as asked",
-           "zeros": "zeros"}  # fmt: skip
+           "detail mse": "MSE inside the detail", "edit matched": "edits made", "edit error": "edit: total error",
+           "edit gain": "gain", "edit leakage": "leakage", "edit identity": "identity after it",
+           f"{POSE} reach": "yaw reached, as asked", "zeros": "zeros"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,11 @@ class Branched:
 
 def trained_branches(folder: Path) -> list[Branched]:
     """The runs of ``latentlab train two_branch`` in a folder, rounded to half precision as shipped networks are, after
-    the encoders alone that they build on."""
+    the encoders alone that they build on.
+
+    A run with all losses is there twice, the second time as "NAME (style)" without its content branch. The content's
+    losses do not move the directions, so this is what a training of the style branch alone with this seed would give.
+    """
     found = []
     for run in sorted(path.parent for path in folder.glob("*/run.json")):
         described = json.loads((run / "run.json").read_text())
@@ -56,8 +61,11 @@ def trained_branches(folder: Path) -> list[Branched]:
         state = load_checkpoint(run / "checkpoint.pt")
         network = BUILD["two_branch"](state["config"]["shape"])
         network.load_state_dict({k: v.half().to(v.dtype) for k, v in state["network"].items()})
+        network, encoder = network.requires_grad_(False).eval(), described["encoder"]
         described["images"] = state["progress"][1]
-        found.append(Branched(run.name, described["encoder"], network.requires_grad_(False).eval(), described))
+        found.append(Branched(run.name, encoder, network, described))
+        if network.config.resolutions and all(state["config"]["losses"].values()):
+            found.append(Branched(f"{run.name} (style)", encoder, network.style_branch()))
     if not found:
         raise ValueError(f"runs: expected a folder with runs of `latentlab train two_branch`, got {folder}")
     return [*(Branched(name, name) for name in dict.fromkeys(b.encoder for b in found)), *found]
@@ -67,28 +75,39 @@ def trained_branches(folder: Path) -> list[Branched]:
 def grade_branches(
     branches: Branched, G: Generator, faces: FaceSet, judges: Judges | None = None
 ) -> "pandas.DataFrame":
-    """One row for each face: all columns of ``evaluate`` with the edits of ``FACTORS`` at matched strength, and
+    """One row for each face: the columns of ``evaluate`` without edits, and
 
-    - edit error, gain, residual, leakage, identity: their means over these edits;
-    - yaw gain: gain of an edit of yaw by one standard deviation as it is asked for, without a match;
+    - FACTOR matched, error, gain, residual, leakage, identity, for each of ``FACTORS``: ``measure_edit``; identity is
+      that of the given face and the edited picture. Strengths go to the end of the network's range, for every factor:
+      putting glasses on or off takes more than two standard deviations.
+    - edit matched and so on: their means over the factors, of those that are matched;
+    - yaw reach: of an edit of yaw as it is asked for, the share that the judge reads;
     - detail mse: squared error inside the out-of-domain detail, NaN where there is none;
     - zeros: share of the style directions' numbers that are 0.
+
+    Edits are those of the branches, or, of an encoder alone, those that are shipped for the generator.
     """
     judges = judges or load_judges(device=faces.images.device)
-    inversion = invert(faces.images, G, branches.encoder)
-    if branches.network is not None:
-        inversion = invert(faces.images, G, "two_branch", base=inversion, network=branches.network)
-    asked = [(factor, STRENGTH) for factor in FACTORS]
-    table = evaluate({branches.name: inversion}, faces, judges, edits=asked, matched=True)
-    identity = next(c for c in table.columns if c.startswith(f"{FACTORS[0]}{STRENGTH:+g} identity"))
-    for what in (*EDITED, identity.split(" ", 1)[1]):
-        table[f"edit {what.split(' ')[0]}"] = table[[f"{f}{STRENGTH:+g} {what}" for f in FACTORS]].mean(axis=1)
-    yaw = edits_for(G)["yaw"]
-    truth = true_edit(faces, yaw, STRENGTH).images
-    gain, _ = edit_gain(inversion.image, inversion.edit(yaw, STRENGTH), faces.images, truth)
-    zeros = float("nan") if branches.network is None else float(branches.network.sparsity.mean())
-    inside = detail_error(inversion.image, faces)
-    return table.assign(**{"yaw gain": gain.cpu().numpy(), "detail mse": inside.cpu().numpy(), "zeros": zeros})
+    inversion, network = invert(faces.images, G, branches.encoder), branches.network
+    if network is None:
+        known, most, zeros = edits_for(G), math.inf, math.nan
+    else:
+        inversion = invert(faces.images, G, "two_branch", base=inversion, network=network)
+        known, most, zeros = inversion.editor.edits, network.config.most, float(network.sparsity.mean())
+    table = evaluate({branches.name: inversion}, faces, judges)
+    task = EditTask(inversion, judges, faces)
+    found = {factor: measure_edit(task, known[factor], factor, most=most).values
+             for factor in (*FACTORS, POSE) if factor in known}  # fmt: skip
+    blank = torch.full((len(faces),), math.nan)
+    columns = {}
+    for what in EDITED:
+        source, name = ("identity of target", f"identity ({judges.backbone})") if what == "identity" else (what, what)
+        values = [found.get(factor, {}).get(source, blank).cpu() for factor in FACTORS]
+        columns |= {f"{factor} {name}": x for factor, x in zip(FACTORS, values, strict=True)}
+        columns[f"edit {name}"] = torch.stack(values).nanmean(0)
+    columns[f"{POSE} reach"] = found.get(POSE, {}).get("reach", blank).cpu()
+    columns["detail mse"] = detail_error(inversion.image, faces).cpu()
+    return table.assign(**{name: x.numpy() for name, x in columns.items()}, zeros=zeros)
 
 
 def detail_error(images: Float[Tensor, "n 3 r r"], faces: FaceSet) -> Float[Tensor, " n"]:
@@ -118,9 +137,13 @@ def describe_branches(table: "pandas.DataFrame", several: Sequence[Branched]) ->
     parts = [
         "# Two branches, measured",
         "Written by `latentlab benchmark --only two_branch --runs FOLDER`. Means over faces ± half of their 95 % "
-        f"intervals. Edits of {', '.join(FACTORS)} by one standard deviation, at the strength at which the judge reads "
-        "the true edit; yaw as it is asked for. Inside the detail: where a face differs from the same face rendered "
-        "without its hat, ring or paint. Zeros: share of the numbers of the style directions that are exactly 0.",
+        f"intervals. Edits of {', '.join(FACTORS)} by {AMOUNT:g} standard deviations, upwards and downwards in turn "
+        "where a face has room for both (glasses are switched), at the strength at which the judge reads the change of "
+        "the truth: total error, gain, leakage and identity are of the edits that some strength makes, whose share is "
+        f"given. Yaw: the share of {AMOUNT:g} standard deviations that the judge reads when it is asked for them. "
+        "Inside the detail: where a face differs from the same face rendered without its hat, ring or paint. Zeros: "
+        "share of the numbers of the style directions that are exactly 0. NAME (style): the run NAME without its "
+        "content branch.",
     ]
     for kind, rows in table.groupby("faces", sort=False):
         lines = [["run", *COLUMNS.values()], ["---"] * (1 + len(COLUMNS))]

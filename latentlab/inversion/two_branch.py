@@ -3,12 +3,14 @@ generator's features alone."""
 
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.editing.edit import Edit, State, join
+from latentlab.editing.edit import Direction, Edit, State, join
+from latentlab.editing.sparse import sparse_edits
 from latentlab.encoders.backbone import CodeEncoder
 from latentlab.encoders.shipped import encoder_for
 from latentlab.inversion.objective import check_images
@@ -28,9 +30,8 @@ def invert_two_branch(
     """Fuses content of images into their inversion, and into every edit of it (section 3).
 
     images: (N, 3, R, R) in [-1, 1]. base: their inversion by the encoder that ``network`` was trained for. network,
-    encoder: by default those that are shipped for the base's method. An edit whose name is one of the network's
-    attributes goes along its sparse direction; any other one changes the codes as it does otherwise. Strengths are
-    standard deviations, and those beyond the network's range raise ``ValueError``.
+    encoder: by default those that are shipped for the base's method. See ``TwoBranchEditor`` for its edits:
+    ``inv.edit(inv.editor.edits["smile"], 1.5)``.
     """
     check_images(images, G)
     if len(base) != len(images):
@@ -63,29 +64,56 @@ def restore_editor(G: nn.Module, base: str, mark: str) -> "TwoBranchEditor":
 
 @dataclass(frozen=True, eq=False)
 class TwoBranchEditor:
-    """Applies edits as the two branches do: to the codes first, then the content is fused into the edited picture."""
+    """Applies edits as the two branches do: to the codes first, then the content is fused into the edited picture.
+
+    An edit with the name of one of the network's attributes goes along the network's direction, in the edit's layers,
+    whatever vector it has itself. Its strength is turned into the network's standard deviations where both know their
+    own unit (``Edit.std``); targets beyond the network's range raise ``ValueError``. Any other edit changes the codes
+    as it does otherwise, and the content is fused where it leaves the features alone.
+    """
 
     network: TwoBranch
 
+    @cached_property
+    def edits(self) -> dict[str, Direction]:
+        """The edits of the network's attributes by name; a strength of 1 is a target of one standard deviation."""
+        return sparse_edits(self.network)
+
     def __call__(self, edit: Edit, state: State, strengths: Float[Tensor, " n"], G: nn.Module) -> State:
-        if edit.name not in self.network.config.attributes:
+        if edit.name not in self.edits:
             return self.fuse(edit(replace(state, features=None), strengths, G), G)
-        change = self.network.targets(edit.name, strengths)
+        own = self.edits[edit.name]
+        scale = edit.std / own.std if edit.std > 0 and own.std > 0 else 1.0  # NaN where a unit is not known
+        change = self.network.targets(edit.name, scale * strengths)
         targets = state.kept["targets"] + change
         self.network.check(targets)
-        shifted = state.w_plus + self.network.style_shift(change)
-        return self.fuse(replace(state, w_plus=shifted, kept={**state.kept, "targets": targets}), G)
+        shift = self.network.style_shift(change)
+        if edit.layers is not None:
+            shift = shift * torch.tensor([i in edit.layers for i in range(shift.shape[1])]).to(shift)[:, None]
+        return self.fuse(replace(state, w_plus=state.w_plus + shift, kept={**state.kept, "targets": targets}), G)
 
     def fuse(self, state: State, G: nn.Module) -> State:
-        """The state with the fused feature maps of its codes."""
-        maps = G.features(state.w_plus, replace=self._fusion(state, G))
+        """The state with the fused feature maps of its codes; without a content branch the state itself."""
+        if not self.network.config.resolutions:
+            return replace(state, features=None)
+        maps = G.features(state.w_plus, replace=self._fusion(state, G), upto=self._finest)
         return replace(state, features={r: maps[r] for r in self.network.config.resolutions})
 
     def relevance(self, state: State, G: nn.Module) -> dict[int, Float[Tensor, "n 1 _ _"]]:
         """The relevance maps of a state by resolution: 1 where the image's content is taken."""
-        return self.network.relevance(G.features(state.kept["code"]), G.features(state.w_plus))
+        if not self.network.config.resolutions:
+            return {}
+        return self.network.relevance(*self._features(state, G))
 
     def _fusion(self, state: State, G: nn.Module) -> dict:
         levels = [state.kept[name] for name in sorted(name for name in state.kept if name.startswith(LEVEL))]
         contents = self.network.contents(levels, state.kept["targets"])
-        return self.network.fusion(G.features(state.kept["code"]), G.features(state.w_plus), contents)
+        return self.network.fusion(*self._features(state, G), contents)
+
+    def _features(self, state: State, G: nn.Module) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """The generator's feature maps of the inversion and of its edit, as fine as they are fused."""
+        return tuple(G.features(codes, upto=self._finest) for codes in (state.kept["code"], state.w_plus))
+
+    @property
+    def _finest(self) -> int:
+        return max(self.network.config.resolutions)

@@ -6,7 +6,7 @@ The paper has no public code; what it leaves open is chosen here and said where 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import torch
@@ -28,7 +28,8 @@ class TwoBranchConfig:
     attributes: names of the K attributes. layers, w_dim: of the generator's codes. resolutions, channels: of the
     generator's blocks that are fused, ascending. seen: channels of the encoder's feature maps. width: of the networks
     between. relevance: "cosine", a map of similarities in [0, 1]; or "attention", the paper's softmax. most: the
-    largest target, in standard deviations.
+    largest target, in standard deviations. std: one standard deviation of each attribute in its own unit (degrees for
+    yaw), so that targets can be given in that unit; empty where it is not known.
     """
 
     attributes: tuple[str, ...]
@@ -40,6 +41,7 @@ class TwoBranchConfig:
     width: int = 48
     relevance: Literal["cosine", "attention"] = "cosine"
     most: float = 3.0
+    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.relevance not in RELEVANCES:
@@ -49,6 +51,9 @@ class TwoBranchConfig:
         if len(self.resolutions) != len(self.channels):
             raise ValueError(f"channels: expected one for each of {len(self.resolutions)} resolutions, got "
                              f"{self.channels}")  # fmt: skip
+        if self.std and (len(self.std) != len(self.attributes) or not all(x > 0 for x in self.std)):
+            raise ValueError(f"std: expected a positive number for each of {len(self.attributes)} attributes, or none, "
+                             f"got {self.std}")  # fmt: skip
 
     def to_dict(self) -> dict:
         """The fields as plain JSON types."""
@@ -57,29 +62,42 @@ class TwoBranchConfig:
     @classmethod
     def from_dict(cls, values: Mapping) -> "TwoBranchConfig":
         """Inverse of ``to_dict``."""
-        lists = {name: tuple(values[name]) for name in ("attributes", "resolutions", "channels")}
+        lists = {name: tuple(values[name]) for name in ("attributes", "resolutions", "channels", "std")}
         return cls(**{**values, **lists})
 
 
 class ContentExtractor(nn.Module):
     """Encoder features (N, E, h, w) and a content direction (N, D) to content of a block, (N, C, r, r): the paper's A.
 
-    Convolution, AdaIN whose scale and shift are affine in the direction, convolution. Untrained it returns 0.
+    A modulated convolution, whose scales of the input channels and shifts of the output are affine in the direction,
+    and a plain convolution. Untrained it returns 0.
+
+    The paper calls A "AdaIN [18] based" and leaves its details to the supplement. [18] is StyleGAN2, which replaced
+    AdaIN's instance normalisation by modulation and demodulation of the weights (its section 2.2), and so does this:
+    instance normalisation divides by the statistics of the map itself and thereby removes each channel's mean and
+    size. A colour that is the same everywhere (coloured light, the tone of the skin) is such a mean, and could not be
+    brought back. Demodulation divides by the size that the scales give to noise of variance 1, and keeps both.
     """
 
     def __init__(self, config: TwoBranchConfig, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(config.seen, config.width, 3, padding=1)
-        self.affine = nn.Linear(config.w_dim, 2 * config.width)
+        self.affine = nn.Linear(config.w_dim, config.seen + config.width)
+        self.conv = nn.Conv2d(config.seen, config.width, 3, padding=1, bias=False)
         self.out = nn.Conv2d(config.width, channels, 3, padding=1)
 
     def forward(
         self, features: Float[Tensor, "n e p q"], direction: Float[Tensor, "n d"], resolution: int
     ) -> Float[Tensor, "n c r r"]:
         x = F.interpolate(features, (resolution, resolution), mode="bilinear", align_corners=False)
-        scale, shift = self.affine(direction)[:, :, None, None].chunk(2, 1)
-        x = F.instance_norm(self.conv(x)) * (1 + scale) + shift
-        return self.out(F.leaky_relu(x, 0.2))
+        return self.out(F.leaky_relu(self.modulated(x, direction), 0.2))
+
+    def modulated(self, x: Float[Tensor, "n e r r"], direction: Float[Tensor, "n d"]) -> Float[Tensor, "n c r r"]:
+        """The modulated convolution: a direction says which channels of x count, and what is added to the result."""
+        scale, shift = self.affine(direction).split([self.conv.in_channels, self.conv.out_channels], 1)
+        scale = 1 + scale
+        size = scale.square() @ self.conv.weight.square().sum((2, 3)).T  # StyleGAN2 (arXiv 1912.04958), Eq. 3
+        x = self.conv(x * scale[:, :, None, None]) * (size + 1e-8).rsqrt()[:, :, None, None]
+        return x + shift[:, :, None, None]
 
 
 class CosineRelevance(nn.Module):
@@ -151,7 +169,7 @@ class TwoBranch(nn.Module):
         with torch.no_grad():
             for name, weight in self.named_parameters():
                 if name == "content_directions":
-                    weight.copy_(torch.randn(weight.shape, generator=draw))
+                    weight.copy_(torch.randn(weight.shape, generator=draw) / math.sqrt(k))  # their sum has size 1
                 elif name.endswith("weight"):
                     size = 0.0 if ".out." in name else 1 / math.sqrt(weight[0].numel())
                     weight.copy_(size * torch.randn(weight.shape, generator=draw))
@@ -209,6 +227,13 @@ class TwoBranch(nn.Module):
     ) -> dict[int, Float[Tensor, "n 1 _ _"]]:
         """The relevance maps by resolution, to be looked at."""
         return {r: self.fuse[str(r)].map(before[r], after[r]) for r in self.config.resolutions}
+
+    @torch.no_grad()
+    def style_branch(self) -> "TwoBranch":
+        """The style branch alone: the same directions, and no content."""
+        alone = TwoBranch(replace(self.config, resolutions=(), channels=())).to(self.style_directions)
+        alone.style_directions.copy_(self.style_directions)
+        return alone.train(self.training).requires_grad_(self.style_directions.requires_grad)
 
     @torch.no_grad()
     def shrink(self, amount: float) -> None:

@@ -16,6 +16,7 @@ from latentlab.images import tile
 from latentlab.losses.attributes import load_attributes
 from latentlab.losses.identity import load_identity
 from latentlab.losses.perceptual import load_perceptual
+from latentlab.networks.attributes import fold_normalization
 from latentlab.networks.two_branch import TwoBranch, TwoBranchConfig
 from latentlab.spaces import fingerprint
 from latentlab.stylegan import Generator
@@ -33,7 +34,12 @@ STYLE = {"l2": 10.0, "perceptual": 0.8, "identity": 1.0, "attributes": 10.0, "sp
 CONTENT = {"refined_l2": 10.0, "refined_attributes": 10.0, "alignment": 1000.0}
 LOSSES = STYLE | CONTENT
 WARM_UP = 100  # steps; the content's zeros at the end would grow to a large error in the first steps of full size
-FUSED = 16  # px, up to which content is fused: finer maps of the encoder would copy the picture
+# px, the finest block at which content is fused; the paper fuses "across all layers". Fused features replace a block's
+# output, so only what comes after them still draws. With free contents up to 16 px noise cannot be drawn; at 64 px,
+# where only toRGB is left, it is copied, more than 6 dB nearer (notebook 08, section 7). That is a copy machine, with
+# two consequences: a small reconstruction error says nothing about the inversion any more, and where an edit moves
+# things, the old picture is pasted back unmoved wherever the relevance map is high, the sharper, the finer the maps.
+FUSED = 16
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,9 @@ def configure_two_branch(
     losses = settings.get("losses", LOSSES)
     fused = fused if any(losses.get(name) for name in CONTENT) else 0
     resolutions = tuple(r for r in G.config.resolutions if r <= fused)
+    std = tuple(float(factor_std()[NAMES.index(name)]) for name in attributes)
     shape = TwoBranchConfig(attributes, G.num_ws, G.w_dim, resolutions, G.config.channels[: len(resolutions)],
-                            encoder.config.widths[3], relevance=relevance)  # fmt: skip
+                            encoder.config.widths[3], relevance=relevance, std=std)  # fmt: skip
     return TwoBranchTrainingConfig(**{"shape": shape, "generator": fingerprint(G, "generator"), "encoder": name}
                                    | settings)  # fmt: skip
 
@@ -124,10 +131,10 @@ class TwoBranchTraining(Training):
         self.G = G.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
         self.encoder = encoder.to(device).requires_grad_(False).eval()
         self.perceptual, self.identity = load_perceptual(device=device), load_identity(device=device)
-        self.reader = load_attributes(device=device)
+        self.reader = fold_normalization(load_attributes(device=device)).to(memory_format=torch.channels_last)
         self.columns_of = [self.reader.names.index(name) for name in config.shape.attributes]
         self.binary = self.reader.binary[self.columns_of]
-        std = factor_std()[[NAMES.index(name) for name in config.shape.attributes]].to(device)
+        std = torch.tensor(config.shape.std).to(device)
         # One standard deviation in what the network reads: of the logits' probability for a binary attribute.
         mean, unit = self.reader.mean[self.columns_of], self.reader.std[self.columns_of]
         self.scale = torch.where(self.binary, std, std / unit)
@@ -153,8 +160,9 @@ class TwoBranchTraining(Training):
         """One update on images in [-1, 1]; returns what to log."""
         images, network = batch.contiguous(memory_format=torch.channels_last), self.network
         with torch.no_grad(), self.fabric.autocast():
-            levels, w = self.encoder.levels(images), self.encoder(images).float()
+            w = self.encoder(images).float()
             seen = self.perceptual.features(images), self.identity.features(images)
+            levels = self.encoder.levels(images) if self.refines else []
             plain, before = generate(self.G, w, network.config.resolutions)
             now, own = self._read(images), self._read(plain)
             s = self._draw_changes(now)
@@ -174,7 +182,7 @@ class TwoBranchTraining(Training):
                 refined = self.G.synthesis(codes.detach(), replace=fusion)
                 losses["refined_l2"] = F.mse_loss(refined, images)
                 losses["refined_attributes"] = self._misses(refined, now, s)
-                losses["alignment"] = F.mse_loss(refined - images, (edited - plain).detach())  # Eq. 8
+                losses["alignment"] = alignment_loss(plain, edited.detach(), images, refined).mean()
         if self.config.sparsity == "subgradient":
             losses["sparsity"] = network.style_directions.abs().sum() / network.style_directions[0].numel()  # Eq. 3
         wanted = {name: x.float() for name, x in losses.items() if self.config.losses.get(name)}
@@ -228,6 +236,24 @@ class TwoBranchTraining(Training):
         fusion = self.network.fusion(before, after, self.network.contents(levels, s))
         refined = self.G.synthesis(w + self.network.style_shift(s), replace=fusion)
         return tile(torch.cat([images, plain, edited, refined]), columns=12, scale=2)
+
+
+def alignment_loss(
+    inversion: Float[Tensor, "n 3 r r"], edit: Float[Tensor, "n 3 r r"], images: Float[Tensor, "n 3 r r"],
+    refined: Float[Tensor, "n 3 r r"],
+) -> Float[Tensor, " n"]:  # fmt: skip
+    """The alignment loss of two branches (Eq. 8), (N,): whether the refined edit changes the given images as the style
+    branch changes their inversion.
+
+    inversion, edit: G(w) and G(w + d_sty). images, refined: x and x_refine; all (N, 3, R, R). The squared norm is a
+    mean over an image's numbers here. Without any refinement, refined = edit, it is the squared error of the inversion,
+    whatever the edit.
+
+    >>> x = torch.zeros(1, 3, 2, 2)
+    >>> alignment_loss(x, x + 0.5, x + 1, x + 1.5), alignment_loss(x, x + 0.5, x + 1, x + 0.5)
+    (tensor([0.]), tensor([1.]))
+    """
+    return ((edit - inversion) - (refined - images)).square().mean((1, 2, 3))  # Eq. 8
 
 
 def generate(

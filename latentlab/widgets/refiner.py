@@ -1,14 +1,12 @@
 """Widget of the two branches: the picture of the style branch, the refined one, and the relevance map."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import ipywidgets
 import torch
 from torch import Tensor
 
-from latentlab.editing.edit import Edit
-from latentlab.editing.shipped import edits_for
 from latentlab.faces import FaceSet
 from latentlab.inversion.result import Inversion
 from latentlab.inversion.two_branch import TwoBranchEditor
@@ -20,9 +18,9 @@ from latentlab.widgets.selections import EditSelection
 class Refiner(Panel):
     """The widget that ``refine`` returns. controls: face, map (its resolution), and one slider per attribute."""
 
-    def __init__(self, inv: Inversion, faces: FaceSet | None, edits: Mapping[str, Edit], shipped: bool) -> None:
+    def __init__(self, inv: Inversion, faces: FaceSet | None) -> None:
         network = inv.editor.network
-        self.inv, self.faces, self.edits, self._shipped = inv, faces, edits, shipped
+        self.inv, self.faces, self.edits = inv, faces, inv.editor.edits
         self.attributes = network.config.attributes
         self._made: tuple[EditSelection, Inversion] | None = None
         sizes = [(f"{r} x {r}", r) for r in network.config.resolutions]
@@ -83,26 +81,24 @@ class Refiner(Panel):
             f"relevance = one.editor.relevance(one.state, one.generator)[{self.controls['map'].value}]",
             "overlaid = ll.plots.overlay(image, relevance)",
         ]
-        code = self.state.code(self.inv, self._shipped)
-        head = "" if code.startswith("import") else "import latentlab as ll\n\n"
-        return head + code + "\n".join([*lines, ""])
+        head = "import latentlab as ll\n\nedits = inv.editor.edits\n"
+        return head + self.state.code(self.inv, shipped=False) + "\n".join([*lines, ""])
 
 
-def refine(inv: Inversion, faces: FaceSet | None = None, edits: Mapping[str, Edit] | None = None) -> Refiner:
+def refine(inv: Inversion, faces: FaceSet | None = None) -> Refiner:
     """Widget that edits the faces of an inversion by two branches, with a slider for the target of each attribute.
 
     It shows the picture of the style branch alone, the refined picture, and the relevance map of a resolution over it:
-    blue where the content of the given picture is taken, orange where the edit is. faces: the rendered faces that were
-    inverted, shown beside them. edits: those of the attributes by name, by default those shipped with the generator;
-    the two branches use the names only.
+    blue where the content of the given picture is taken, orange where the edit is. Sliders are targets in standard
+    deviations of each attribute. faces: the rendered faces that were inverted, shown beside them.
     """
     if not isinstance(inv.editor, TwoBranchEditor):
         raise ValueError(f"inv: expected an inversion by two_branch, got one by {inv.method}; make one with "
                          "ll.invert(images, G, 'two_branch', base=...)")  # fmt: skip
+    if not inv.editor.network.config.resolutions:
+        raise ValueError("inv: expected two branches with a content branch, got directions alone; edit with "
+                         "inv.edit(inv.editor.edits[name], strength)")  # fmt: skip
     if faces is not None and faces.images.shape != inv.image.shape:
         raise ValueError(f"faces: expected those of the inversion, {tuple(inv.image.shape)}, got "
                          f"{tuple(faces.images.shape)}")  # fmt: skip
-    known = edits_for(inv.generator) if edits is None else edits
-    if missing := [name for name in inv.editor.network.config.attributes if name not in known]:
-        raise ValueError(f"edits: expected one for each attribute, got none for {', '.join(missing)}")
-    return Refiner(inv, faces, known, edits is None)
+    return Refiner(inv, faces)

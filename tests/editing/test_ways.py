@@ -10,6 +10,7 @@ from latentlab.editing import ways
 from latentlab.editing.calibration import measure_effect
 from latentlab.editing.edit import Direction
 from latentlab.editing.learned import EditLoss, learn_edit
+from latentlab.editing.sparse import MissingWeights
 from latentlab.spaces import measure_statistics
 
 NAMES = ("a", "b", "c")
@@ -25,8 +26,9 @@ def evidence():
     return ways.Evidence(G, first(3), NAMES, n=1_500, statistics=measure_statistics(G, 20_000))
 
 
-# SeFa reads the affine layers of a real generator, and StyleFlow solves an ODE: both have tests of their own.
-@pytest.mark.parametrize("way", [way for way in ways.WAYS if way not in ("SeFa", "StyleFlow")])
+# SeFa reads the affine layers of a real generator, StyleFlow solves an ODE, sparse directions are shipped: they have
+# tests of their own.
+@pytest.mark.parametrize("way", [w for w in ways.WAYS if w not in ("SeFa", "StyleFlow", "sparse (two branches)")])
 def test_strength_1_is_one_standard_deviation(evidence, way, monkeypatch):
     for name, quick in QUICK.items():
         monkeypatch.setattr(ways, name, quick)
@@ -48,6 +50,20 @@ def test_unsupervised_directions_point_forwards_and_bear_the_attributes_name(evi
                        for e in evidence.components)  # fmt: skip
         assert found.name == name
         assert farthest / 2 * 0.9 < float(effect) <= farthest * 1.1
+
+
+def test_sparse_directions_are_calibrated_like_the_others(evidence, monkeypatch):
+    way = "sparse (two branches)"
+    with pytest.raises(MissingWeights, match="expected a generator with shipped two branches for codes of e4e"):
+        ways.find_edit(evidence, way, "b")
+    shipped = {"b": Direction("b", 0.3 * evidence.w_regression["b"].vector.expand(3, -1))}
+    monkeypatch.setattr(ways, "sparse_edits_for", lambda G: shipped)
+    edit = ways.find_edit(evidence, way, "b")
+    effect = measure_effect(edit, evidence.G, evidence.reader, samples=evidence.samples, n=200, strength=1.0).mean
+    assert edit.space == "W+" and float(effect[1]) == pytest.approx(1, abs=0.15)
+    with pytest.raises(ValueError, match=r"attribute: expected one of the shipped two branches \(b\), got 'a'"):
+        ways.find_edit(evidence, way, "a")
+    assert ways.file_stem(way, "b") == "b.sparse-two-branches"
 
 
 def test_held_and_read_are_the_callers(evidence):

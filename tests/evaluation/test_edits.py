@@ -11,6 +11,7 @@ from torch import nn
 
 from latentlab.cli import main
 from latentlab.editing.edit import Direction, Edit, State
+from latentlab.editing.sparse import MissingWeights
 from latentlab.evaluation import Judges, edit_cells, edit_tables, load_judges
 from latentlab.evaluation.edit_cells import (
     FACES,
@@ -177,6 +178,21 @@ def test_a_switch_takes_no_more_strength_than_it_needs(task):
     assert (glasses.values["matched"] == 1).all() and (glasses.values["error"] < 0.05).all()
 
 
+def test_no_strength_beyond_the_edits_range_is_tried(task, monkeypatch):
+    """Glasses appear at half of their nominal strength, some 1.1 standard deviations."""
+    edit, tried, own = direction("glasses"), [], Inversion.edit
+
+    def note(self, edit, strengths):
+        tried.append(float(strengths.abs().max()))
+        return own(self, edit, strengths)
+
+    monkeypatch.setattr(Inversion, "edit", note)
+    for most, share in ((1.0, 0.0), (1.5, 1.0)):
+        tried.clear()
+        found = measure_edit(task, edit, "glasses", most=most)
+        assert (found.values["matched"] == share).all() and max(tried) == most
+
+
 def test_samples_have_no_truth_and_no_inversion(task, judges):
     samples = own_samples(task.inversion.generator, 5)
     found = EditTask(samples, judges)
@@ -256,6 +272,23 @@ def test_edits_are_found_when_asked_for_and_kept(task, tmp_path, monkeypatch):
         found_ways(G, tmp_path, ["magic"])
     with pytest.raises(ValueError, match="expected a generator with shipped edits"):
         found_ways(G, tmp_path, ["shipped"])
+
+
+def test_a_way_without_its_weights_is_asked_again(faces, tmp_path, monkeypatch):
+    """They may be shipped later, while a refusal for what the samples show is final."""
+    shipped = []
+
+    def find(evidence, way, factor):
+        if not shipped:
+            raise MissingWeights("G: expected shipped two branches")
+        return direction(factor)
+
+    monkeypatch.setattr(edit_cells, "find_edit", find)
+    edits = FoundEdits("sparse (two branches)", tmp_path, World(faces), lambda: None)
+    with pytest.raises(ValueError, match="expected shipped two branches"):
+        edits("yaw")
+    shipped.append("now")
+    assert edits("yaw").name == "yaw"
 
 
 def cell(way: str, error: list, *, task: str = FACES, refused: str = "") -> dict:

@@ -8,9 +8,11 @@ import torch
 from lightning_fabric import Fabric
 from small import small_e4e, small_generator
 
+import latentlab as ll
 from latentlab import weights
 from latentlab.cli import main
 from latentlab.editing.edit import Direction
+from latentlab.editing.sparse import MissingWeights, sparse_edits_for
 from latentlab.encoders.kinds import build_encoder, slim_config
 from latentlab.inversion.result import Inversion
 from latentlab.inversion.two_branch import invert_two_branch
@@ -74,6 +76,53 @@ def test_an_attribute_is_edited_along_the_networks_own_direction(G, images, enco
         edited.edited(smile, torch.tensor([3.0, 0, 0]))
     with pytest.raises(ValueError, match="targets: expected -3 to 3"):
         found.edit(smile, 3.5)
+
+
+def test_each_attribute_has_an_edit_with_a_unit(G, base, network, found):
+    """A strength of 1 is one standard deviation; an edit with another one is asked for the same change."""
+    edits, std = found.editor.edits, dict(zip(network.config.attributes, network.config.std, strict=True))
+    assert set(edits) == set(network.config.attributes) and std["yaw"] == pytest.approx(14, abs=6)  # degrees
+    for name in ("glasses", "yaw"):
+        assert edits[name].std == pytest.approx(std[name]) and edits[name].space == "W+"
+        edited = found.edited(edits[name], 1.5)
+        torch.testing.assert_close(edited.state.kept["targets"], network.targets(name, torch.full((3,), 1.5)))
+    # other inversions have the codes, but no content: the style branch alone
+    style = base.edit(edits["yaw"], 1.5)
+    torch.testing.assert_close(style, G.synthesis(edited.latent), **NEAR)
+    assert not torch.allclose(style, edited.image, atol=1e-2)
+    half = Direction("yaw", torch.zeros(G.w_dim), std=std["yaw"] / 2)
+    torch.testing.assert_close(found.edit(half, 3.0), edited.image)
+
+
+def test_an_attribute_is_edited_in_some_layers(network, found):
+    edit = found.editor.edits["age"]
+    some = found.edited(ll.restrict(edit, range(2, 5)), 2.0)
+    change = some.latent - found.latent
+    torch.testing.assert_close(change[:, 2:5], 2 * edit.vector[2:5].expand(3, -1, -1), **NEAR)
+    assert not change[:, :2].any() and not change[:, 5:].any()
+
+
+def test_without_content_it_is_the_style_branch(G, images, base, encoder, network, tmp_path):
+    alone = network.style_branch()
+    found = invert_two_branch(images, G, base=base, network=alone, encoder=encoder)
+    torch.testing.assert_close(found.image, base.image)
+    edit = found.editor.edits["smile"]
+    torch.testing.assert_close(found.edit(edit, 1.0), base.edit(edit, 1.0))
+    assert found.editor.relevance(found.state, G) == {}
+
+
+def test_shipped_edits_go_by_attribute(G, network, monkeypatch):
+    with pytest.raises(MissingWeights, match="G: expected a generator with shipped two branches for codes of psp, got"):
+        sparse_edits_for(G, "psp")
+    with pytest.raises(ValueError, match="encoder: expected one of e4e, psp, got 'restyle'"):
+        sparse_edits_for(G, "restyle")
+    monkeypatch.setattr(weights, "find", lambda kind, mark: kind)
+    told = {"config": network.config.to_dict()}
+    monkeypatch.setattr(weights, "read_weights", lambda file: (network.state_dict(), told))
+    edits = sparse_edits_for(G)
+    assert set(edits) == set(network.config.attributes)
+    assert torch.equal(edits["smile"].vector, network.style_directions[1]) and edits["smile"].std > 0
+    assert edits["smile"].source == "two branches on codes of e4e"
 
 
 def test_other_edits_keep_the_content_where_they_change_nothing(G, base, network, found):

@@ -105,6 +105,44 @@ def test_style_directions_add_up_and_shrink_to_zeros(G):
     torch.testing.assert_close(after[before > 0.1], before[before > 0.1] - 0.1)
 
 
+def test_a_flat_colour_passes_through_the_content_branch():
+    """What is added to a whole map arrives, as large as it is; instance normalisation would remove it."""
+    module, draw = build(small_generator(1, 32)).extract["8"], stream(1, "colours")
+    x, direction = torch.randn(2, 5, 8, 8, generator=draw), torch.randn(2, 16, generator=draw)
+    colour = torch.randn(2, 5, 1, 1, generator=draw)
+    plain, once, twice = (module.modulated(x + k * colour, direction) for k in (0, 1, 2))
+    change = (once - plain)[:, :, 1:-1, 1:-1]
+    torch.testing.assert_close(change, change.mean((2, 3), keepdim=True).expand_as(change), rtol=1e-4, atol=1e-4)
+    assert (change.abs() > 0.1).float().mean() > 0.5
+    torch.testing.assert_close(twice - plain, 2 * (once - plain), rtol=1e-4, atol=1e-4)
+
+
+def test_the_direction_says_which_channels_count_and_not_how_much(G):
+    """Demodulation: noise of variance 1 leaves with variance 1, and scales of twice the size change nothing."""
+    module, draw = build(G).extract["8"], stream(2, "colours")
+    x, direction = torch.randn(200, 5, 8, 8, generator=draw), torch.randn(1, 16, generator=draw).expand(200, -1)
+    inside = (module.modulated(x, direction) - module.modulated(0 * x, direction))[:, :, 1:-1, 1:-1]
+    torch.testing.assert_close(inside.std((0, 2, 3)), torch.ones(6), rtol=0.1, atol=0)
+    module.affine.weight.zero_()
+    module.affine.bias.zero_()
+    before = module.modulated(x, direction)
+    module.affine.bias[:5] = 1.0  # of scales, to which 1 is added
+    torch.testing.assert_close(module.modulated(x, direction), before, rtol=1e-4, atol=1e-4)
+    module.affine.bias[:5] = torch.tensor([0.0, -1, -1, -1, -1])  # the first channel alone
+    alone = x * torch.tensor([1.0, 0, 0, 0, 0]).view(-1, 1, 1)
+    torch.testing.assert_close(module.modulated(x, direction), module.modulated(alone, direction))
+
+
+def test_the_style_branch_alone_has_the_same_directions(G):
+    network = build(G)
+    alone = network.style_branch()
+    assert torch.equal(alone.style_directions, network.style_directions) and alone.config.resolutions == ()
+    assert {name for name, _ in alone.named_parameters()} == {"style_directions", "content_directions"}
+    assert not alone.style_directions.requires_grad
+    alone.style_directions.zero_()
+    assert network.style_directions.abs().max() > 0
+
+
 def test_content_depends_on_the_targets(G, seen):
     w, levels, s = seen
     network = build(G)
@@ -127,7 +165,10 @@ def test_bad_targets_and_settings_are_refused(unchecked, G):
             network.check(torch.full((2, 3), bad))
     for wrong, message in (({"relevance": "dot"}, "relevance: expected one of cosine, attention, got 'dot'"),
                            ({"attributes": ("a", "a")}, "attributes: expected different names, got a, a"),
-                           ({"channels": (1,)}, "channels: expected one for each of 2 resolutions")):  # fmt: skip
+                           ({"channels": (1,)}, "channels: expected one for each of 2 resolutions"),
+                           ({"std": (1.0, 0.0, 1.0)}, "std: expected a positive number for each of 3 attributes"),
+                           ({"std": (1.0,)}, "std: expected a positive number for each of 3")):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             replace(network.config, **wrong)
-    assert TwoBranchConfig.from_dict(network.config.to_dict()) == network.config
+    for config in (network.config, replace(network.config, std=(0.5, 1.0, 12.0))):
+        assert TwoBranchConfig.from_dict(config.to_dict()) == config

@@ -8,7 +8,8 @@ from small import small_e4e, small_generator
 from latentlab.faces import TABLE
 from latentlab.faces.factors import column
 from latentlab.training.encoders import training_pictures
-from latentlab.training.two_branch import TwoBranchTraining, configure_two_branch
+from latentlab.training.loop import train
+from latentlab.training.two_branch import TwoBranchTraining, alignment_loss, configure_two_branch
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,44 @@ def test_the_contents_losses_do_not_move_the_directions(G, encoder):
         assert found[0].abs().max() > 0
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
     torch.testing.assert_close(found[0], found[2], rtol=0, atol=0)
+
+
+def test_without_losses_of_the_content_only_directions_are_computed(G, encoder, monkeypatch):
+    """Neither the encoder's maps nor contents nor refined pictures: rows of the ablation without content cost less."""
+    calls = {"synthesis": 0, "levels": 0}
+
+    def counted(of, name: str):
+        own = getattr(of, name)
+
+        def call(*arguments, **how):
+            calls[name] += 1
+            return own(*arguments, **how)
+
+        return call
+
+    monkeypatch.setattr(G, "synthesis", counted(G, "synthesis"))
+    monkeypatch.setattr(encoder, "levels", counted(encoder, "levels"))  # the codes need them once
+    costs = []
+    for losses in ({"attributes": 10.0, "alignment": 1.0}, {"attributes": 10.0, "alignment": 0.0, "refined_l2": 0.0}):
+        training, batch = begin(G, encoder, losses=losses)
+        calls.update(synthesis=0, levels=0)
+        logged = training.step(batch)
+        costs.append((training.refines, *calls.values(), "alignment" in logged))
+    assert costs == [(True, 3, 2, True), (False, 2, 1, False)]
+
+
+def test_alignment_is_0_where_the_edit_does_the_same_to_both(G, encoder):
+    inversion, edit, images = torch.randn(3, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).unbind()
+    torch.testing.assert_close(alignment_loss(inversion, edit, images, images + edit - inversion), torch.zeros(2))
+    # without refinement: the error of the inversion, whatever the edit
+    expected = (inversion - images).square().mean((1, 2, 3))
+    for other in (edit, -3 * edit):
+        torch.testing.assert_close(alignment_loss(inversion, other, images, other), expected)
+    # untrained contents, no edit: the error of the inversion again, in a step of the training
+    training, batch = begin(G, encoder, edited=0.0)
+    logged = training.step(batch)
+    plain = G.synthesis(encoder(batch))
+    assert float(logged["alignment"]) == pytest.approx(float((plain - batch).square().mean()), rel=1e-3)
 
 
 def test_changes_stay_within_what_a_face_can_have(G, encoder):
@@ -101,3 +140,20 @@ def test_content_does_not_undo_an_edit_before_it_is_trained(G, encoder):
     for share, low, high in ((0.0, 0.95, 1.0), (0.08, 0.9, 1.0), (0.6, 0.0, 0.2)):
         m = module.map(features, features + share * other)
         assert low <= m.median() <= high
+
+
+def test_resumes_bit_for_bit(G, encoder, tmp_path):
+    """The schedule, both kinds of parameters and the shrinkage continue."""
+
+    def run(out, images: int, resume: bool = False) -> dict[str, torch.Tensor]:
+        training, _ = begin(G, encoder, images=32)
+        pictures = training_pictures(training.config, G.resolution)
+        train(training, pictures, tmp_path / out, images=images, resume=resume)
+        return training.network.state_dict()
+
+    whole = run("whole", 32)
+    run("parts", 16)
+    parts = run("parts", 32, resume=True)
+    assert whole.keys() == parts.keys() and whole["style_directions"].any()
+    for name, weight in whole.items():
+        assert torch.equal(weight, parts[name]), name

@@ -1,14 +1,15 @@
 """The widget of the two branches, without a browser: its images, captions and code."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small import small_generator
 
 import latentlab as ll
-from latentlab.editing.edit import Direction
 from latentlab.encoders.kinds import build_encoder, slim_config
 from latentlab.faces import real_set
-from latentlab.inversion.two_branch import invert_two_branch
+from latentlab.inversion.two_branch import TwoBranchEditor, invert_two_branch
 from latentlab.networks.two_branch import TwoBranch, TwoBranchConfig
 from latentlab.plots import overlay
 from latentlab.seeds import stream
@@ -34,14 +35,9 @@ def inv(faces) -> ll.Inversion:
     return invert_two_branch(faces.images, G, base=base, network=network, encoder=encoder)
 
 
-@pytest.fixture(scope="module")
-def edits(inv) -> dict[str, Direction]:
-    return {name: Direction(name, torch.zeros(inv.generator.w_dim)) for name in NAMES}
-
-
 @pytest.fixture
-def panel(inv, faces, edits) -> ll.widgets.Refiner:
-    return ll.widgets.refine(inv, faces, edits)
+def panel(inv, faces) -> ll.widgets.Refiner:
+    return ll.widgets.refine(inv, faces)
 
 
 def changed(panel, **values) -> list[bool]:
@@ -67,9 +63,9 @@ def test_images_follow_the_controls(panel, inv, faces):
     assert all(control.description for control in panel.controls.values())
 
 
-def test_targets_of_several_attributes_are_one_sum(panel, inv, edits):
+def test_targets_of_several_attributes_are_one_sum(panel, inv):
     panel.set(face=1, smile=1.5, hair_length=-3.0)
-    network, base = inv.editor.network, inv.state.kept["code"][1:]
+    network, base, edits = inv.editor.network, inv.state.kept["code"][1:], inv.editor.edits
     codes = base + network.style_shift(torch.tensor([[1.5, -3.0]]))
     _, style, refined, over = (picture.image for picture in panel.pictures)
     torch.testing.assert_close(style, inv.generator.synthesis(codes))
@@ -83,26 +79,26 @@ def test_targets_of_several_attributes_are_one_sum(panel, inv, edits):
 
 
 @pytest.mark.parametrize("values", [{}, {"face": 1, "smile": 1.5, "map": 4}])
-def test_the_code_reproduces_it(panel, inv, edits, values):
+def test_the_code_reproduces_it(panel, inv, values):
     panel.set(**values)
-    scope = {"inv": inv, "edits": edits}
+    scope = {"inv": inv}
     exec(panel.code.value, scope)
     _, style, refined, over = (picture.image for picture in panel.pictures)
     for name, image in {"style_only": style, "image": refined, "overlaid": over}.items():
         assert torch.equal(scope[name], image), name
 
 
-def test_without_faces_there_is_no_given_picture(inv, edits):
-    panel = ll.widgets.refine(inv, edits=edits)
+def test_without_faces_there_is_no_given_picture(inv):
+    panel = ll.widgets.refine(inv)
     assert [picture.name for picture in panel.pictures] == ["Style only", "Refined", "Relevance map"]
     assert panel.error.value == "" and all(picture.image is not None for picture in panel.pictures)
 
 
-def test_bad_input_is_refused(inv, faces, edits):
+def test_bad_input_is_refused(inv, faces):
     with pytest.raises(ValueError, match="inv: expected an inversion by two_branch, got one by e4e"):
         state = ll.State(inv.latent)
-        ll.widgets.refine(ll.Inversion(state, state.draw(inv.generator), inv.generator, "e4e"), edits=edits)
+        ll.widgets.refine(ll.Inversion(state, state.draw(inv.generator), inv.generator, "e4e"))
     with pytest.raises(ValueError, match=r"faces: expected those of the inversion, \(2, 3, 32, 32\), got \(1, 3"):
-        ll.widgets.refine(inv, faces[:1], edits)
-    with pytest.raises(ValueError, match="edits: expected one for each attribute, got none for hair_length"):
-        ll.widgets.refine(inv, faces, {"smile": edits["smile"]})
+        ll.widgets.refine(inv, faces[:1])
+    with pytest.raises(ValueError, match="inv: expected two branches with a content branch, got directions alone"):
+        ll.widgets.refine(replace(inv, editor=TwoBranchEditor(inv.editor.network.style_branch())), faces)
