@@ -22,7 +22,7 @@ from latentlab.formats import rosinality
 from latentlab.images import read_image, tile
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import METHODS, invert
-from latentlab.jobs import default_batch_size, demo, draw_samples, invert_files
+from latentlab.jobs import _describe_weak, default_batch_size, demo, draw_samples, invert_files
 from latentlab.spaces import measure_statistics
 from latentlab.weights import read_tensors, write_tensors
 from latentlab.weights.generators import load
@@ -47,12 +47,29 @@ def test_a_picture_gives_strip_inversion_and_table(face, tmp_path):
         "face.input.png", "face.inversion.png", "face.smile+2.png", "face.yaw-1.png", "face.strip.png",
         "face.safetensors", "measured.csv",
     }  # fmt: skip
-    assert pixels(out / "face.strip.png").shape == (256, 4 * 256, 3)
+    strip, given = pixels(out / "face.strip.png"), pixels(out / "face.input.png")
+    band = strip.shape[0] - 256
+    assert strip.shape[1] == 4 * 256 and np.array_equal(strip[band::4, :256:4], given)
+    assert all(column.min() < 100 for column in np.split(strip[:band], 4, axis=1))  # each has a title
     assert list(table["picture"]) == ["face"] and table["psnr_db"][0] > 0
     assert {"smile+2 before", "smile+2 after", "yaw-1 before", "yaw-1 after"} <= set(table.columns)
     pandas.testing.assert_frame_equal(pandas.read_csv(out / "measured.csv"), table, check_exact=False)
     inversion = Inversion.load(out / "face.safetensors", load("faces-64"))
     assert np.array_equal(np.asarray(tile(inversion.image, columns=1)), pixels(out / "face.inversion.png"))
+
+
+def test_edits_that_hardly_change_a_picture_are_named():
+    readings = {"a": (0.0, 0.9), "b": (0.0, 0.003), "c": (1.0, 1.0), "d": (0.2, 0.9)}
+    rows = [{"picture": name, "g+2 before": x, "g+2 after": y} for name, (x, y) in readings.items()]
+    edit = Direction("glasses", torch.ones(4), std=0.45)
+    says = _describe_weak("g+2", edit, 2.0, rows)
+    assert says.startswith("hardly any effect on b (0.00 before, 0.00 after), c (1.00 before, 1.00 after), as the ")
+    assert "reads glasses; a change of +0.9 was asked for" in says
+    assert _describe_weak("g+2", edit, -2.0, rows).count("before") == 3 + 1  # all four went up, one is not named
+    assert _describe_weak("g+2", edit, 2.0, rows[:1]) == ""  # as asked for
+    assert _describe_weak("h+2", edit, 2.0, rows) == ""  # not read by the judge
+    assert _describe_weak("g+2", replace(edit, std=float("nan")), 2.0, rows) == ""
+    assert _describe_weak("g+2", edit, 0.0, rows) == ""
 
 
 def test_a_refiner_improves_the_inversion_of_its_base(face, tmp_path):
