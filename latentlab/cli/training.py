@@ -17,17 +17,17 @@ def add_train(commands: argparse._SubParsersAction) -> None:
     train = add_command(commands, "train", says, example=example)
     what = train.add_subparsers(dest="what", required=True, metavar="what")
     for name, run, says, images in (
-        ("generator", _run_train_generator, "StyleGAN2 on rendered faces; 22 h.", 1_000_000),
+        ("generator", _run_train_generator, "StyleGAN2 on rendered faces; 25 h.", 1_000_000),
         ("psp", _run_train_encoder, "Encoder of pSp, into W+; 2 h.", 150_000),
         ("e4e", _run_train_encoder, "Encoder of e4e, into W+ and near W; 2 h.", 150_000),
-        ("restyle", _run_train_encoder, "Encoder of ReStyle on pSp, in three passes; 2 h.", 50_000),
+        ("restyle", _run_train_encoder, "Encoder of ReStyle on pSp, in three passes; 3 h.", 50_000),
         ("w_encoder", _run_train_encoder, "Encoder into W, one code for all layers; 2 h.", 150_000),
         ("lsap_e", _run_train_encoder, "Encoder of LSAP: e4e with the loss SNCD; 2.5 h.", 150_000),
-        ("style_transformer", _run_train_encoder, "Encoder into W+ by cross-attention; 25 min.", 30_000),
+        ("style_transformer", _run_train_encoder, "Encoder into W+ by cross-attention; 20 min.", 30_000),
         ("clcae", _run_train_encoder, "Encoder of CLCAE, into W+ and F; 1 h.", 30_000),
-        ("feature_style", _run_train_encoder, "Encoder of FeatureStyle, into F; 1 h.", 30_000),
+        ("feature_style", _run_train_encoder, "Encoder of FeatureStyle, into F; 45 min.", 30_000),
         ("contrastive", _run_train_contrastive, "Contrastive pair that `clcae` needs; 25 min.", 100_000),
-        ("hfgi", _run_train_hfgi, "Networks of HFGI, which refine e4e; 1 h.", 50_000),
+        ("hfgi", _run_train_hfgi, "Networks of HFGI, which refine e4e; 45 min.", 50_000),
         ("two_branch", _run_train_two_branch, "Sparse directions and a content branch; 1 h.", 50_000),
         ("attributes", _run_train_network, "Attribute network of the losses; 1 h.", 300_000),
         ("judge", _run_train_network, "Attribute network of the judges; 1 h.", 300_000),
@@ -45,7 +45,7 @@ def add_train(commands: argparse._SubParsersAction) -> None:
             _OWN[name](parser)
         _add_of_run(parser, images)
         parser.set_defaults(run=run)
-    _add_of_edits(add_command(what, "edits", "Edits of a generator, found in several ways; 5 h."))
+    _add_of_edits(add_command(what, "edits", "Edits of a generator, found in several ways; 1 h."))
 
 
 def _add_source(parser: argparse.ArgumentParser, says: str) -> None:
