@@ -108,7 +108,7 @@ def invert_files(
             _write_table(out / "measured.csv", rows)
             bar.update(len(names))
     for label, parts in departures.items():
-        for said in (Departure.join(parts).describe(), _describe_weak(label, *chosen[label], rows)):
+        for said in (_describe_far(Departure.join(parts), rows), _describe_weak(label, *chosen[label], rows)):
             if said:
                 say(f"{label}: {said}")
     return pandas.DataFrame(rows)
@@ -250,6 +250,12 @@ def measure(
         | {key: float(f"{float(value[i]):.5g}") for key, value in columns.items()}
         for i, name in enumerate(names)
     ]
+
+
+def _describe_far(departure: Departure, rows: Sequence[dict[str, Any]]) -> str:
+    """A sentence on the pictures that an edit took out of the generator's range, with their names; empty without."""
+    far = [row["picture"] for row, left in zip(rows, departure.left.tolist(), strict=True) if left]
+    return f"{departure.describe()} ({_listed(far, 3)})" if far else ""
 
 
 def _describe_weak(label: str, edit: Edit, strength: float, rows: Sequence[dict[str, Any]]) -> str:

@@ -11,6 +11,7 @@ from small import small_generator
 
 from latentlab.cli import main
 from latentlab.editing.calibration import Effect
+from latentlab.editing.code_range import Departure
 from latentlab.editing.edit import Direction, State
 from latentlab.editing.files import read_edits, save_edit
 from latentlab.editing.lab import Finding
@@ -22,7 +23,7 @@ from latentlab.formats import rosinality
 from latentlab.images import read_image, tile
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import METHODS, invert
-from latentlab.jobs import _describe_weak, default_batch_size, demo, draw_samples, invert_files
+from latentlab.jobs import _describe_far, _describe_weak, default_batch_size, demo, draw_samples, invert_files
 from latentlab.spaces import measure_statistics
 from latentlab.weights import read_tensors, write_tensors
 from latentlab.weights.generators import load
@@ -56,6 +57,19 @@ def test_a_picture_gives_strip_inversion_and_table(face, tmp_path):
     pandas.testing.assert_frame_equal(pandas.read_csv(out / "measured.csv"), table, check_exact=False)
     inversion = Inversion.load(out / "face.safetensors", load("faces-64"))
     assert np.array_equal(np.asarray(tile(inversion.image, columns=1)), pixels(out / "face.inversion.png"))
+
+
+def test_edits_that_leave_the_range_are_named():
+    rows = [{"picture": name} for name in "abcdef"]
+    after = torch.tensor([1.0, 9.0, 1.0, 1.0, 1.0, 1.0])
+    one = Departure("PN+", torch.ones(6), after, 1.5, 1000)
+    said = _describe_far(one, rows)
+    assert said.startswith("1 of 6 pictures leaves the generator's range: the PN+ norm of its code is 9, that of")
+    assert said.endswith("; a smaller strength stays nearer (b)")
+    all_ = replace(one, after=after.clamp(min=9))
+    assert _describe_far(all_, rows).endswith("(a, b, c and 3 more)")
+    assert "6 of 6 pictures leave the generator's range: the PN+ norm of their codes" in _describe_far(all_, rows)
+    assert _describe_far(replace(one, after=torch.ones(6)), rows) == ""
 
 
 def test_edits_that_hardly_change_a_picture_are_named():

@@ -148,7 +148,7 @@ def _run_align(options: argparse.Namespace) -> None:
 def add_convert(commands: argparse._SubParsersAction) -> None:
     says = "Write a generator of another implementation as .safetensors, which opens faster."
     convert = add_command(commands, "convert", says, example="latentlab convert ffhq.pkl --out ffhq.safetensors")
-    source = "Generator to convert: a .pkl of NVIDIA, a .pt of rosinality or of an encoder, or an official model's name."
+    source = "Generator to convert: a .pkl of NVIDIA, a .pt of rosinality or an encoder, or an official model's name."
     convert.add_argument("source", help=source)
     out = "File to write (default: the source's name with .safetensors, beside it)."
     convert.add_argument("--out", type=Path, metavar="FILE", help=out)

@@ -9,12 +9,11 @@ CLCAE_CONFIGURATIONS = ("full", "no_alignment", "multi_token", "no_w_plus_block"
 
 
 def add_train(commands: argparse._SubParsersAction) -> None:
-    says = (
-        "Train a generator, an encoder or another network. Times are for the default number of images on one core of "
-        "a 2.5 GHz CPU; a GPU is used where there is one."
-    )
     example = "latentlab train generator --preset tiny-16 --images 2000 --out out/tiny"
-    train = add_command(commands, "train", says, example=example)
+    train = add_command(commands, "train", "Train a generator, an encoder or another network.", example=example)
+    train.description += (
+        " Times are for the default number of images on one core of a 2.5 GHz CPU; a GPU is used where there is one."
+    )
     what = train.add_subparsers(dest="what", required=True, metavar="what")
     for name, run, says, images in (
         ("generator", _run_train_generator, "StyleGAN2 on rendered faces; 25 h.", 1_000_000),
@@ -24,15 +23,15 @@ def add_train(commands: argparse._SubParsersAction) -> None:
         ("w_encoder", _run_train_encoder, "Encoder into W, one code for all layers; 2 h.", 150_000),
         ("lsap_e", _run_train_encoder, "Encoder of LSAP: e4e with the loss SNCD; 2.5 h.", 150_000),
         ("style_transformer", _run_train_encoder, "Encoder into W+ by cross-attention; 20 min.", 30_000),
-        ("clcae", _run_train_encoder, "Encoder of CLCAE, into W+ and F; 1 h.", 30_000),
-        ("feature_style", _run_train_encoder, "Encoder of FeatureStyle, into F; 45 min.", 30_000),
+        ("clcae", _run_train_encoder, "Encoder of CLCAE, into W+ and feature maps; 1 h.", 30_000),
+        ("feature_style", _run_train_encoder, "Encoder of FeatureStyle, into feature maps; 45 min.", 30_000),
         ("contrastive", _run_train_contrastive, "Contrastive pair that `clcae` needs; 25 min.", 100_000),
         ("hfgi", _run_train_hfgi, "Networks of HFGI, which refine e4e; 45 min.", 50_000),
         ("two_branch", _run_train_two_branch, "Sparse directions and a content branch; 1 h.", 50_000),
-        ("attributes", _run_train_network, "Attribute network of the losses; 1 h.", 300_000),
-        ("judge", _run_train_network, "Attribute network of the judges; 1 h.", 300_000),
-        ("identity", _run_train_network, "Identity network of the losses; 20 min.", 100_000),
-        ("identity-judge", _run_train_network, "Identity network of the judges; 20 min.", 100_000),
+        ("attributes", _run_train_network, "Attribute network that methods are trained with; 1 h.", 300_000),
+        ("judge", _run_train_network, "Attribute network that methods are graded by; 1 h.", 300_000),
+        ("identity", _run_train_network, "Identity network that methods train with; 20 min.", 100_000),
+        ("identity-judge", _run_train_network, "Identity network that methods are graded by; 20 min.", 100_000),
     ):
         parser = add_command(what, name, says)
         if run is _run_train_generator:
