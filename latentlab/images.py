@@ -1,7 +1,7 @@
 """Reading pictures into tensors in [-1, 1], and writing tensors as pictures."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,13 +9,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 LARGE = 2**24  # pixels; a larger picture is downscaled while it is read
 MOST = 10**9  # pixels that are decoded, at up to 4 bytes each
 BAND = 2**22  # pixels that are converted at a time
+SMALLEST = 8  # pixels, the size of the smallest title
 ORIENTATION = 0x0112  # the EXIF tag, and what turns a picture with each of its values upright
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -193,3 +194,25 @@ def tile(images: Float[Tensor, "n 3 h w"], columns: int, scale: int = 1) -> Imag
         row, column = divmod(i, columns)
         sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = cell
     return Image.fromarray(sheet)
+
+
+def add_titles(sheet: Image.Image, titles: Sequence[str]) -> Image.Image:
+    """The sheet with a white band above it that has one title for each of its equally wide columns.
+
+    All titles have the same size, the largest at which every one fits over its column; one of more than some fifty
+    characters is cut. ``ValueError`` for a sheet that has no such columns.
+    """
+    if not titles or sheet.width % len(titles):
+        raise ValueError(f"titles: expected one for each column of a sheet {sheet.width} px wide, got {len(titles)}")
+    width = sheet.width // len(titles)
+    usual = max(SMALLEST, width // 12)
+    longest = max(ImageFont.load_default(usual).getlength(title) for title in titles)
+    font = ImageFont.load_default(max(SMALLEST, int(min(usual, usual * 0.95 * width / max(longest, 1)))))
+    height = round(1.6 * font.size)
+    titled = Image.new("RGB", (sheet.width, sheet.height + height), "white")
+    titled.paste(sheet, (0, height))
+    for column, title in enumerate(titles):
+        band = Image.new("RGB", (width, height), "white")
+        ImageDraw.Draw(band).text((width / 2, height / 2), title, "black", font, anchor="mm")
+        titled.paste(band, (column * width, 0))
+    return titled

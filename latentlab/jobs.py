@@ -22,7 +22,7 @@ from latentlab.evaluation import encoder_page, full_size, grade_inversion, load_
 from latentlab.evaluation.encoders import measure_encoders, shipped_encoders, trained_encoders
 from latentlab.evaluation.two_branch import describe_branches, measure_branches, trained_branches
 from latentlab.faces import FaceSet, real_set
-from latentlab.images import find_images, read_image, tile
+from latentlab.images import add_titles, find_images, read_image, tile
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import find_method, invert, open_networks
 from latentlab.metrics import edit_error, edit_gain, psnr
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], object]
 CURVES = ("l2", "perceptual", "identity", "variation")  # of the trainings of encoders
+WEAK = 0.25  # of the change that was asked for; the user is told of edits that change less
 Asked = tuple[str, float]  # an edit as requested: a factor or a file, and the strength
 
 
@@ -70,8 +71,8 @@ def invert_files(
 
     Writes for each picture ``NAME.strip.png`` (input, inversion, edits), each of these as a file of its own, and the
     inversion as ``NAME.safetensors``; and the table as ``measured.csv``. Pictures that cannot be read are reported
-    through ``say`` and skipped, and so is, once for each edit, how many pictures it took out of the generator's range.
-    After an interruption the results of finished batches are kept.
+    through ``say`` and skipped. Reported for each edit are the pictures that it took out of the generator's range, and
+    those that it hardly changed. After an interruption the results of finished batches are kept.
     """
     import pandas
 
@@ -107,8 +108,9 @@ def invert_files(
             _write_table(out / "measured.csv", rows)
             bar.update(len(names))
     for label, parts in departures.items():
-        if said := Departure.join(parts).describe():
-            say(f"{label}: {said}")
+        for said in (_describe_far(Departure.join(parts), rows), _describe_weak(label, *chosen[label], rows)):
+            if said:
+                say(f"{label}: {said}")
     return pandas.DataFrame(rows)
 
 
@@ -250,6 +252,27 @@ def measure(
     ]
 
 
+def _describe_far(departure: Departure, rows: Sequence[dict[str, Any]]) -> str:
+    """A sentence on the pictures that an edit took out of the generator's range, with their names; empty without."""
+    far = [row["picture"] for row, left in zip(rows, departure.left.tolist(), strict=True) if left]
+    return f"{departure.describe()} ({_listed(far, 3)})" if far else ""
+
+
+def _describe_weak(label: str, edit: Edit, strength: float, rows: Sequence[dict[str, Any]]) -> str:
+    """A sentence on the pictures in which the judge reads less than ``WEAK`` of the change that was asked for; empty
+    where there are none, or where the change is not known."""
+    asked = strength * edit.std
+    if f"{label} after" not in rows[0] or not abs(asked) > 0:
+        return ""
+    readings = {row["picture"]: (row[f"{label} before"], row[f"{label} after"]) for row in rows}
+    weak = {name: pair for name, pair in readings.items() if (pair[1] - pair[0]) / asked < WEAK}
+    if not weak:
+        return ""
+    told = [f"{name} ({before:.2f} before, {after:.2f} after)" for name, (before, after) in weak.items()]
+    return (f"hardly any effect on {_listed(told, 3)}, as the attribute judge reads {edit.name}; a change of "
+            f"{asked:+.2g} was asked for")  # fmt: skip
+
+
 def _write(
     out: Path, names: Sequence[str], images: Tensor, inversion: Inversion, edited: Mapping[str, Tensor]
 ) -> None:
@@ -259,7 +282,8 @@ def _write(
         for label, picture in pictures.items():
             tile(picture[None].cpu(), columns=1).save(out / f"{name}.{label}.png")
         strip = torch.stack([p.cpu() for p in pictures.values()])
-        tile(strip, columns=len(strip), scale=max(1, 256 // strip.shape[-1])).save(out / f"{name}.strip.png")
+        strip = tile(strip, columns=len(strip), scale=max(1, 256 // strip.shape[-1]))
+        add_titles(strip, list(pictures)).save(out / f"{name}.strip.png")
         inversion[i].save(out / f"{name}.safetensors")
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from latentlab import images as module
-from latentlab.images import find_images, read_image, tile, to_uint8
+from latentlab.images import add_titles, find_images, read_image, tile, to_uint8
 
 
 def write_png(path: Path, width: int, height: int, rows: Iterable[bytes], *, depth: int, colour: int) -> None:
@@ -166,3 +166,18 @@ def test_tile_lays_out_rows():
     sheet = np.asarray(tile(images, columns=2, scale=2))
     assert sheet.shape == (16, 16, 3)
     assert sheet[0, 0, 0] == 0 and sheet[0, 8, 0] == 128 and sheet[8, 0, 0] == 255
+
+
+def test_titles_stand_over_their_columns_and_shrink_until_they_fit():
+    sheet = Image.new("RGB", (3 * 256, 128), "red")
+    titled = {}
+    for name, last in {"short": "b", "long": "an edit with a rather long name +2"}.items():
+        titled[name] = np.asarray(add_titles(sheet, ["a", "", last]))
+        band = titled[name].shape[0] - 128
+        assert (titled[name][band:] == (255, 0, 0)).all() and 8 < band < 64
+        ink = [np.flatnonzero((part < 128).any((0, 2))) for part in np.split(titled[name][:band], 3, axis=1)]
+        assert not len(ink[1]) and abs(ink[0].mean() - 128) < 8  # centred
+        assert 0 < ink[2].min() and ink[2].max() < 255  # within its column
+    assert titled["long"].shape[0] < titled["short"].shape[0]  # one size for all
+    with pytest.raises(ValueError, match="titles: expected one for each column of a sheet 768 px wide, got 5"):
+        add_titles(sheet, list("abcde"))

@@ -11,6 +11,7 @@ from small import small_generator
 
 from latentlab.cli import main
 from latentlab.editing.calibration import Effect
+from latentlab.editing.code_range import Departure
 from latentlab.editing.edit import Direction, State
 from latentlab.editing.files import read_edits, save_edit
 from latentlab.editing.lab import Finding
@@ -22,7 +23,7 @@ from latentlab.formats import rosinality
 from latentlab.images import read_image, tile
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import METHODS, invert
-from latentlab.jobs import default_batch_size, demo, draw_samples, invert_files
+from latentlab.jobs import _describe_far, _describe_weak, default_batch_size, demo, draw_samples, invert_files
 from latentlab.spaces import measure_statistics
 from latentlab.weights import read_tensors, write_tensors
 from latentlab.weights.generators import load
@@ -47,12 +48,42 @@ def test_a_picture_gives_strip_inversion_and_table(face, tmp_path):
         "face.input.png", "face.inversion.png", "face.smile+2.png", "face.yaw-1.png", "face.strip.png",
         "face.safetensors", "measured.csv",
     }  # fmt: skip
-    assert pixels(out / "face.strip.png").shape == (256, 4 * 256, 3)
+    strip, given = pixels(out / "face.strip.png"), pixels(out / "face.input.png")
+    band = strip.shape[0] - 256
+    assert strip.shape[1] == 4 * 256 and np.array_equal(strip[band::4, :256:4], given)
+    assert all(column.min() < 100 for column in np.split(strip[:band], 4, axis=1))  # each has a title
     assert list(table["picture"]) == ["face"] and table["psnr_db"][0] > 0
     assert {"smile+2 before", "smile+2 after", "yaw-1 before", "yaw-1 after"} <= set(table.columns)
     pandas.testing.assert_frame_equal(pandas.read_csv(out / "measured.csv"), table, check_exact=False)
     inversion = Inversion.load(out / "face.safetensors", load("faces-64"))
     assert np.array_equal(np.asarray(tile(inversion.image, columns=1)), pixels(out / "face.inversion.png"))
+
+
+def test_edits_that_leave_the_range_are_named():
+    rows = [{"picture": name} for name in "abcdef"]
+    after = torch.tensor([1.0, 9.0, 1.0, 1.0, 1.0, 1.0])
+    one = Departure("PN+", torch.ones(6), after, 1.5, 1000)
+    said = _describe_far(one, rows)
+    assert said.startswith("1 of 6 pictures leaves the generator's range: the PN+ norm of its code is 9, that of")
+    assert said.endswith("; a smaller strength stays nearer (b)")
+    all_ = replace(one, after=after.clamp(min=9))
+    assert _describe_far(all_, rows).endswith("(a, b, c and 3 more)")
+    assert "6 of 6 pictures leave the generator's range: the PN+ norm of their codes" in _describe_far(all_, rows)
+    assert _describe_far(replace(one, after=torch.ones(6)), rows) == ""
+
+
+def test_edits_that_hardly_change_a_picture_are_named():
+    readings = {"a": (0.0, 0.9), "b": (0.0, 0.003), "c": (1.0, 1.0), "d": (0.2, 0.9)}
+    rows = [{"picture": name, "g+2 before": x, "g+2 after": y} for name, (x, y) in readings.items()]
+    edit = Direction("glasses", torch.ones(4), std=0.45)
+    says = _describe_weak("g+2", edit, 2.0, rows)
+    assert says.startswith("hardly any effect on b (0.00 before, 0.00 after), c (1.00 before, 1.00 after), as the ")
+    assert "reads glasses; a change of +0.9 was asked for" in says
+    assert "c (1.00 before, 1.00 after) and 1 more, as" in _describe_weak("g+2", edit, -2.0, rows)  # all went up
+    assert _describe_weak("g+2", edit, 2.0, rows[:1]) == ""  # as asked for
+    assert _describe_weak("h+2", edit, 2.0, rows) == ""  # not read by the judge
+    assert _describe_weak("g+2", replace(edit, std=float("nan")), 2.0, rows) == ""
+    assert _describe_weak("g+2", edit, 0.0, rows) == ""
 
 
 def test_a_refiner_improves_the_inversion_of_its_base(face, tmp_path):

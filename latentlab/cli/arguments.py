@@ -1,4 +1,28 @@
-"""Arguments that several commands share."""
+"""What several commands share: the form of their help, and arguments.
+
+The help of a command or an argument is a sentence that says what it is, with its unit or range, and ends with the
+default where there is one: "Number of samples, at least 2 (default: 200)."
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_command(
+    commands: argparse._SubParsersAction, name: str, says: str, *, example: str = ""
+) -> argparse.ArgumentParser:
+    """Adds a command; what it ``says`` stands in the list of commands and at the head of its own help."""
+    return commands.add_parser(name, help=says, description=says, epilog=f"example: {example}" if example else None)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    says = "Device to compute on: cpu, cuda, or auto, which is cuda if there is one (default: %(default)s)."
+    parser.add_argument("--device", default="cpu", metavar="NAME", help=says)
+
+
+def add_out(parser: argparse.ArgumentParser, folder: str) -> None:
+    says = "Output folder (default: %(default)s)."
+    parser.add_argument("--out", type=Path, default=Path(folder), metavar="FOLDER", help=says)
 
 
 def device_of(name: str) -> str:

@@ -3,11 +3,14 @@
 import argparse
 from pathlib import Path
 
+from latentlab.cli.arguments import add_command, add_out
+
 
 def add_demo(commands: argparse._SubParsersAction) -> None:
-    demo = commands.add_parser("demo", help="invert and edit three faces, and write pictures and a table")
-    demo.add_argument("--out", type=Path, default=Path("out/demo"), help="output folder (%(default)s)")
-    demo.add_argument("--steps", type=int, default=500, help="number of steps (%(default)s)")
+    demo = add_command(commands, "demo", "Invert and edit three rendered faces, and write pictures and a table.")
+    steps = "Number of steps of each inversion, at least 1 (default: %(default)s)."
+    demo.add_argument("--steps", type=int, default=500, metavar="N", help=steps)
+    add_out(demo, "out/demo")
     demo.set_defaults(run=_run_demo)
 
 
@@ -20,10 +23,12 @@ def _run_demo(options: argparse.Namespace) -> None:
 
 
 def add_faces(commands: argparse._SubParsersAction) -> None:
-    faces = commands.add_parser("faces", help="write faces of the real set as PNG files, and a table of their factors")
-    faces.add_argument("-n", type=int, default=6, help="number of faces, at most 120 (%(default)s)")
-    faces.add_argument("--resolution", type=int, default=64, help="side of the pictures in pixels (%(default)s)")
-    faces.add_argument("--out", type=Path, default=Path("out/faces"), help="output folder (%(default)s)")
+    says = "Write rendered test faces as PNG files, and a table of the factors that they were drawn from."
+    faces = add_command(commands, "faces", says)
+    faces.add_argument("-n", type=int, default=6, metavar="N", help="Number of faces, 1 to 120 (default: %(default)s).")
+    side = "Side of the pictures in pixels, at least 16 (default: %(default)s)."
+    faces.add_argument("--resolution", type=int, default=64, metavar="PX", help=side)
+    add_out(faces, "out/faces")
     faces.set_defaults(run=_run_faces)
 
 
@@ -35,14 +40,12 @@ def _run_faces(options: argparse.Namespace) -> None:
 
 
 def add_course(commands: argparse._SubParsersAction) -> None:
-    course = commands.add_parser(
-        "course",
-        help="copy the notebooks into a folder, for a class",
-        epilog="example: latentlab course --student handout/",
-    )
-    course.add_argument("folder", type=Path, help="a new folder, or an empty one")
-    course.add_argument("--student", action="store_true", help="leave the solutions out")
-    course.add_argument("--notebooks", type=Path, help="folder of the notebooks (default: that of this checkout)")
+    says = "Copy the notebooks, and the pages that they link to, into a folder for a class."
+    course = add_command(commands, "course", says, example="latentlab course --student handout/")
+    course.add_argument("folder", type=Path, help="Folder to write to: a new one, or an empty one.")
+    course.add_argument("--student", action="store_true", help="Leave the solutions out.")
+    notebooks = "Folder of the notebooks to copy (default: the one beside the package in this checkout)."
+    course.add_argument("--notebooks", type=Path, metavar="FOLDER", help=notebooks)
     course.set_defaults(run=_run_course)
 
 

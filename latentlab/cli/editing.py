@@ -3,41 +3,51 @@
 import argparse
 from pathlib import Path
 
-from latentlab.cli.arguments import device_of
+from latentlab.cli.arguments import add_command, add_device, add_out, device_of
 
 
 def add_edits(commands: argparse._SubParsersAction) -> None:
-    edits = commands.add_parser("edits", help="find an edit of one's own from scores of a generator's samples")
-    what = edits.add_subparsers(dest="what", required=True, metavar="what")
-    sample = what.add_parser(
-        "sample",
-        help="write samples to be scored, and a table for the scores",
-        epilog="example: latentlab edits sample --n 200 --out out/samples",
-    )
-    sample.add_argument("--n", type=int, default=200, help="number of samples (%(default)s)")
-    sample.add_argument("--seed", type=int, default=0, help="random seed of the samples (%(default)s)")
-    sample.add_argument("--out", type=Path, default=Path("out/samples"), help="output folder (%(default)s)")
+    says = "Find an edit of your own from scores that you give to samples of a generator."
+    what = add_command(commands, "edits", says).add_subparsers(dest="what", required=True, metavar="what")
+    sample = add_command(
+        what, "sample", "Write samples of a generator as PNG files, and a table for their scores.",
+        example="latentlab edits sample --n 200 --out out/samples",
+    )  # fmt: skip
+    number = "Number of samples, at least 2 (default: %(default)s)."
+    sample.add_argument("--n", type=int, default=200, metavar="N", help=number)
+    seed = "Random seed of the samples (default: %(default)s)."
+    sample.add_argument("--seed", type=int, default=0, metavar="N", help=seed)
+    add_out(sample, "out/samples")
     sample.set_defaults(run=_run_edits_sample)
-    find = what.add_parser(
-        "find",
-        help="find the edit along which scores rise",
-        epilog="example: latentlab edits find --samples out/samples --scores scores.csv --column smiling --name smile "
+    find = add_command(
+        what, "find", "Find the edit along which the scores of samples rise, and write it to a file.",
+        example="latentlab edits find --samples out/samples --scores scores.csv --column smiling --name smile "
         "--out smile.edit.safetensors",
+    )  # fmt: skip
+    table = (
+        "Table with a row for each sample. A column with two values is taken as labels, one with other numbers as "
+        "scores."
     )
-    table = "table with a row for each sample; two values are labels, other numbers are scores"
     find.add_argument("--scores", type=Path, required=True, metavar="CSV", help=table)
-    find.add_argument("--column", required=True, help="its column of scores")
+    find.add_argument("--column", required=True, metavar="NAME", help="Column of the table that has the scores.")
     which = find.add_mutually_exclusive_group(required=True)
-    which.add_argument("--samples", type=Path, help="folder of `latentlab edits sample`")
-    which.add_argument("--n", type=int, help="without the folder: how many samples of --seed it has")
-    find.add_argument("--seed", type=int, default=0, help="random seed of the samples, for --n (%(default)s)")
-    find.add_argument("--name", required=True, help="name of the edit")
-    find.add_argument("--out", type=Path, required=True, help="file of the edit, e.g. smile.edit.safetensors")
+    folder = "Folder that `latentlab edits sample` wrote and whose pictures were scored."
+    which.add_argument("--samples", type=Path, metavar="FOLDER", help=folder)
+    without = "Number of samples that were scored, if the folder is lost: they are drawn again from --seed."
+    which.add_argument("--n", type=int, metavar="N", help=without)
+    seed = "Random seed of the samples, for --n (default: %(default)s)."
+    find.add_argument("--seed", type=int, default=0, metavar="N", help=seed)
+    find.add_argument("--name", required=True, help="Name of the edit, e.g. smile.")
+    out = "File to write the edit to, e.g. smile.edit.safetensors."
+    find.add_argument("--out", type=Path, required=True, metavar="FILE", help=out)
     find.set_defaults(run=_run_edits_find)
     for parser in (sample, find):
-        source = "name of a shipped or official generator, or a file (%(default)s)"
-        parser.add_argument("--generator", default="faces-64", help=source)
-        parser.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
+        source = (
+            "Generator that the samples are drawn from: the name of a shipped or official one, or a file "
+            "(default: %(default)s)."
+        )
+        parser.add_argument("--generator", default="faces-64", metavar="SOURCE", help=source)
+        add_device(parser)
 
 
 def _run_edits_sample(options: argparse.Namespace) -> None:

@@ -5,29 +5,39 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from latentlab.cli.arguments import device_of
+from latentlab.cli.arguments import add_command, add_device, add_out, device_of
 
 HOURS = ("edits", "regularizers", "two_branch", "full-size")  # of `latentlab benchmark`, when asked for
 
 
 def add_claims(commands: argparse._SubParsersAction) -> None:
-    claims = commands.add_parser("claims", help="print the ledger of the papers' claims, or measure them again")
-    claims.add_argument("--only", nargs="+", default=[], metavar="ID", help="only these claims, e.g. II2S-1 LSAP-1")
-    claims.add_argument("--explain", nargs="+", default=[], metavar="ID", help="the whole record of these claims")
-    claims.add_argument(
-        "--full", action="store_true",
-        help="measure at full size and record it: hours, in as many sessions as you like, since descents are kept in "
-        "the user's cache folder and Ctrl-C loses nothing",
-    )  # fmt: skip
-    claims.add_argument("--left", action="store_true", help="print what is left to do at full size, and its time")
-    claims.add_argument("--faces", type=int, metavar="N", help="at most so many faces of each kind; the record says so")
-    claims.add_argument("--kinds", nargs="+", choices=("clean", "strange"), help="only these faces; the record says so")
-    claims.add_argument("--batch", type=int, metavar="N", help="faces that descend together (10); more on a GPU")
-    claims.add_argument("--generator", default="faces-64", help="another one is recorded beside faces-64 (%(default)s)")
-    claims.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
-    claims.add_argument("--pages", action="store_true", help="write docs/claims.md")
-    claims.add_argument("--coverage", action="store_true", help="simulate the coverage of the intervals, and --pages")
-    claims.add_argument("--ledger", type=Path, help="file of the ledger (default: notebooks/claims.json)")
+    says = "Print the ledger, which records how the papers' claims came out here, or measure claims again."
+    claims = add_command(commands, "claims", says, example="latentlab claims --explain II2S-7")
+    only = "Claims to print or to measure, e.g. II2S-1 LSAP-1 (default: all)."
+    claims.add_argument("--only", nargs="+", default=[], metavar="ID", help=only)
+    explain = "Claims whose whole records are printed instead of the ledger, e.g. II2S-7 (default: none)."
+    claims.add_argument("--explain", nargs="+", default=[], metavar="ID", help=explain)
+    full = (
+        "Measure the claims at full size and record them. This takes hours, in as many sessions as you like: finished "
+        "searches are kept in the user's cache folder, and the same command goes on after Ctrl-C."
+    )
+    claims.add_argument("--full", action="store_true", help=full)
+    left = "Print what --full would still have to do for each claim, and how long it would take."
+    claims.add_argument("--left", action="store_true", help=left)
+    faces = "Number of faces of each kind to measure on, at least 1; the record says so (default: all)."
+    claims.add_argument("--faces", type=int, metavar="N", help=faces)
+    kinds = "Kinds of faces to measure on; the record says so (default: both)."
+    claims.add_argument("--kinds", nargs="+", choices=("clean", "strange"), help=kinds)
+    batch = "Number of faces that are searched for together; a GPU can take more (default: 10)."
+    claims.add_argument("--batch", type=int, metavar="N", help=batch)
+    generator = "Generator to measure with; another one is recorded beside faces-64 (default: %(default)s)."
+    claims.add_argument("--generator", default="faces-64", metavar="SOURCE", help=generator)
+    add_device(claims)
+    claims.add_argument("--pages", action="store_true", help="Write the ledger to docs/claims.md.")
+    coverage = "Simulate how often the intervals hold the true mean, and write docs/claims.md with it."
+    claims.add_argument("--coverage", action="store_true", help=coverage)
+    ledger = "File of the ledger (default: notebooks/claims.json)."
+    claims.add_argument("--ledger", type=Path, metavar="FILE", help=ledger)
     claims.set_defaults(run=_run_claims)
 
 
@@ -68,31 +78,43 @@ def _measure_claims(options: argparse.Namespace) -> None:
 
 
 def add_benchmark(commands: argparse._SubParsersAction) -> None:
-    benchmark = commands.add_parser("benchmark", help="measure speed, networks, samples and inversions")
+    says = "Measure speed, networks, samples, encoders and inversions, and write the tables as CSV files."
+    benchmark = add_command(commands, "benchmark", says, example="latentlab benchmark --only speed --check")
     tables = ("speed", "optimisers", "networks", "samples", "inversions", "learning-rates", "encoders", "generators")
-    only = f"one table instead of all but {', '.join(HOURS)}, which take long"
-    benchmark.add_argument("--only", choices=(*tables, *HOURS), help=only)
-    benchmark.add_argument("--check", action="store_true", help="compare speed with its marks; exit code 1 if missed")
-    several = "method of the inversions; can be repeated for --only inversions"
-    benchmark.add_argument("--method", action="append", default=[], help=several)
-    edits = benchmark.add_argument_group("for --only edits, which goes on with what is in --out")
-    edits.add_argument("--way", action="append", default=[], help="way to find edits (default: all); can be repeated")
-    edits.add_argument("--factor", action="append", default=[], help="(default: the main ones); can be repeated")
-    edits.add_argument("--faces", type=int, default=40, metavar="N", help="faces, and samples (%(default)s)")
-    edits.add_argument("--steps", type=int, default=300, help="of the inversions (%(default)s)")
-    found = "folder of edits that are found, e.g. --out of `latentlab train edits` (default: edits in --out)"
-    edits.add_argument("--found", type=Path, metavar="FOLDER", help=found)
-    runs = "folder of training runs, for --only encoders (default: the shipped encoders) and two_branch"
+    only = (
+        f"The one table to measure: {', '.join((*tables, *HOURS))} (default: all but {', '.join(HOURS)}, which take "
+        "long)."
+    )
+    benchmark.add_argument("--only", choices=(*tables, *HOURS), metavar="TABLE", help=only)
+    check = "Compare the speed with its marks; the exit code is 1 if one is missed."
+    benchmark.add_argument("--check", action="store_true", help=check)
+    several = "Method of the inversions; can be repeated with --only inversions (default: the table's own)."
+    benchmark.add_argument("--method", action="append", default=[], metavar="NAME", help=several)
+    runs = (
+        "Folder of training runs to measure, with --only encoders (default: the shipped encoders) or two_branch, "
+        "which needs it."
+    )
     benchmark.add_argument("--runs", type=Path, metavar="FOLDER", help=runs)
-    benchmark.add_argument(
-        "--generator", action="append", default=[], metavar="SOURCE",
-        help="generator of the table of generators: a name, a .safetensors file or a folder of a training run; of "
-        "full-size: a file (default: faces-64; full-size: random weights at 256, 512, 1024 px); can be repeated",
-    )  # fmt: skip
-    benchmark.add_argument("--device", default="cpu", help="cpu, cuda, or auto (%(default)s)")
-    benchmark.add_argument("--out", type=Path, default=Path("out/benchmark"), help="output folder (%(default)s)")
-    page = "page whose sections are replaced by the tables that are measured, e.g. docs/benchmarks.md"
+    source = (
+        "Generator: a name, a .safetensors file, or a folder of a training run; a file with --only full-size. Can be "
+        "repeated for the tables of generators (default: faces-64; full-size: random weights at 256, 512 and 1024 px)."
+    )
+    benchmark.add_argument("--generator", action="append", default=[], metavar="SOURCE", help=source)
+    add_device(benchmark)
+    add_out(benchmark, "out/benchmark")
+    page = "Page in which the sections of the measured tables are replaced, e.g. docs/benchmarks.md (default: none)."
     benchmark.add_argument("--page", type=Path, metavar="FILE", help=page)
+    edits = benchmark.add_argument_group("with --only edits, which continues what is in --out")
+    way = "Way to find edits; can be repeated (default: all)."
+    edits.add_argument("--way", action="append", default=[], metavar="NAME", help=way)
+    factor = "Factor to edit; can be repeated (default: the main ones)."
+    edits.add_argument("--factor", action="append", default=[], metavar="NAME", help=factor)
+    faces = "Number of faces, and of samples; also with --only regularizers (default: %(default)s)."
+    edits.add_argument("--faces", type=int, default=40, metavar="N", help=faces)
+    steps = "Number of steps of the inversions (default: %(default)s)."
+    edits.add_argument("--steps", type=int, default=300, metavar="N", help=steps)
+    found = "Folder of edits found before, e.g. by `latentlab train edits` (default: the folder edits in --out)."
+    edits.add_argument("--found", type=Path, metavar="FOLDER", help=found)
     benchmark.set_defaults(run=_run_benchmark)
 
 

@@ -39,8 +39,9 @@ class Departure:
         """A sentence on the pictures that left the range; empty where none did."""
         if not bool(self.left.any()):
             return ""
-        norm, one = f"{float(self.after[self.left].max()):.3g}", len(self.left) == 1
-        who = "the picture leaves" if one else f"{int(self.left.sum())} of {len(self.left)} pictures leave"
+        norm, n, one = f"{float(self.after[self.left].max()):.3g}", len(self.left), int(self.left.sum()) == 1
+        who = "the picture" if n == 1 else f"{int(self.left.sum())} of {n} pictures"
+        who += " leaves" if one else " leave"
         size = f"its code is {norm}" if one else f"their codes is up to {norm}"
         return (f"{who} the generator's range: the {self.space} norm of {size}, that of {self.n:,} samples at most "
                 f"{self.largest:.3g}; a smaller strength stays nearer")  # fmt: skip
