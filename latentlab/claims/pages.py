@@ -21,8 +21,8 @@ must hold, against which bar, and where the bar comes from (the paper's words, a
 bar of our own). A rule has a version; data measured under another version, or with other weights, are marked with a
 star and count for nothing until they are measured again. Faces without (clean) and with out-of-domain detail (strange)
 are judged apart. Intervals are at 95 %, over faces, each with random starts of its own where starts are random:
-Student's for means, and for ratios through their logarithms; Wilson's for shares of faces; by resampling (BCa, or the
-jackknife) for what is no mean.
+Student's for means, and for ratios through their logarithms; Wilson's for shares; by resampling (BCa, or the jackknife)
+for what is no mean.
 
 A part of a rule sets one or more numbers against a bar. Each comparison has one of three outcomes:
 
@@ -34,7 +34,8 @@ A part of a rule sets one or more numbers against a bar. Each comparison has one
 
 Where a rule says that the number decides, and not its interval, the comparison holds or fails by the side on which the
 number lies. A part holds if all its comparisons hold, and fails if one fails; else it is undecided, or not measured.
-Where the comparisons of a part differ, they are counted in brackets. In the tables of comparisons,
+Where the comparisons of a part differ, they are counted in brackets. A control is a condition without which the
+measurement shows nothing: it must hold as well, and is told only where it does not. In the tables of comparisons,
 
 - *p, after Holm* is the two-sided p-value after Holm's correction over all comparisons of the rule: below .05 the
   comparison holds; 1 where the number lies on the other side of the bar. Controls, and what is by construction, are
@@ -67,7 +68,7 @@ def line(id: str, path: str | Path | None = None) -> str:
     else:
         found = recorded(id, path)
         verdict, samples = found.verdict + "*" * bool(found.outdated), _samples(found)
-    return f"{id:8} {verdict:18} {samples:>9}  {textwrap.shorten(statement, WIDTH - 39, placeholder=' ..')}"
+    return f"{id:8} {verdict:18} {samples:>10}  {textwrap.shorten(statement, WIDTH - 40, placeholder=' ..')}"
 
 
 def _samples(found: Finding) -> str:
@@ -79,7 +80,7 @@ def _samples(found: Finding) -> str:
 def listing(ids: Sequence[str] = (), path: str | Path | None = None) -> str:
     """The lines of these claims (default: all), under a head, with the footnotes that they need."""
     rows = [line(id, path) for id in ids or CLAIMS]
-    head = f"{'claim':8} {'verdict':18} {'n / need':>9}  statement"
+    head = f"{'claim':8} {'verdict':18} {'n / need':>10}  statement"
     notes = [f"{mark} {text}" for mark, text in FOOTNOTES.items() if any(f"{mark} " in row[:30] for row in rows)]
     notes.append("n / need: samples (most often faces) of the comparison that needs the most for 80 % power, and how "
                  "many it needs (-: not known)")  # fmt: skip
