@@ -193,13 +193,15 @@ def _constant_code(found: "Finding") -> str:
 
 def _one_principle(found: "Finding") -> str:
     lec = _values(found, "_lec_B")
-    errors = [i for name, i in found.intervals.items() if "_error_" in name]
-    if not lec or lec[-1] >= 1 or any(low > 0 for low, _ in errors):
+    errors = {name: i for name, i in found.intervals.items() if "_error_" in name}
+    if not lec or lec[-1] >= 1 or any(low > 0 for low, _ in errors.values()):
         return ""
+    smaller = [name.split("_error_") for name, (_, high) in errors.items() if high < 0]
+    smaller = f"; it is smaller for {', '.join(f'{run} on {kind} faces' for kind, run in smaller)}" if smaller else ""
     return (
         f"B, with short offsets and no discriminator, has a LEC of {lec[0]:.2f} to {lec[-1]:.2f} of D's: its codes "
         "vary least, and LEC rewards codes that hardly move. And no configuration's edits are shown to have a larger "
-        "total error than D's."
+        f"total error than D's{smaller}."
     )
 
 

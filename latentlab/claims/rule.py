@@ -57,7 +57,7 @@ class Estimate:
 
     def is_opposite(self, relation: str, bar: float) -> bool:
         """Whether the whole interval lies on the other side of the bar; False without an interval."""
-        return self.high < bar if relation == ">" else self.low > bar
+        return bool(self.high < bar if relation == ">" else self.low > bar)
 
     def samples_needed(self, relation: str, bar: float, level: float = 2 * LEVEL) -> int | None:
         """Samples with which a t-test at ``level`` finds this number beyond the bar in 80 % of cases, if the samples
