@@ -4,17 +4,20 @@ Names of numbers begin with the kind of the faces. "o_" numbers belong to LSAP_O
 numbers to W.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from latentlab.claims.encoder_runs import column, consistencies, is_measured, rows_of_runs
-from latentlab.claims.finding import Claim, Finding, over_samples
+from latentlab.claims.finding import Claim, Finding, over_resamples, over_samples
 from latentlab.claims.inversion import Columns, faces_text, kinds_of, targets
 from latentlab.claims.rules import ALIGNED_EDITS, FORTY, LAMBDAS_E, LAMBDAS_O, RULES, SEEDS
 from latentlab.claims.runs import Bench, Found, Planned, Run
+from latentlab.evaluation.intervals import Statistic
 from latentlab.evaluation.inversions import evaluate, load_judges
 from latentlab.faces import FaceSet
 from latentlab.inversion.result import Inversion
@@ -37,9 +40,18 @@ def _lambdas(bench: Bench) -> tuple[float, ...]:
     return LAMBDAS_O if bench.full else QUICK_LAMBDAS
 
 
-def _finding(means: Columns, ratios: Columns, controls: dict[str, float], settings: dict) -> Finding:
-    parts = [over_samples(means), over_samples(ratios, log=True)]
-    measured, intervals, samples = (parts[0][k] | parts[1][k] for k in ("measured", "intervals", "samples"))
+def _finding(
+    means: Columns, ratios: Columns, controls: dict[str, float], settings: dict,
+    dials: Mapping[str, Float[Tensor, "l n"]] | None = None,
+) -> Finding:  # fmt: skip
+    """Means of columns and geometric means of ratios. dials: values of each face at each lambda, (L, N), of which
+    ``largest_share`` is taken."""
+    shares = {name: (largest_share(values), values.shape[1]) for name, values in (dials or {}).items()}
+    parts = [over_samples(means), over_samples(ratios, log=True), over_resamples(shares)]
+    measured, intervals, samples = (
+        {name: value for part in parts for name, value in part[key].items()}
+        for key in ("measured", "intervals", "samples")
+    )
     return Finding(measured, intervals, controls, settings | {"learning rate": 0.1}, samples=samples)
 
 
@@ -78,7 +90,7 @@ def _editable(bench: Bench) -> Finding:
                 name = f"{kind}_{prefix}{factor}"
                 means |= {f"{name}_{what}": ours[what] - theirs[what] for what in ("error", "identity")}
                 means |= {f"{name}_own_error": ours["error"], f"{name}_projector_error": theirs["error"]}
-                means |= {f"{name}_{who}_matched": values["error"].isfinite().double()
+                means |= {f"{name}_{who}_matched": values["error"].isfinite()
                           for who, values in (("projector", theirs), ("lsap_o", ours))}  # fmt: skip
     settings = {"faces": faces_text(kinds), "steps": PROJECTOR_STEPS[bench.full], "strength": STRENGTH}
     return _finding(means, ratios, _floors(bench), settings)
@@ -120,9 +132,10 @@ def _plan_editable(bench: Bench) -> Iterator[Planned]:
 
 @torch.no_grad()
 def _dial(bench: Bench) -> Finding:
-    """Ratios of MSE and of SNCD from each lambda to the next, and the largest share of a step in the whole change of
-    SNCD, face by face: of LSAP_O, and of LSAP_E where its runs are measured."""
-    kinds, lambdas, anchors, means, ratios = kinds_of(bench, FORTY), _lambdas(bench), anchors_for(bench.G), {}, {}
+    """Ratios of MSE and of SNCD from each lambda to the next, face by face, and the share of the largest step in the
+    change of the mean SNCD: of LSAP_O, and of LSAP_E where its runs are measured."""
+    kinds, lambdas, anchors = kinds_of(bench, FORTY), _lambdas(bench), anchors_for(bench.G)
+    means, ratios, dials = {}, {}, {}
     for kind, n in kinds.items():
         images, runs = targets(bench, kind, n), {x: bench.find(lsap_o(bench, x), kind, n) for x in lambdas}
         of_search = {
@@ -131,8 +144,10 @@ def _dial(bench: Bench) -> Finding:
         }
         for name, values in (("o", of_search), ("e", _dial_of_encoders(kind, n))):
             _turn(f"{kind}_{name}", values, means, ratios)
+            if values:
+                dials[f"{kind}_{name}_sncd_largest_share"] = torch.stack(list(values["sncd"].values()))
     settings = {"faces": faces_text(kinds), "steps": PROJECTOR_STEPS[bench.full]}
-    return _finding(means, ratios, _floors(bench), settings)
+    return _finding(means, ratios, _floors(bench), settings, dials)
 
 
 def _turn(prefix: str, values: dict[str, dict[float, Tensor]], means: Columns, ratios: Columns) -> None:
@@ -140,9 +155,22 @@ def _turn(prefix: str, values: dict[str, dict[float, Tensor]], means: Columns, r
     for what, by_lambda in values.items():
         means |= {f"{prefix}_{what}_{x:g}": numbers for x, numbers in by_lambda.items()}
         ratios |= {f"{prefix}_{what}_{a:g}_to_{b:g}": by_lambda[b] / by_lambda[a] for a, b in pairwise(by_lambda)}
-    if sncd := list(values.get("sncd", {}).values()):
-        steps = torch.stack([a - b for a, b in pairwise(sncd)])
-        means[f"{prefix}_sncd_largest_share"] = steps.amax(0) / (sncd[0] - sncd[-1])
+
+
+def largest_share(values: Float[Tensor, "l n"]) -> Statistic:
+    """The largest step between neighbouring rows of the mean over faces, by its whole change from the first row to the
+    last, both by their size, as a statistic of the numbers of the faces that take part, (.., N).
+
+    1 / (L - 1) for equal steps; above 1 where the mean goes back and forth. The share of each face by itself would
+    divide by a change that is near 0 on some faces.
+    """
+    rows = values.detach().double().cpu().numpy()
+
+    def statistic(faces: np.ndarray, axis: int = -1) -> np.ndarray | np.floating:
+        mean = rows[:, faces.astype(int)].mean(axis if axis < 0 else axis + 1)  # (L, ..)
+        return np.abs(np.diff(mean, axis=0)).max(0) / np.abs(mean[-1] - mean[0])
+
+    return statistic
 
 
 def _dial_of_encoders(kind: str, n: int) -> dict[str, dict[float, Tensor]]:

@@ -57,7 +57,9 @@ def _alignment(bench: Bench) -> Finding:
             means |= _fidelity(*names, kind, n, f"{kind}_{seed}")
             with_loss, without = (column(rows, "retrieved") for rows in rows_of_runs(names, kind, n).values())
             means[f"{kind}_{seed}_retrieved"] = with_loss - without
-            means |= {f"at_{kind}_{runs[0]}_retrieved": with_loss, f"at_{kind}_{runs[1]}_retrieved": without}
+            # A share, which a column of booleans is; the difference above is none.
+            means |= {f"at_{kind}_{runs[0]}_retrieved": with_loss > 0,
+                      f"at_{kind}_{runs[1]}_retrieved": without > 0}  # fmt: skip
             means |= _levels({run: f"{run} W" for run in runs}, kind, n)
     found = measure_retrieval(pair_for(bench.G, device=bench.G.w_avg.device), bench.G, PAIRS[bench.full])
     return _finding(means, kinds, {f"pair_{name}": value for name, value in found._asdict().items()})

@@ -70,7 +70,8 @@ NUMBERS: Mapping[str, str] = {
     "E4E-1": "D minus A, face by face: `mse`, `perceptual` distance, `psnr_db`. `a_..`, `d_..`: each encoder's own.",
     "E4E-2": "A's divided by D's: `variation`, distance of a code from its mean over layers; `visible_variation`, the "
              "part of it that the layers' affine maps can see. `a_..`, `d_..`: each encoder's own.",
-    "E4E-3": "`deviation`: A's |E(G(w)) - w| divided by D's. `a_..`, `d_..`: each encoder's own.",
+    "E4E-3": "`deviation`: A's |E(G(w)) - w| divided by D's. `a_..`, `d_..`: each encoder's own; "
+             "`constant_deviation`: that of an encoder that always returns the mean of W.",
     "E4E-4": f"{', '.join(f'`{name}`' for name in LEC_LINES)}: A's LEC for an edit of that factor divided by D's; "
              "`.._constant`: LEC of an encoder that always returns the same code divided by D's (below 1: it beats D). "
              "`a_..`, `d_..`: each encoder's own LEC.",
@@ -90,7 +91,8 @@ NUMBERS: Mapping[str, str] = {
               "`identity`: total error and identity of edits, LSAP_O's minus the projector's; `own_error`: total error "
               "of LSAP_O's edits. `w_..`: in W instead of W+. `.._matched`: share of faces with a matching strength.",
     "LSAP-5": "`o_..`: LSAP_O, `e_..`: LSAP_E. `mse_a_to_b`, `sncd_a_to_b`, `lec_a_to_b`: at lambda b divided by at "
-              "lambda a; `sncd_largest_share`: share of the largest step in the whole change of SNCD.",
+              "lambda a; `sncd_largest_share`: the largest step of the mean SNCD over faces, divided by the change of "
+              "that mean from the first lambda to the last.",
     "LSAP-6": "`pti_..`, `hfgi_..`: on codes of LSAP_E minus on codes of e4e: `perceptual` distance of the inversion, "
               "total `error` and `identity` of edits. `e4e_..`: on codes of e4e.",
     "CLCAE-1": f"With the alignment loss minus without it, training seeds `21` and `22`: {_SPACES}, `retrieved`: share "
@@ -191,13 +193,15 @@ def _constant_code(found: "Finding") -> str:
 
 def _one_principle(found: "Finding") -> str:
     lec = _values(found, "_lec_B")
-    errors = [i for name, i in found.intervals.items() if "_error_" in name]
-    if not lec or lec[-1] >= 1 or any(low > 0 for low, _ in errors):
+    errors = {name: i for name, i in found.intervals.items() if "_error_" in name}
+    if not lec or lec[-1] >= 1 or any(low > 0 for low, _ in errors.values()):
         return ""
+    smaller = [name.split("_error_") for name, (_, high) in errors.items() if high < 0]
+    smaller = f"; it is smaller for {', '.join(f'{run} on {kind} faces' for kind, run in smaller)}" if smaller else ""
     return (
         f"B, with short offsets and no discriminator, has a LEC of {lec[0]:.2f} to {lec[-1]:.2f} of D's: its codes "
         "vary least, and LEC rewards codes that hardly move. And no configuration's edits are shown to have a larger "
-        "total error than D's."
+        f"total error than D's{smaller}."
     )
 
 

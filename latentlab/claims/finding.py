@@ -12,7 +12,7 @@ from torch import Tensor
 from latentlab.claims.explanations import NUMBERS, why
 from latentlab.claims.rule import Cell, Estimate, Rule
 from latentlab.claims.runs import Bench, Planned
-from latentlab.evaluation.intervals import confidence_interval, nanmean
+from latentlab.evaluation.intervals import Statistic, confidence_interval, nanmean, share_interval
 
 WIDTH = 100  # columns of what is printed
 
@@ -91,15 +91,36 @@ class Finding:
         return self.claim.rule.compare(self.estimates) if self.claim else []
 
     @property
-    def needed(self) -> int | None:
-        """The largest number of samples that a comparison of the rule needs for 80 % power; None where no cell lies on
-        the claimed side of its bar."""
-        found = [cell.needed for cell in self.cells if cell.needed is not None and cell.part in self.claim.rule.parts]
-        return max(found, default=None)
+    def outcomes(self) -> dict[str, str]:
+        """The parts of the rule by what came of them, e.g. "holds"; empty where another rule judged the numbers."""
+        if self.claim is None or self.outdated:
+            return {}
+        return {word: "; ".join(says) for word, says in self.claim.rule.summarize(self.estimates).items()}
+
+    @property
+    def power(self) -> tuple[int | None, int | None]:
+        """Number of samples of the comparison of the rule that needs the most for 80 % power, and how many it needs.
+
+        Where no need is known, since no comparison lies on the claimed side of its bar: the smallest number of samples,
+        and None. Both are None where no comparison has samples.
+        """
+        parts = self.claim.rule.parts if self.claim else ()
+        cells = [c for c in self.cells if c.part in parts and not c.part.exact and c.estimate and c.estimate.n]
+        known = [cell for cell in cells if cell.needed is not None]
+        if known:
+            most = max(known, key=lambda cell: cell.needed)
+            return most.estimate.n, most.needed
+        return min((cell.estimate.n for cell in cells), default=None), None
 
     def __repr__(self) -> str:
         lines = {name: self.listed(name) for name in ("measured", "controls", "settings", "provenance")}
-        rows = [f"  {name}: {line}" for name, line in lines.items() if line] + [f"  {self.verdict}: {self.reason}."]
+        rows = [f"  {name}: {line}" for name, line in lines.items() if line]
+        if outcomes := self.outcomes:
+            remark = self.claim.remark(self)
+            rows += [f"  {self.verdict}", *(f"    {word}: {says}" for word, says in outcomes.items())]
+            rows += [f"    {remark}."] * bool(remark)
+        else:
+            rows += [f"  {self.verdict}: {self.reason}."]
         rows += [f"  {self.outdated}"] if self.outdated else []
         if self.claim:
             head = f"{self.claim.id}  {self.claim.statement} {self.claim.paper}: {self.claim.paper_value}"
@@ -133,7 +154,8 @@ class Finding:
         earlier = f", recorded under {self.rule or 'a rule without version'}" * (self.rule != rule.version)
         rows = [f"  rule {rule.version}{earlier}", *(f"    {line}" for line in rule.text.splitlines())]
         if any(cell.estimate for cell in self.cells):
-            rows += ["  against the bars"] + [f"    {_compared(cell)}" for cell in self.cells]
+            rows.append("  against the bars (p: two-sided, after Holm's correction)")
+            rows += [f"    {_compared(cell)}" for cell in self.cells]
         rows += [f"  numbers: {NUMBERS[self.claim.id].replace('`', '')}"] if self.claim.id in NUMBERS else []
         rows += [f"  why: {explained}"] if (explained := why(self)) else []
         rows += [f"  with {name}: {other['verdict']}: {other['reason']}." for name, other in self.others.items()]
@@ -178,6 +200,13 @@ class Excerpt:
                 f"<details><summary>the whole record</summary><pre>{whole}</pre></details>")  # fmt: skip
 
 
+def p_text(cell: Cell) -> str:
+    """The two-sided p-value of a comparison; "" where the number itself decides, "1" where it lies on the other side of
+    its bar."""
+    p = min(1.0, 2 * cell.p)
+    return "" if cell.part.exact else "< 1e-6" if p < 1e-6 else f"{p:.2g}"
+
+
 def _compared(cell: Cell) -> str:
     """One comparison as a line."""
     bar = f"{cell.part.relation} {cell.part.bar:g}"
@@ -185,9 +214,9 @@ def _compared(cell: Cell) -> str:
         return f"{cell.name}: not measured ({bar})"
     e = cell.estimate
     told = f"{cell.name} {e.value:.3g}" + (f" [{e.low:.3g}, {e.high:.3g}]" if e.low == e.low else "")
-    told += f" {bar}: {'holds' if cell.holds else 'fails'}"
+    told += f" {bar}: {cell.outcome}"
     if not cell.part.exact:
-        told += f", p {2 * cell.p if cell.p < 0.5 else 1:.2g}" + f", n {e.n}" * bool(e.n)
+        told += f", p {p_text(cell)}" + f", n {e.n}" * bool(e.n)
         told += f", 80 % power with {cell.needed}" * bool(cell.needed)
     return told
 
@@ -205,16 +234,39 @@ def spread_of(x: np.ndarray, statistic: Callable) -> dict[str, float]:
 
 def over_samples(columns: Mapping[str, Tensor | np.ndarray], *, log: bool = False) -> dict[str, dict]:
     """Means of columns of samples (N,), geometric means with ``log``, as keywords of a ``Finding``: measured, intervals
-    (Student's t) and samples. NaN samples are left out."""
+    and samples. Intervals are Student's, but Wilson's for columns of booleans, whose mean is a share. NaN samples are
+    left out.
+
+    The type decides, not the values: a difference of two shares may happen to be 0 or 1 on all faces, and Wilson's
+    interval excludes 0 as soon as a single face has 1. No rule tests a share of booleans; if one did, its comparison
+    would still hold just where the whole interval lies beyond the bar, but ``Estimate.p_value``, which takes the
+    interval to be Student's, is only near to the score test's elsewhere.
+    """
     from scipy.stats import gmean
 
     found: dict[str, dict] = {"measured": {}, "intervals": {}, "samples": {}}
     for name, values in columns.items():
-        x = values.detach().double().cpu().numpy() if isinstance(values, Tensor) else values.astype(float)
+        x = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+        is_share, x = x.dtype == bool, x.astype(float)
         x = x[~np.isnan(x)]
         if len(x):
             statistic = gmean if log else np.mean
+            interval = share_interval(int(x.sum()), len(x)) if is_share else confidence_interval(x, statistic)
             found["measured"][name] = float(statistic(x))
-            found["intervals"][name] = confidence_interval(x, statistic)
+            found["intervals"][name] = interval
             found["samples"][name] = spread_of(x, statistic)
+    return found
+
+
+def over_resamples(statistics: Mapping[str, tuple[Statistic, int]]) -> dict[str, dict]:
+    """Statistics that are no means over faces, as keywords of a ``Finding``, with BCa intervals from resampled faces.
+
+    statistics: name -> the statistic, a function of the numbers 0 to N - 1 of the faces that take part, (.., N), and N.
+    """
+    found: dict[str, dict] = {"measured": {}, "intervals": {}, "samples": {}}
+    for name, (statistic, n) in statistics.items():
+        faces = np.arange(n, dtype=float)
+        found["measured"][name] = float(statistic(faces, axis=0))
+        found["intervals"][name] = confidence_interval(faces, statistic, method="bca")
+        found["samples"][name] = {"n": n}
     return found

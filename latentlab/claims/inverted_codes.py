@@ -68,8 +68,8 @@ def _edits(bench: Bench) -> Finding:
             for floor in floors_of(bench):
                 ours, name = _graded(table[floor or "fine"], factor, judges.backbone), f"{kind}_{floor}{factor}"
                 means |= {f"{name}_{what}": ours[what] - theirs[what] for what in ours}
-                means |= {f"matched_{name}": ours["error"].isfinite().double()}
-            means |= {f"matched_{kind}_i2s_{factor}": theirs["error"].isfinite().double(),
+                means |= {f"matched_{name}": ours["error"].isfinite()}
+            means |= {f"matched_{kind}_i2s_{factor}": theirs["error"].isfinite(),
                       f"i2s_{kind}_{factor}_error": theirs["error"]}  # fmt: skip
     settings = {"faces": faces_text(kinds), "steps": _steps(bench), "strength": STRENGTH}
     return collect(means, {}, settings, ("matched_", "i2s_"))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from latentlab.claims.finding import Claim, Finding, over_samples
 from latentlab.claims.rules import NORMALITY, RULES
 from latentlab.claims.runs import FLOORS, Bench
+from latentlab.evaluation.intervals import share_interval
 from latentlab.faces import render, sample_factors
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.losses.attributes import load_attributes
@@ -78,7 +79,7 @@ def _normality(bench: Bench) -> Finding:
 
     clouds = w_to_p(_codes(G, n * repeats, "II2S-2").double().cpu()).split(n)
     told = dict(zip(NORMALITY, np.array([[t.rejects() for t in tests(x)] for x in clouds]).T, strict=True))
-    wilson = {k: stats.binomtest(int(t.sum()), repeats).proportion_ci(method="wilson") for k, t in told.items()}
+    intervals = {k: share_interval(int(t.sum()), repeats) for k, t in told.items()}
     level = level_and_power(tests, ["normal"], [d], n, repeats).rejected
     some = repeats // 5
     trap = level_and_power(lambda x: [henze_zirkler(x), *mardia(x, calibrate=False)], ["normal", "t3"], [512], n, some)
@@ -88,7 +89,6 @@ def _normality(bench: Bench) -> Finding:
         "t3_henze_zirkler_512": float(trap["Henze-Zirkler", "t3"]),
         "normal_mardia_kurtosis_512": float(trap["Mardia's kurtosis", "normal"]),
     }
-    intervals = {k: [float(v) for v in i] for k, i in wilson.items()}
     settings = {"codes": n, "dimensions": d, "repeats": repeats}
     return Finding({k: float(t.mean()) for k, t in told.items()}, intervals, controls, settings)
 

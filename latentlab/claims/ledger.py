@@ -97,8 +97,8 @@ def table(path: str | Path | None = None) -> pd.DataFrame:
     """The ledger as a table, one row for each claim: id, statement, paper value, measured, verdict, reason, samples
     needed for 80 % power, and why it has to be measured again, if it has."""
     findings = [recorded(id, path) for id in _read(path)]
-    rows = [(f.claim.id, f.claim.statement, f.claim.paper_value, f.listed(), f.verdict, f.reason, f.needed, f.outdated)
-            for f in findings]  # fmt: skip
+    rows = [(f.claim.id, f.claim.statement, f.claim.paper_value, f.listed(), f.verdict, f.reason, f.power[1],
+             f.outdated) for f in findings]  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latentlab.claims.explanations import COMMON, NUMBERS, why
-from latentlab.claims.finding import WIDTH, Finding
+from latentlab.claims.finding import WIDTH, Finding, p_text
 from latentlab.claims.ledger import CLAIMS, recorded, recorded_ids
 from latentlab.claims.rule import Cell
 from latentlab.evaluation.intervals import METHODS, POPULATIONS, coverage
@@ -20,18 +20,37 @@ Each claim is judged by a rule that was committed before its data and that stand
 must hold, against which bar, and where the bar comes from (the paper's words, a sign, an equality with a margin, or a
 bar of our own). A rule has a version; data measured under another version, or with other weights, are marked with a
 star and count for nothing until they are measured again. Faces without (clean) and with out-of-domain detail (strange)
-are judged apart. Intervals are Student's at 95 %, over faces, each with random starts of its own where starts are
-random; ratios through their logarithms. A comparison holds if the whole interval lies beyond its bar, after Holm's
-correction over all comparisons of the claim. Beside each stands the number of faces that it needs for a power of 80 %
-at the corrected level, if faces go on to vary as they did; where it lies on the other side of its bar, no number of
-faces is given.
+are judged apart. Intervals are at 95 %, over faces, each with random starts of its own where starts are random:
+Student's for means, and for ratios through their logarithms; Wilson's for shares; by resampling (BCa, or the jackknife)
+for what is no mean.
+
+A part of a rule sets one or more numbers against a bar. Each comparison has one of three outcomes:
+
+| outcome | meaning |
+|---|---|
+| holds | the whole interval lies on the claimed side of the bar, also after Holm's correction |
+| fails | the whole interval lies on the other side of the bar |
+| undecided | neither: the data do not tell |
+
+Where a rule says that the number decides, and not its interval, the comparison holds or fails by the side on which the
+number lies. A part holds if all its comparisons hold, and fails if one fails; else it is undecided, or not measured.
+Where the comparisons of a part differ, they are counted in brackets. A control is a condition without which the
+measurement shows nothing: it must hold as well, and is told only where it does not. In the tables of comparisons,
+
+- *p, after Holm* is the two-sided p-value after Holm's correction over all comparisons of the rule: below .05 the
+  comparison holds; 1 where the number lies on the other side of the bar. Controls, and what is by construction, are
+  not part of the correction, and their p-values are without it;
+- *n* is the number of samples, most often of faces;
+- *for 80 %* is the number of samples with which such a comparison would hold in 80 % of cases, at the level that
+  Holm's correction asks of the smallest p-value, if samples go on to vary as they did. It is empty where the number
+  lies on the other side of the bar, and where the spread of the samples is not known.
 
 | verdict | meaning |
 |---|---|
 | by construction | algebra guarantees it; the measurement checks the code |
 | reproduced | all parts of the rule hold |
-| partly reproduced | some hold, or some were not measured |
-| not reproduced | none holds, or a control is at fault |
+| partly reproduced | some parts hold; others fail, are undecided or were not measured |
+| not reproduced | no part holds, or a control does not hold |
 
 {textwrap.fill(COMMON, 119, break_long_words=False, break_on_hyphens=False)} Other words are in the
 [glossary](glossary.md).
@@ -42,31 +61,29 @@ measures, and goes on where it stopped. This page is written by `latentlab claim
 
 
 def line(id: str, path: str | Path | None = None) -> str:
-    """A claim in one line: id, verdict, samples needed for 80 % power beside those at hand, statement."""
+    """A claim in one line: id, verdict, samples at hand beside those needed for 80 % power, statement."""
     statement = CLAIMS[id].statement
     if id not in recorded_ids(path):
         verdict, samples = "not measured", ""
     else:
         found = recorded(id, path)
         verdict, samples = found.verdict + "*" * bool(found.outdated), _samples(found)
-    return f"{id:8} {verdict:18} {samples:>9}  {textwrap.shorten(statement, WIDTH - 39, placeholder=' ..')}"
+    return f"{id:8} {verdict:18} {samples:>10}  {textwrap.shorten(statement, WIDTH - 40, placeholder=' ..')}"
 
 
 def _samples(found: Finding) -> str:
-    """Smallest number of samples of the comparisons, and the largest that one of them needs: "40 / 55"."""
-    cells = [cell for cell in found.cells if not cell.part.exact and cell.estimate and cell.estimate.n]
-    if not cells:
-        return ""
-    have = min(cell.estimate.n for cell in cells)
-    return f"{have} / {found.needed or '-'}"
+    """Samples at hand and needed of the comparison that needs the most: "40 / 55"."""
+    have, need = found.power
+    return f"{have} / {need or '-'}" if have else ""
 
 
 def listing(ids: Sequence[str] = (), path: str | Path | None = None) -> str:
     """The lines of these claims (default: all), under a head, with the footnotes that they need."""
     rows = [line(id, path) for id in ids or CLAIMS]
-    head = f"{'claim':8} {'verdict':18} {'n / need':>9}  statement"
+    head = f"{'claim':8} {'verdict':18} {'n / need':>10}  statement"
     notes = [f"{mark} {text}" for mark, text in FOOTNOTES.items() if any(f"{mark} " in row[:30] for row in rows)]
-    notes.append("n / need: samples (faces) at hand, and the most that a comparison needs for 80 % power")
+    notes.append("n / need: samples (most often faces) of the comparison that needs the most for 80 % power, and how "
+                 "many it needs (-: not known)")  # fmt: skip
     return "\n".join([head, *rows, "", *(textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes)])
 
 
@@ -118,17 +135,18 @@ def _numbers(id: str) -> str:
 
 def _section(found: Finding) -> str:
     told, rule = found.provenance, found.claim.rule
-    rows = [f"**{found.verdict}**: {found.reason}.\n"]
+    rows = [_reason(found)]
     if explained := why(found):
         rows.append(f"*Why:* {explained}\n")
     if found.outdated:
         rows.append(f"\\* {found.outdated[0].upper()}{found.outdated[1:]}.\n")
     if cells := [cell for cell in found.cells if cell.estimate is not None]:
-        rows += ["| number | value | 95 % interval | bar | p | n | for 80 % |", "|---|---|---|---|---|---|---|"]
-        rows += [_row(cell) for cell in cells] + [""]
+        head = ("number", "value", "95 % interval", "bar", "outcome", "p, after Holm", "n", "for 80 %")
+        rows += [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(_row(cell) for cell in cells), ""]
     rows += [_numbers(found.claim.id), _rule(found.claim.id)]
-    names = (("measured", "All numbers"), ("controls", "Controls"), ("settings", "Settings"))
-    rows += [f"{word}: {found.listed(name)}.\n" for name, word in names if getattr(found, name)]
+    named = (("measured", "All numbers"), ("controls", "Controls"))
+    rows += [_folded(title, found, name) for name, title in named if getattr(found, name)]
+    rows += [f"Settings: {found.listed('settings')}.\n"] if found.settings else []
     for name, other in found.others.items():
         old = " (under another version of the rule)" if other.get("rule") != rule.version else ""
         rows.append(f"With {name}{old}: **{other['verdict']}**: {other['reason']}.\n")
@@ -139,13 +157,34 @@ def _section(found: Finding) -> str:
     return "\n".join(rows)
 
 
+def _reason(found: Finding) -> str:
+    """Verdict and reason, as a list of the outcomes with the remark below."""
+    if not (outcomes := found.outcomes):
+        return f"**{found.verdict}**: {found.reason}.\n"
+    rows = [f"**{found.verdict}**\n", *(f"- *{word}*: {says}" for word, says in outcomes.items())]
+    remark = found.claim.remark(found)
+    return "\n".join(rows + [f"\n{remark}."] * bool(remark)) + "\n"
+
+
+def _folded(title: str, found: Finding, name: str) -> str:
+    """One of the finding's dictionaries of numbers, with their intervals, as a table that is folded."""
+    rows = ["| number | value | 95 % interval |", "|---|---|---|"]
+    for key, value in getattr(found, name).items():
+        low, high = found.intervals.get(key, (float("nan"),) * 2)
+        rows.append(f"| {_cell(key)} | {value:.3g} | {_interval(low, high)} |")
+    # GitHub reads Markdown inside HTML only where empty lines set it apart.
+    return "\n".join([f"<details><summary>{title}</summary>\n", *rows, "\n</details>\n"])
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{low:.3g} to {high:.3g}" if low == low else ""
+
+
 def _row(cell: Cell) -> str:
-    e, known = cell.estimate, cell.estimate.low == cell.estimate.low
-    interval = f"{e.low:.3g} to {e.high:.3g}" if known else ""
-    p = "" if cell.part.exact else f"{min(1.0, 2 * cell.p):.2g}"
-    verdict = "holds" if cell.holds else "fails"
-    bar = f"{cell.part.relation} {cell.part.bar:g} {verdict}".replace("<", "\\<").replace(">", "\\>")
-    return f"| {_cell(cell.name)} | {e.value:.3g} | {interval} | {bar} | {p} | {e.n or ''} | {cell.needed or ''} |"
+    e, bar = cell.estimate, _cell(f"{cell.part.relation} {cell.part.bar:g}")
+    told = (_cell(cell.name), f"{e.value:.3g}", _interval(e.low, e.high), bar, cell.outcome, _cell(p_text(cell)),
+            str(e.n or ""), str(cell.needed or ""))  # fmt: skip
+    return f"| {' | '.join(told)} |"
 
 
 def _cell(text: str) -> str:

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from latentlab.claims.alignment import PAPERS, PROJECTOR_STEPS, lsap_o
-from latentlab.claims.finding import Claim, Finding, over_samples
+from latentlab.claims.finding import Claim, Finding, over_resamples, over_samples
 from latentlab.claims.inversion import PAPER_STEPS, faces_text, ii2s, kinds_of
 from latentlab.claims.realism import realism_distance
 from latentlab.claims.rules import ALIGNED_EDITS, FORTY, RULES
 from latentlab.claims.runs import Bench, Planned, Run
-from latentlab.evaluation.intervals import confidence_interval, nanmean
+from latentlab.evaluation.intervals import nanmean
 from latentlab.evaluation.inversions import evaluate, load_judges
 from latentlab.faces import FaceSet
 from latentlab.inversion.result import Inversion
@@ -52,18 +52,14 @@ def _ranked(bench: Bench) -> Finding:
                   f"{kind}_e4e_minus_lsap_e": sncd["e4e"] - sncd["lsap_e"]}  # fmt: skip
         means |= {f"sncd_{kind}_{name}": values for name, values in sncd.items()}
         qualities, ruler = _qualities(bench, made, kind, n), np.stack([v.double().cpu().numpy() for v in sncd.values()])
-        means[f"matched_{kind}"] = torch.from_numpy(np.isfinite(qualities["error"][0]).astype(float))
+        means[f"matched_{kind}"] = np.isfinite(qualities["error"][0])
         untrained = [i for i, name in enumerate(made) if not name.startswith("lsap")]
         for what, values in qualities.items():
-            ranks[f"{kind}_rank_{what}"] = ruler, values
-            ranks[f"{kind}_untrained_rank_{what}"] = ruler[untrained], values[untrained]
-    found = over_samples(means)
+            ranks[f"{kind}_rank_{what}"] = rank_correlation(ruler, values), n
+            ranks[f"{kind}_untrained_rank_{what}"] = rank_correlation(ruler[untrained], values[untrained]), n
+    parts = [over_samples(means), over_resamples(ranks)]
+    found = {key: parts[0][key] | parts[1][key] for key in parts[0]}
     controls = {k: found["measured"].pop(k) for k in list(found["measured"]) if k.startswith(("sncd_", "matched_"))}
-    for name, (ruler, values) in ranks.items():
-        faces, statistic = np.arange(values.shape[1], dtype=float), rank_correlation(ruler, values)
-        found["measured"][name] = float(statistic(faces))
-        found["intervals"][name] = confidence_interval(faces, statistic, method="bca")
-        found["samples"][name] = {"n": values.shape[1]}
     settings = {"faces": faces_text(kinds), "steps": PROJECTOR_STEPS[bench.full], "strength": STRENGTH}
     return Finding(**found, controls=controls, settings=settings | {"methods": len(made)})
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,6 +13,10 @@ LEVEL = 0.025  # of a one-sided comparison, so that a 95 % interval on one side 
 # Where bars come from. A bar of our own is called so, with its reason.
 SIGN = "sign"
 OWN = "our own bar"
+
+Outcome = Literal["holds", "undecided", "fails", "not measured"]
+# In the order of a reason
+WORDS = ("control at fault", "control undecided", "holds", "undecided", "fails", "by construction", "not measured")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,10 @@ class Estimate:
             return float(gap <= 0)
         freedom = self.n - 1 if self.n else math.inf
         return float(t.sf(t.ppf(1 - LEVEL, freedom) * gap / side, freedom))
+
+    def is_opposite(self, relation: str, bar: float) -> bool:
+        """Whether the whole interval lies on the other side of the bar; False without an interval."""
+        return bool(self.high < bar if relation == ">" else self.low > bar)
 
     def samples_needed(self, relation: str, bar: float, level: float = 2 * LEVEL) -> int | None:
         """Samples with which a t-test at ``level`` finds this number beyond the bar in 80 % of cases, if the samples
@@ -88,14 +97,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Cell:
-    """The outcome of one cell of a part. p: after Holm's correction; NaN where the number itself decides. holds: None
-    where it was not measured. needed: samples for 80 % power, see ``Estimate.samples_needed``."""
+    """The outcome of one cell of a part.
+
+    p: one-sided, after Holm's correction (that of controls and of what is by construction without it); NaN where the
+    number itself decides. outcome: "holds" where p is below ``LEVEL``, "fails" where the whole 95 % interval lies on
+    the other side of the bar, else "undecided"; where the number itself decides, "holds" or "fails" by its side.
+    needed: samples for 80 % power, see ``Estimate.samples_needed``.
+    """
 
     part: Part
     name: str
     estimate: Estimate | None
     p: float
-    holds: bool | None
+    outcome: Outcome
     needed: int | None
 
 
@@ -140,35 +154,39 @@ class Rule:
             for name in part.cells:
                 found = numbers.get(name)
                 if found is None:
-                    cells.append(Cell(part, name, None, math.nan, None, None))
+                    cells.append(Cell(part, name, None, math.nan, "not measured", None))
                     continue
                 p = adjusted.get((id(part), name), math.nan)
                 if math.isnan(p) and not part.exact:  # of a control, or by construction
                     p = found.p_value(part.relation, part.bar)
-                beyond = found.value > part.bar if part.relation == ">" else found.value < part.bar
                 needed = None if part.exact else found.samples_needed(part.relation, part.bar, level)
-                cells.append(Cell(part, name, found, p, beyond if part.exact else p < LEVEL, needed))
+                cells.append(Cell(part, name, found, p, _outcome(part, found, p), needed))
         return cells
 
-    def judge(self, numbers: Mapping[str, Estimate], remark: str = "") -> tuple[str, str]:
-        """Verdict and reason. "reproduced" if all parts hold, "partly reproduced" if some do or some were not measured,
-        "by construction" if nothing but algebra is claimed, "not reproduced" if none holds or a control is at fault.
+    def summarize(self, numbers: Mapping[str, Estimate]) -> dict[str, list[str]]:
+        """What the parts and controls say, by what came of them, and under "lacks" the faces that are missing.
+
+        A part "holds" if all its cells hold, "fails" if one fails, is "undecided" if one is, and else "not measured".
+        Controls, and parts by construction, are told as "control at fault" or "control undecided"; controls that hold
+        are not told. Where the cells of a part differ, their outcomes are counted in brackets.
         """
-        cells = self.compare(numbers)
-        outcomes = [(part, [c.holds for c in cells if c.part is part]) for part in (*self.parts, *self.controls)]
-        told = {"control at fault": [], "holds": [], "fails": [], "by construction": [], "not measured": []}
-        for part, holds in outcomes:
-            failed, missing = holds.count(False), holds.count(None)
+        cells, told = self.compare(numbers), {word: [] for word in WORDS}
+        for part in (*self.parts, *self.controls):
+            count = Counter(cell.outcome for cell in cells if cell.part is part)
+            word = next(word for word in ("fails", "undecided", "not measured", "holds") if count[word])
             if part in self.controls or part.constructed:
-                word = "control at fault" if failed else "by construction" if part.constructed else ""
-            else:
-                word = "fails" if failed else "not measured" if missing else "holds"
-            word = "not measured" if missing and not failed else word
-            if word:
-                share = f" ({holds.count(True)} of {len(holds)})" if failed and len(holds) > 1 else ""
-                told[word].append(part.says + share)
-        lacking = self.lacking(numbers)
-        reason = "; ".join(f"{word}: {', '.join(says)}" for word, says in (told | {"lacks": lacking}).items() if says)
+                word = {"fails": "control at fault", "undecided": "control undecided"}.get(word, word)
+                word = "by construction" if word == "holds" and part.constructed else word
+            if word != "holds" or part not in self.controls:
+                told[word].append(part.says + _counted(count))
+        return {word: says for word, says in (told | {"lacks": self.lacking(numbers)}).items() if says}
+
+    def judge(self, numbers: Mapping[str, Estimate], remark: str = "") -> tuple[str, str]:
+        """Verdict and reason. "reproduced" if all parts hold, "partly reproduced" if some do, "by construction" if
+        nothing but algebra is claimed, "not reproduced" if none holds or a control does not.
+        """
+        told = self.summarize(numbers)
+        reason = "; ".join(f"{word}: {', '.join(says)}" for word, says in told.items())
         return _verdict(told, only_built=all(p.constructed for p in self.parts)), f"{reason}. {remark}".rstrip(". ")
 
     def lacking(self, numbers: Mapping[str, Estimate]) -> list[str]:
@@ -184,11 +202,29 @@ class Rule:
         return missing
 
 
+def _outcome(part: Part, found: Estimate, p: float) -> Outcome:
+    if math.isnan(found.value):
+        return "undecided"
+    if part.exact:
+        return "holds" if (found.value > part.bar if part.relation == ">" else found.value < part.bar) else "fails"
+    return "holds" if p < LEVEL else "fails" if found.is_opposite(part.relation, part.bar) else "undecided"
+
+
+def _counted(count: Mapping[str, int]) -> str:
+    """The outcomes of a part's cells where they differ, e.g. " (5 hold, 1 fails)"."""
+    if len(count) < 2:
+        return ""
+    words = ("holds", "undecided", "fails", "not measured")
+    each = [f"{count[word]} {word if count[word] == 1 else word.removesuffix('s')}" for word in words if count[word]]
+    return f" ({', '.join(each)})"
+
+
 def _verdict(told: Mapping[str, list[str]], *, only_built: bool) -> str:
-    if told["control at fault"]:
+    if "control at fault" in told or "control undecided" in told:
         return "not reproduced"
     if only_built:
         return "by construction"
-    if not told["holds"]:
-        return "not reproduced" if told["fails"] else "not measured"
-    return "partly reproduced" if told["fails"] or told["not measured"] else "reproduced"
+    not_held = "fails" in told or "undecided" in told
+    if "holds" not in told:
+        return "not reproduced" if not_held else "not measured"
+    return "partly reproduced" if not_held or "not measured" in told else "reproduced"

@@ -112,6 +112,22 @@ def _student(values: np.ndarray, statistic: Statistic) -> list[float]:
     return [float(v) for v in (np.exp(ends) if statistic is gmean else ends)]
 
 
+def share_interval(hits: int, n: int) -> list[float]:
+    """Wilson's (1927) 95 % interval [low, high] of a share: ``hits`` of ``n`` independent samples.
+
+    It stays within 0 and 1 and has a width also where none or all of the samples count.
+
+    >>> share_interval(40, 40)
+    [0.912..., 1.0]
+    """
+    from scipy.stats import binomtest
+
+    if not 0 <= hits <= n or n == 0:
+        raise ValueError(f"hits: expected from 0 to n samples, and n at least 1, got {hits} of {n}")
+    low, high = binomtest(hits, n).proportion_ci(method="wilson")
+    return [max(0.0, float(low)), min(1.0, float(high))]  # rounding leaves the unit interval by 1e-16
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values of several tests adjusted by Holm (1979): all at most alpha together keep the family-wise error alpha.
 

@@ -39,11 +39,28 @@ def test_the_dial_is_measured_face_by_face(G):
     runs_of = [bench.find(alignment.lsap_o(bench, x), "clean", 3) for x in alignment.QUICK_LAMBDAS]
     a, b, c = (sncd_of_codes(run.latent, G, anchors) for run in runs_of)
     assert found.measured["clean_o_sncd_0_to_10"] == pytest.approx(float((b / a).log().mean().exp()))
-    share = torch.maximum(a - b, b - c) / (a - c)
-    assert found.measured["clean_o_sncd_largest_share"] == pytest.approx(float(share.mean()))
+    steps = (a.mean() - b.mean(), b.mean() - c.mean())
+    share = max(abs(step) for step in steps) / abs(sum(steps))
+    assert found.measured["clean_o_sncd_largest_share"] == pytest.approx(float(share))
+    assert found.samples["clean_o_sncd_largest_share"] == {"n": 3}
     assert found.samples["clean_o_mse_10_to_40"]["n"] == 3
     assert 0 < found.controls["sncd_lowest"] < found.controls["sncd_of_samples"] < 1
     assert "not measured" in found.reason and "LSAP_E" in found.reason
+
+
+def test_the_largest_share_is_of_the_mean_over_faces():
+    """A face whose change is nearly 0 does not decide; steps back and forth count by their size."""
+    values = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.5, 0.6, 0.4, 1.3], [0.3, 0.2, 0.1, 0.999]])
+    statistic, faces = alignment.largest_share(values), np.arange(4.0)
+    assert statistic(faces) == pytest.approx(0.30025 / 0.60025)  # face by face: 0.71, 0.5, 0.67, 301
+    assert statistic(faces[:3]) == pytest.approx(0.5 / 0.8)
+    picks = np.array([[0, 1, 2, 2], [3, 3, 1, 0]])
+    expected = [float(alignment.largest_share(values[:, row])(faces)) for row in picks]
+    assert statistic(picks.astype(float), axis=1) == pytest.approx(expected)
+    back = torch.tensor([[1.0], [1.5], [0.8]])
+    assert alignment.largest_share(back)(np.zeros(1)) == pytest.approx(0.7 / 0.2)
+    up = torch.tensor([[1.0], [1.1], [1.5]])  # SNCD that rises is no smooth dial of a negative share
+    assert alignment.largest_share(up)(np.zeros(1)) == pytest.approx(0.8)
 
 
 def test_editability_compares_lsap_o_with_the_projector(G, monkeypatch):

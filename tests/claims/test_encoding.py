@@ -1,5 +1,7 @@
 """Claims about encoders, with encoders whose codes are known in the place of the shipped ones."""
 
+from dataclasses import replace
+
 import pandas
 import pytest
 import torch
@@ -73,6 +75,16 @@ def test_deviation_is_larger_for_codes_far_from_w(bench):
     found = measure("E4E-3", bench)
     assert found.measured["deviation"] > 1
     assert found.controls["a_deviation"] > found.controls["d_deviation"]
+    w = torch.cat([bench.G.mapping(torch.randn(500, bench.G.z_dim, generator=torch.Generator().manual_seed(i)))
+                   for i in range(4)])  # fmt: skip
+    spread = (w - bench.G.w_avg).norm(dim=1).mean() * bench.G.num_ws**0.5  # all layers have the same code
+    assert found.controls["constant_deviation"] == pytest.approx(float(spread), rel=0.1)
+    verdict, _ = claims.CLAIMS["E4E-3"].judge(found)
+    assert verdict == "reproduced"  # the constant encoder is told, and changes no verdict
+    near = replace(found, controls=found.controls | {"d_deviation": found.controls["constant_deviation"] * 0.9})
+    far = replace(found, controls=found.controls | {"d_deviation": found.controls["constant_deviation"] * 1.1})
+    assert "always returns the mean of W" in claims.CLAIMS["E4E-3"].judge(far)[1]
+    assert "always returns" not in claims.CLAIMS["E4E-3"].judge(near)[1]
 
 
 def test_a_constant_encoder_has_the_lec_of_a_constant_code(bench, monkeypatch):

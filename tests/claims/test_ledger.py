@@ -1,19 +1,24 @@
 """The ledger's file, its state, and what the command prints and writes."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
+import torch
+from scipy import stats
 from worlds import world
 
 from latentlab import claims
 from latentlab.claims import ledger, pages
 from latentlab.claims.explanations import NUMBERS, why
-from latentlab.claims.finding import Finding
+from latentlab.claims.finding import Finding, over_resamples, over_samples
+from latentlab.claims.rule import Cell, Estimate
 from latentlab.cli import main
-from latentlab.evaluation.intervals import coverage
+from latentlab.evaluation.intervals import confidence_interval, coverage
 
 RECORDED = ledger.recorded_ids()
 
@@ -157,6 +162,47 @@ def test_the_command_says_what_is_left(monkeypatch, capsys, shipped):
     assert main(command[:-2]) == 0 and "0 of 28 descents" in capsys.readouterr().out
 
 
+def test_samples_and_need_are_of_one_comparison(monkeypatch):
+    """Of the comparison that needs the most, not the smallest n beside the largest need."""
+    def cell(name: str, n: int, needed: int | None, **more) -> Cell:
+        return Cell(replace(rule.parts[0], **more), name, Estimate(1.0, 0.5, 1.5, n), 0.01, "holds", needed)
+
+    rule, found = claims.CLAIMS["E4E-1"].rule, claims.recorded("E4E-1")
+    cells = [cell("a", 80, 55), cell("b", 12, 9), cell("c", 40, None), cell("d", 3, 99, says="a control")]
+    monkeypatch.setattr(Finding, "cells", cells)
+    assert found.power == (80, 55) and "80 / 55 " in pages.line("E4E-1")
+    cells[:] = [cell("a", 80, None), cell("b", 12, None)]
+    assert found.power == (12, None) and "12 / - " in pages.line("E4E-1")
+    cells[:] = [Cell(rule.parts[0], "a", None, math.nan, "not measured", None)]
+    assert found.power == (None, None) and "/" not in pages.line("E4E-1").split("A (")[0]
+
+
+def test_the_page_tells_outcomes_apart_and_folds_the_numbers():
+    written = pages.PAGE.read_text()
+    section = written.split("\n## E4E-5\n")[1].split("\n## ")[0]
+    outcomes = claims.recorded("E4E-5").outcomes
+    assert {"undecided", "fails"} <= outcomes.keys()
+    assert all(f"\n- *{word}*: {says}\n" in section for word, says in outcomes.items())
+    folded = re.findall(r"<details><summary>(.+?)</summary>\n\n(\|.+?\|)\n\n</details>\n", section, re.DOTALL)
+    assert [title for title, _ in folded] == ["All numbers", "Controls"]
+    found = claims.recorded("E4E-5")
+    for (_, table), numbers in zip(folded, (found.measured, found.controls), strict=True):
+        rows = [[cell.strip().replace("\\", "") for cell in row.split("|")[1:-1]] for row in table.splitlines()]
+        assert rows[0] == ["number", "value", "95 % interval"] and [row[0] for row in rows[2:]] == list(numbers)
+    told = {row.split("|")[1].strip().replace("\\", ""): row.split("|")[5].strip()
+            for row in section.splitlines() if row.count("|") == 9}  # fmt: skip
+    assert {cell.name: cell.outcome for cell in found.cells}.items() <= told.items()
+    introduction = written.split("\n## ")[0]
+    assert all(f"| {word} | " in introduction for word in ("holds", "fails", "undecided"))
+    assert written.count("<details>") == written.count("</details>") > 20
+
+
+def test_no_part_is_taken_for_two():
+    """A reason separates parts by semicolons, so none has one of its own."""
+    for claim in claims.CLAIMS.values():
+        assert not any("; " in part.says for part in (*claim.rule.parts, *claim.rule.controls)), claim.id
+
+
 def test_the_page_is_that_of_the_ledger():
     """`latentlab claims --pages` has been run since the ledger or a rule changed."""
     written = pages.PAGE.read_text()
@@ -187,6 +233,28 @@ def test_coverage_on_the_page_is_the_simulations():
     for population in ("normal", "exponential"):
         again = coverage(12, population, sets=500, resamples=400)
         assert cells[population, "12"] == pytest.approx([again[m] for m in pages.METHODS], abs=0.05)
+
+
+def test_shares_have_wilsons_interval_and_differences_have_not():
+    """A column of booleans is a share; a difference that happens to be 0 or 1 on every face is none."""
+    hits = np.arange(40) < 38
+    columns = {"share": torch.from_numpy(hits), "difference": hits.astype(float), "none": np.zeros(40, bool)}
+    found = over_samples(columns)
+    assert found["intervals"]["share"] == pytest.approx([0.8350, 0.9862], abs=1e-4)  # Wilson (1927)
+    assert found["intervals"]["difference"] == pytest.approx(list(stats.ttest_1samp(hits, 0).confidence_interval()))
+    assert found["intervals"]["none"] == pytest.approx([0, 0.0876], abs=1e-4) and found["measured"]["none"] == 0
+    assert found["measured"]["share"] == 0.95 and found["samples"]["share"] == found["samples"]["difference"]
+    for id in RECORDED:  # no recorded share leaves the unit interval, and none is a rule's own number
+        e = claims.recorded(id)
+        shares = {k: e.intervals[k] for k in e.controls if k.startswith("matched_")}
+        assert all(0 <= low < high <= 1 for low, high in shares.values()), (id, shares)
+
+
+def test_what_is_no_mean_is_resampled_over_faces():
+    values = np.random.default_rng(0).exponential(size=30)
+    found = over_resamples({"median": (lambda faces, axis=-1: np.median(values[faces.astype(int)], axis), 30)})
+    assert found["measured"]["median"] == np.median(values) and found["samples"]["median"] == {"n": 30}
+    assert found["intervals"]["median"] == confidence_interval(values, np.median, method="bca")
 
 
 def test_findings_of_ratios_know_their_samples():

@@ -59,6 +59,63 @@ def test_verdicts():
     )  # fmt: skip
 
 
+BELOW, ACROSS, ABOVE = Estimate(-1.0, -1.5, -0.5, 40), Estimate(-1.0, -2.5, 0.5, 40), Estimate(1.0, 0.5, 1.5, 40)
+
+
+def test_nothing_fails_that_is_undecided():
+    """Fails: the whole interval on the other side, whatever Holm's correction says."""
+
+    def outcome(e: Estimate, **more) -> str:
+        return Rule("", (part("x", **more),)).compare({"x": e})[0].outcome
+
+    assert [outcome(e) for e in (BELOW, ACROSS, ABOVE)] == ["holds", "undecided", "fails"]
+    assert [outcome(e, relation=">") for e in (BELOW, ACROSS, ABOVE)] == ["fails", "undecided", "holds"]
+    assert [outcome(e, exact=True) for e in (BELOW, ACROSS, ABOVE)] == ["holds", "holds", "fails"]
+    assert outcome(Estimate(1.0)) == outcome(Estimate(-1.0)) == "undecided"  # no interval
+    assert outcome(Estimate(1.0, -math.inf, math.inf, 5)) == outcome(Estimate(math.nan), exact=True) == "undecided"
+    e = replace(ACROSS, high=-0.1)  # p = 0.03, times 2
+    cells = Rule("", (part("x", "y", "z"),)).compare({"x": e, "y": e})
+    assert [c.outcome for c in cells] == ["undecided", "undecided", "not measured"] and 0.01 < cells[0].p < 0.1
+
+
+def test_reasons_tell_what_is_undecided_from_what_fails():
+    a, b, c = part("a", says="A"), part("b", "c", says="B"), part("c", says="C")
+    told = Rule("", (a, b, c)).judge({"a": ABOVE, "b": BELOW, "c": ACROSS})
+    assert told == ("not reproduced", "undecided: B (1 holds, 1 undecided), C; fails: A")
+    control = part("d", says="D")
+    told = Rule("", (a,), (control,)).judge({"a": BELOW, "d": ACROSS})
+    assert told == ("not reproduced", "control undecided: D; holds: A")
+    assert Rule("", (b,)).summarize({"b": ABOVE}) == {"fails": ["B (1 fails, 1 not measured)"]}
+    assert Rule("", (b,)).summarize({"b": ABOVE, "c": ABOVE}) == {"fails": ["B"]}
+
+
+def test_undecided_does_not_count_as_held():
+    """Verdicts of random numbers, by the definition: a comparison is held or not."""
+    draw, seen = np.random.default_rng(0), set()
+    for _ in range(400):
+        names, known = iter("abcdefgh"), (BELOW, BELOW, BELOW, ACROSS, ABOVE, None)
+        parts = tuple(part(next(names), next(names), exact=bool(draw.integers(2)), says=str(i)) for i in range(2))
+        rule = Rule("", parts, (part(next(names)),) * int(draw.integers(2)))
+        drawn = {name: known[draw.integers(len(known))] for name in "abcde"}
+        numbers = {name: e for name, e in drawn.items() if e}
+
+        def held(p: Part, numbers=numbers) -> list[bool | None]:
+            return [None if name not in numbers else numbers[name].value < 0 if p.exact else numbers[name].high < 0
+                    for name in p.cells]  # fmt: skip
+
+        cells = [held(p) for p in parts]
+        if any(False in held(p) for p in rule.controls):
+            expected = "not reproduced"
+        elif not any(all(c) for c in cells):
+            expected = "not reproduced" if any(False in c for c in cells) else "not measured"
+        else:
+            whole = all(all(held(p)) for p in (*parts, *rule.controls))
+            expected = "reproduced" if whole else "partly reproduced"
+        assert rule.judge(numbers)[0] == expected, (rule, numbers)
+        seen.add(expected)
+    assert len(seen) == 4
+
+
 def test_what_algebra_guarantees_does_not_count():
     numbers = {"x": Estimate(-1.0, -2.0, -0.5, 40), "y": Estimate(1.0, 0.5, 2.0, 40)}
     built = part("x", says="x falls", constructed=True)
@@ -80,7 +137,7 @@ def test_holm_corrects_over_the_cells_of_a_rule():
     sure = dict.fromkeys("bcdef", Estimate(-1.0, -1.1, -0.9))
     assert Rule("", tuple(cells)).judge(sure | {"a": e})[0] == "reproduced"  # the last step is at the full level
     of_six = Rule("", (part(*"abcdef"),)).judge(sure | {"a": replace(e, high=0.1)})
-    assert of_six == ("not reproduced", "fails: a (5 of 6)")
+    assert of_six == ("not reproduced", "undecided: a (5 hold, 1 undecided)")
 
 
 def test_samples_needed_are_those_of_the_corrected_level():

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from latentlab.evaluation import intervals
-from latentlab.evaluation.intervals import confidence_interval, coverage, holm, nanmean, samples_needed
+from latentlab.evaluation.intervals import confidence_interval, coverage, holm, nanmean, samples_needed, share_interval
 
 
 def skewed(n: int, seed: int = 0) -> np.ndarray:
@@ -72,6 +72,20 @@ def test_the_default_is_students_where_it_can_be():
     assert confidence_interval(values) == confidence_interval(values, method="t")
     assert confidence_interval(values, stats.gmean) == confidence_interval(values, stats.gmean, method="t")
     assert confidence_interval(values, np.median) == confidence_interval(values, np.median, method="bca")
+
+
+def test_intervals_of_shares_are_where_the_score_test_rejects():
+    """Wilson's ends: the shares from which the found one is 1.96 of their standard errors away."""
+    for hits, n in ((0, 12), (3, 40), (38, 40), (40, 40)):
+        low, high = share_interval(hits, n)
+        assert 0 <= low < high <= 1 and low <= hits / n <= high
+        for end in (low, high):
+            if 0 < end < 1:
+                z = abs(hits / n - end) / (end * (1 - end) / n) ** 0.5
+                assert z == pytest.approx(stats.norm.ppf(0.975), rel=1e-6)
+    assert share_interval(40, 40)[1] == 1 and share_interval(0, 12)[0] == 0
+    with pytest.raises(ValueError, match="hits: expected from 0 to n samples, and n at least 1, got 5 of 4"):
+        share_interval(5, 4)
 
 
 def test_holm_is_the_step_down_procedure():
