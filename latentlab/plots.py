@@ -42,9 +42,11 @@ def _sheet(rows: Sequence[Tensor], captions: Sequence[Sequence[str]], labels: Se
 
     columns = max(len(row) for row in rows)
     heights = [size + 0.2 * max((title.count("\n") + 1.25 for title in c), default=0) for c in captions]
-    figsize = columns * size + 1.2 * any(labels), sum(heights)
+    left = max(1.2, 0.1 * max(map(len, labels), default=0)) * any(labels)  # inches for the labels of the rows
+    figsize = columns * size + left, sum(heights)
     figure, axes = plt.subplots(len(rows), columns, figsize=figsize, squeeze=False, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    edge = 0.04 / figsize[0]  # inches: the layout is up to two pixels off the left end of a label
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0, rect=(edge, 0, 1 - edge, 1))
     for cells, row, titles, label in zip(axes, rows, captions, labels, strict=True):
         for ax in cells:
             ax.set(xticks=[], yticks=[], anchor="S")  # anchored at the bottom, so that titles get the free height
@@ -95,12 +97,13 @@ def training_curves(logs: Mapping[str, "pandas.DataFrame"], columns: Sequence[st
     figure, axes = plt.subplots(
         1, len(columns), figsize=(3 * len(columns), 2.8), squeeze=False, layout="constrained"
     )  # fmt: skip
+    colours = plt.get_cmap("tab10" if len(logs) <= 10 else "tab20")
     for ax, column in zip(axes[0], columns, strict=True):
-        for name, log in logs.items():
-            ax.plot(log["images"] / 1000, log[column], label=name)
+        for i, (name, log) in enumerate(logs.items()):
+            ax.plot(log["images"] / 1000, log[column], label=name, color=colours(i))
         ax.set(title=column, xlabel="thousand images", ylim=(0, None))
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0, -1].legend(frameon=False)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, loc="outside right center", fontsize=8)
     return figure
 
 

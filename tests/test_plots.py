@@ -5,7 +5,7 @@ import pandas
 import pytest
 import torch
 
-from latentlab.plots import ellipses, overlay, show, training_curves
+from latentlab.plots import compare, ellipses, overlay, show, training_curves
 
 
 def test_an_ellipse_has_a_constant_mahalanobis_distance():
@@ -31,6 +31,24 @@ def test_training_curves_are_those_of_the_logs():
     figure = training_curves({"A": log}, ["l2", "variation"])
     assert [list(ax.lines[0].get_ydata()) for ax in figure.axes] == [[0.5, 0.25], [2.0, 4.0]]
     assert list(figure.axes[0].lines[0].get_xdata()) == [1, 2]
+
+
+def test_the_legend_of_many_runs_lies_beside_the_panels():
+    log = pandas.DataFrame({"images": [1000, 2000], "l2": [0.5, 0.25]})
+    figure = training_curves({f"run {i}": log for i in range(12)}, ["l2"])
+    figure.draw_without_rendering()
+    (legend,), (panel,) = figure.legends, figure.axes
+    box = legend.get_window_extent()
+    assert box.x0 >= panel.get_window_extent().x1 and box.y0 >= 0 and box.y1 <= figure.bbox.height
+    assert len({line.get_color() for line in panel.lines}) == 12
+    plt.close(figure)
+
+
+def test_long_labels_of_rows_are_not_cut():
+    figure = compare({"ii2s, 300 steps": torch.zeros(2, 3, 8, 8), "older, 1.5 standard": torch.zeros(2, 3, 8, 8)})
+    figure.draw_without_rendering()
+    assert all(ax.yaxis.label.get_window_extent().x0 >= 0 for ax in figure.axes)
+    plt.close(figure)
 
 
 def test_an_overlay_is_blue_where_the_map_is_1_and_orange_where_it_is_0():
