@@ -31,7 +31,7 @@ COLUMNS = {
 def describe(table: "pandas.DataFrame", encoders: Sequence[Encoded], *, curves: bool = False) -> str:
     """The table of ``measure_encoders`` as a page of Markdown. curves: show ``encoders_curves.png``, too."""
     summary = summarize_encoders(table)
-    parts = ["# Encoders, measured", _introduction(table["method"].unique())]
+    parts = ["# Encoders, measured", _introduction(list(table["method"].unique()))]
     for kind, rows in summary.groupby("faces", sort=False):
         head = ["encoder", *COLUMNS.values()]
         lines = [[row["encoder"], *(row[name] for name in COLUMNS)] for row in rows.to_dict("records")]
