@@ -86,7 +86,8 @@ NUMBERS: Mapping[str, str] = {
     "LSAP-2": "`psp_minus_e4e`, `e4e_minus_lsap_e`: differences of SNCD. `rank_x`: Spearman's correlation of the "
               "methods' SNCD with x (`error`, `residual`, `loss_of_gain`: 1 - gain, of edits; `realism`: distance from "
               "renders); `untrained_..`: without the methods that minimise SNCD. `sncd_..`: each method's own.",
-    "LSAP-3": "LSAP_E, training seeds `11` and `12`, minus e4e: `mse`, `perceptual` distance, `sncd`, `lec` of edits.",
+    "LSAP-3": "LSAP_E, training seeds `11` and `12`, minus e4e: `mse`, `perceptual` distance, `sncd`, `lec` of edits. "
+              "`e4e_..`: e4e's own.",
     "LSAP-4": "`sncd`: LSAP_O's divided by the projector's; `psnr`: LSAP_O's minus the projector's, dB; `error`, "
               "`identity`: total error and identity of edits, LSAP_O's minus the projector's; `own_error`: total error "
               "of LSAP_O's edits. `w_..`: in W instead of W+. `.._matched`: share of faces with a matching strength.",
@@ -225,6 +226,20 @@ def _scale_seen(found: "Finding") -> str:
     )
 
 
+def _below_the_samples(found: "Finding") -> str:
+    samples = found.controls["sncd_of_samples"]
+    before = {kind: found.controls[f"e4e_{kind}_sncd"] for kind in _kinds(found, "11_sncd")}
+    costs, gains = _values(found, "_mse"), _values(found, "_sncd")
+    if not costs or costs[0] <= 0 or gains[-1] >= 0 or max(before.values()) >= samples:
+        return ""
+    own = " and ".join(f"{x:.4f} ({kind} faces)" for kind, x in before.items())
+    return (
+        f"e4e's codes already have a lower SNCD than the generator's own, {own} against {samples:.4f}, so by this "
+        "measure nothing was left to repair. To lower it further is to move towards the mean of the samples, which costs "
+        "likeness; and codes that are more alike move less, which LEC rewards."
+    )
+
+
 def _weak_edits(found: "Finding") -> str:
     told, wanted, had = [], FORTY["clean"], found.settings["faces"]
     if had < wanted:
@@ -247,5 +262,6 @@ def _weak_edits(found: "Finding") -> str:
 
 _WHY: Mapping[str, Callable[["Finding"], str]] = {
     "II2S-8": _wide_encoder, "II2S-9": _no_better_edits, "II2S-11": _no_better_mixes, "E4E-4": _constant_code,
-    "E4E-5": _wrong_way, "E4E-6": _one_principle, "LSAP-1": _scale_seen, "EDIT-4": _weak_edits,
+    "E4E-5": _wrong_way, "E4E-6": _one_principle, "LSAP-1": _scale_seen,
+    "LSAP-3": _below_the_samples, "EDIT-4": _weak_edits,
 }  # fmt: skip

@@ -1,5 +1,7 @@
 """Claims about SNCD with searches of few steps, and their rules."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas
 import pytest
@@ -9,6 +11,7 @@ from worlds import world
 
 from latentlab import claims
 from latentlab.claims import alignment, encoder_runs, ranks, refinement, runs
+from latentlab.claims.explanations import why
 from latentlab.claims.finding import Finding
 from latentlab.claims.ranks import rank_correlation
 from latentlab.claims.rules import ALIGNED_EDITS, RULES
@@ -148,7 +151,19 @@ def test_lsap_e_is_compared_with_e4e_face_by_face(G, tmp_path, monkeypatch):
     found = claims.measure("LSAP-3", G=G)
     assert found.measured["clean_11_mse"] == pytest.approx(-1) and found.measured["clean_12_lec_yaw"] == 2
     assert found.samples["clean_11_sncd"]["n"] == 3
+    assert found.controls["e4e_clean_lec_yaw"] == pytest.approx(2) and "e4e_clean_mse" not in found.measured
     assert {name for part in RULES["LSAP-3"].parts for name in part.cells if "clean" in name} <= found.measured.keys()
+
+
+def test_why_lsap_e_is_less_alike_is_told_from_the_record():
+    """Where e4e's codes lie below the samples already, and only there."""
+    names = {f"{kind}_{seed}_{what}": x for kind in ("clean", "strange") for seed in (11, 12)
+             for what, x in (("mse", 0.1), ("sncd", -0.1))}  # fmt: skip
+    below = {"sncd_of_samples": 0.03, "e4e_clean_sncd": 0.02, "e4e_strange_sncd": 0.025}
+    record = Finding(names, controls=below, verdict="partly reproduced", claim=claims.CLAIMS["LSAP-3"])
+    assert "0.0200 (clean faces) and 0.0250 (strange faces) against 0.0300" in why(record)
+    assert not why(replace(record, controls=below | {"e4e_strange_sncd": 0.04}))
+    assert not why(replace(record, measured=names | {"clean_11_mse": -0.1}))
 
 
 def test_rank_correlation_is_that_of_scipy():
