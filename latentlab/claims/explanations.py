@@ -235,8 +235,8 @@ def _below_the_samples(found: "Finding") -> str:
     own = " and ".join(f"{x:.4f} ({kind} faces)" for kind, x in before.items())
     return (
         f"e4e's codes already have a lower SNCD than the generator's own, {own} against {samples:.4f}, so by this "
-        "measure nothing was left to repair. To lower it further is to move towards the mean of the samples, which costs "
-        "likeness; and codes that are more alike move less, which LEC rewards."
+        "measure nothing was left to repair. To lower it further is to move towards the mean of the samples, which "
+        "costs likeness; and codes that are more alike move less, which LEC rewards."
     )
 
 
