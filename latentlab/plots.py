@@ -1,5 +1,6 @@
 """Figures. Each function returns the Figure, Axes or image that it has drawn."""
 
+import re
 from collections.abc import Mapping, Sequence
 from math import tau
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,8 @@ def _sheet(rows: Sequence[Tensor], captions: Sequence[Sequence[str]], labels: Se
 
     columns = max(len(row) for row in rows)
     heights = [size + 0.2 * max((title.count("\n") + 1.25 for title in c), default=0) for c in captions]
-    left = max(1.2, 0.1 * max(map(len, labels), default=0)) * any(labels)  # inches for the labels of the rows
+    letters = (len(re.sub(r"\\\w+", "x", label).replace("$", "")) for label in labels)  # \lambda is one
+    left = (0.15 + 0.07 * max(letters, default=0)) * any(labels)  # inches for the labels of the rows
     figsize = columns * size + left, sum(heights)
     figure, axes = plt.subplots(len(rows), columns, figsize=figsize, squeeze=False, layout="constrained")
     edge = 0.04 / figsize[0]  # inches: the layout is up to two pixels off the left end of a label
