@@ -43,7 +43,8 @@ def _sheet(rows: Sequence[Tensor], captions: Sequence[Sequence[str]], labels: Se
 
     columns = max(len(row) for row in rows)
     heights = [size + 0.2 * max((title.count("\n") + 1.25 for title in c), default=0) for c in captions]
-    letters = (len(re.sub(r"\\\w+", "x", label).replace("$", "")) for label in labels)  # \lambda is one
+    lines = [line for label in labels for line in label.split("\n")]
+    letters = (len(re.sub(r"\\\w+", "x", line).replace("$", "")) for line in lines)  # \lambda is one
     left = (0.15 + 0.07 * max(letters, default=0)) * any(labels)  # inches for the labels of the rows
     figsize = columns * size + left, sum(heights)
     figure, axes = plt.subplots(len(rows), columns, figsize=figsize, squeeze=False, layout="constrained")
