@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from latentlab.cli import main
-from latentlab.jobs import NOTEBOOKS, copy_course
+from latentlab.jobs.course import NOTEBOOKS, copy_course
 
 LESSONS = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
 SOLUTIONS = sorted(path.name for path in NOTEBOOKS.glob("solutions/*.ipynb"))

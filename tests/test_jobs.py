@@ -23,7 +23,9 @@ from latentlab.formats import rosinality
 from latentlab.images import read_image, tile
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import METHODS, invert
-from latentlab.jobs import _describe_far, _describe_weak, default_batch_size, demo, draw_samples, invert_files
+from latentlab.jobs.demonstration import demo
+from latentlab.jobs.inversions import _describe_far, _describe_weak, default_batch_size, invert_files
+from latentlab.jobs.samples import draw_samples
 from latentlab.spaces import measure_statistics
 from latentlab.weights import read_tensors, write_tensors
 from latentlab.weights.generators import load
@@ -297,7 +299,7 @@ def test_the_effect_is_told(tmp_path, capsys, monkeypatch):
     names = tuple(f"factor{i}" for i in range(8))
     effect = Effect(names, torch.arange(8.0) - 4, torch.ones(8), torch.ones(8), 1.0)
     found = Finding(Direction("dark", torch.ones(16), source="by hand"), 0.5, effect)
-    monkeypatch.setattr("latentlab.jobs.find_edit_of_scores", lambda *_, **__: found)
+    monkeypatch.setattr("latentlab.jobs.samples.find_edit_of_scores", lambda *_, **__: found)
     asked = ["--scores", "x.csv", "--column", "a", "--n", "8", "--name", "dark", "--out", str(tmp_path / "e")]
     assert main(["edits", "find", *asked]) == 0
     said = capsys.readouterr().out
@@ -358,7 +360,7 @@ def test_interruption_ends_the_job_and_keeps_finished_batches(face, tmp_path, mo
         found.append(result)
         return replace(result, interrupted=len(found) == 2)
 
-    monkeypatch.setattr("latentlab.jobs.invert", interrupted_at_the_second)
+    monkeypatch.setattr("latentlab.jobs.inversions.invert", interrupted_at_the_second)
     said = []
     with pytest.raises(KeyboardInterrupt):
         invert_files(tmp_path, tmp_path / "out", steps=1, batch_size=1, say=said.append)

@@ -15,7 +15,7 @@ def add_demo(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_demo(options: argparse.Namespace) -> None:
-    from latentlab.jobs import demo
+    from latentlab.jobs.demonstration import demo
 
     table = demo(options.out, steps=options.steps)
     print(table.to_string(index=False, float_format="%.2f"))
@@ -33,7 +33,7 @@ def add_faces(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_faces(options: argparse.Namespace) -> None:
-    from latentlab.jobs import write_faces
+    from latentlab.jobs.samples import write_faces
 
     write_faces(options.out, options.n, options.resolution)
     print(f"{options.n} faces and factors.csv written to {options.out}/")
@@ -50,7 +50,7 @@ def add_course(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_course(options: argparse.Namespace) -> None:
-    from latentlab.jobs import copy_course
+    from latentlab.jobs.course import copy_course
 
     files = copy_course(options.folder, student=options.student, notebooks=options.notebooks)
     without = ", without solutions" if options.student else ""

@@ -51,7 +51,7 @@ def add_edits(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_edits_sample(options: argparse.Namespace) -> None:
-    from latentlab.jobs import write_samples
+    from latentlab.jobs.samples import write_samples
 
     write_samples(
         options.out, generator=options.generator, n=options.n, seed=options.seed, device=device_of(options.device)
@@ -60,7 +60,7 @@ def _run_edits_sample(options: argparse.Namespace) -> None:
 
 
 def _run_edits_find(options: argparse.Namespace) -> None:
-    from latentlab.jobs import find_edit_of_scores
+    from latentlab.jobs.samples import find_edit_of_scores
 
     found = find_edit_of_scores(
         options.scores, options.column, options.name, options.out, generator=options.generator, samples=options.samples,

@@ -119,9 +119,9 @@ def add_benchmark(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_benchmark(options: argparse.Namespace) -> int:
-    from latentlab import jobs
     from latentlab.evaluation import benchmark_page, edit_tables, encoder_page, generators, marks, timing
     from latentlab.evaluation import tables as measured
+    from latentlab.jobs import pages
 
     device = device_of(options.device)
     measure = {
@@ -131,20 +131,20 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         "samples": lambda: measured.measure_samples(device=device),
         "inversions": lambda: measured.measure_inversions(options.method, device=device),
         "learning-rates": lambda: measured.measure_learning_rates(device=device),
-        "encoders": lambda: jobs.write_encoders(
+        "encoders": lambda: pages.write_encoders(
             options.out, (options.generator or ["faces-64"])[0], options.runs, partial(print, flush=True)
         ),
         "generators": lambda: generators.measure_generators(options.generator or ["faces-64"]),
-        "full-size": lambda: jobs.write_full_size(options.out, options.generator, device, partial(print, flush=True)),
+        "full-size": lambda: pages.write_full_size(options.out, options.generator, device, partial(print, flush=True)),
         "edits": lambda: edit_tables.measure_edits(
             options.out, generator=(options.generator or ["faces-64"])[0], method=(options.method or ["ii2s"])[0],
             steps=options.steps, ways=options.way, factors=options.factor, n=options.faces, found=options.found,
             device=device, say=partial(print, flush=True),
         ),
-        "regularizers": lambda: jobs.write_regularizers(
+        "regularizers": lambda: pages.write_regularizers(
             options.out, faces=options.faces, say=partial(print, flush=True)
         ),
-        "two_branch": lambda: jobs.write_branches(options.out, _runs(options), partial(print, flush=True)),
+        "two_branch": lambda: pages.write_branches(options.out, _runs(options), partial(print, flush=True)),
     }  # fmt: skip
     chosen = [mark for mark in marks.MARKS if options.only in (None, mark.table)]
     if options.check and not chosen:

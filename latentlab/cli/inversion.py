@@ -75,7 +75,7 @@ def _named_file(text: str) -> tuple[str, str]:
 
 def _run_invert(options: argparse.Namespace) -> None:
     from latentlab.inversion_methods import find_method
-    from latentlab.jobs import invert_files
+    from latentlab.jobs.inversions import invert_files
 
     knobs = {} if options.steps is None else {"steps": options.steps}
     if "seed" in find_method(options.method).keywords:  # encoders are deterministic

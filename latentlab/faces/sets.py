@@ -100,6 +100,18 @@ def real_set(resolution: int = 64, strangeness: float = 1.0, entanglement: float
     return FaceSet(render(factors, resolution, details=wear), factors, wear)
 
 
+def plain_faces(n: int) -> FaceSet:
+    """The first ``n`` clean faces of the real set whose factors leave room for edits.
+
+    They have no glasses, are not old, not turned far, and neither smile nor frown strongly.
+    """
+    clean = real_set().clean
+    factors = clean.factors
+    free = (factors["glasses"] == 0) & (factors["age"] < 0.5) & (factors["yaw"].abs() < 15)
+    free &= (factors["smile"] > -0.4) & (factors["smile"] < 0.4)
+    return clean[torch.nonzero(free)[:n, 0]]
+
+
 def training_factors(n: int, seed: int, start: int = 0, entanglement: float = 1.0) -> Factors:
     """The faces ``start .. start + n - 1`` of a training seed: where every training gets its faces from.
 

@@ -14,7 +14,7 @@ from latentlab.faces import FaceSet, real_set
 from latentlab.images import read_image, tile
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import METHODS, invert
-from latentlab.jobs import invert_files
+from latentlab.jobs.inversions import invert_files
 from latentlab.losses.attributes import load_attributes
 from latentlab.losses.identity import load_identity
 from latentlab.losses.perceptual import load_perceptual
@@ -50,7 +50,7 @@ def command_line(found: Inversion, faces: FaceSet, folder: Path, monkeypatch: py
     source.mkdir(exist_ok=True)
     for i, image in enumerate(faces.images):
         tile(image[None], columns=1).save(source / f"{i}.png")
-    monkeypatch.setattr("latentlab.jobs.invert", lambda *_, **__: found)
+    monkeypatch.setattr("latentlab.jobs.inversions.invert", lambda *_, **__: found)
     return invert_files(source, folder / "out", edits=[("smile", 2.0)])
 
 

@@ -1,0 +1,1 @@
+"""Jobs of the command line: pictures and files in, pictures, tables and pages out."""

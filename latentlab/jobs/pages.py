@@ -1,0 +1,73 @@
+"""Pages of measurements: encoders, two branches, regularizers, generators of full size."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentlab import plots
+from latentlab.evaluation import encoder_page, full_size
+from latentlab.evaluation.encoders import measure_encoders, shipped_encoders, trained_encoders
+from latentlab.evaluation.two_branch import describe_branches, measure_branches, trained_branches
+from latentlab.jobs.inversions import Say
+from latentlab.weights.generators import load
+
+if TYPE_CHECKING:
+    import pandas
+
+CURVES = ("l2", "perceptual", "identity", "variation")  # of the trainings of encoders
+
+
+def write_encoders(
+    out: Path, generator: str = "faces-64", runs: Path | None = None, say: Say = lambda text: None
+) -> "pandas.DataFrame":
+    """Measures encoders on the real set and writes the page ``encoders.md`` with its pictures; returns the table.
+
+    runs: folder of training runs, whose curves are drawn as well; None: the encoders shipped for the generator. Rows of
+    ``encoders.csv`` in ``out`` whose encoder has not changed since are kept; remove the file to measure all again.
+    """
+    import pandas
+
+    G = load(generator)
+    encoders = shipped_encoders(G) if runs is None else trained_encoders(runs, G)
+    if not encoders:
+        raise ValueError(f"generator: expected one with shipped encoders, got {generator}; give --runs")
+    kept = out / "encoders.csv"
+    table = measure_encoders(encoders, G, say, pandas.read_csv(kept) if kept.is_file() else None)
+    strip = encoder_page.strip_rows(shipped_encoders(G) or encoders, G)
+    plots.compare(strip, size=1.0).savefig(out / "encoders.png", dpi=100)
+    if runs is not None:
+        names = dict.fromkeys(encoder.provenance["run"] for encoder in encoders)
+        logs = {name: pandas.read_csv(runs / name / "log.csv") for name in names}
+        plots.training_curves(logs, CURVES).savefig(out / "encoders_curves.png", dpi=100)
+    (out / "encoders.md").write_text(encoder_page.describe(table, encoders, curves=runs is not None))
+    return table
+
+
+def write_branches(out: Path, runs: Path, say: Say = lambda text: None) -> "pandas.DataFrame":
+    """Measures runs of two branches on the real set and writes the page ``two_branch.md``; returns the table."""
+    G, several = load("faces-64"), trained_branches(runs)
+    table = measure_branches(several, G, say)
+    (out / "two_branch.md").write_text(describe_branches(table, several))
+    return table
+
+
+def write_regularizers(out: Path, *, faces: int = 40, say: Say = lambda text: None) -> "pandas.DataFrame":
+    """Measures what keeps codes editable, see ``claims.regularizers``, and writes ``regularizers.md`` with its plot."""
+    from latentlab.claims import regularizers
+    from latentlab.claims.runs import Bench
+
+    table = regularizers.measure_regularizers(Bench.kept(load("faces-64"), say=say), faces, say)
+    regularizers.draw_regularizers(table).savefig(out / "regularizers.png", dpi=100)
+    (out / "regularizers.md").write_text(regularizers.describe_regularizers(table))
+    return table
+
+
+def write_full_size(
+    out: Path, sources: Sequence[str] = (), device: str = "cpu", say: Say = lambda text: None
+) -> "pandas.DataFrame":
+    """Measures generators of official size and writes the page ``full_size.md``; returns the table."""
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    table = full_size.measure_full_size(sources, device=device, say=say)
+    (out / "full_size.md").write_text(full_size.describe(table, busy))
+    return table
