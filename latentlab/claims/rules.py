@@ -358,7 +358,7 @@ RULES: Mapping[str, Rule] = {
             ("perceptual", "<", "a nearer reconstruction", "the paper: 'color and more detail'"),
         )
     ), MATCHED, faces=FORTY),
-    "TWO-4": Rule("the full model on the codes of e4e and of pSp less these encoders; nothing edited; inside the "
+    "TWO-4": Rule("the shipped models on the codes of e4e and of pSp less these encoders; nothing edited; inside the "
                   "detail: where the render with it differs from that without", tuple(
         Part(f"on {base}: {says}, {kind} faces", (f"{kind}_{base}_{what}",), relation, 0, f"{SIGN}; the paper: {why}")
         for base in ("e4e", "psp") for kind in KINDS for what, relation, says, why in (

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     import pandas
 
 RESULTS = Path(__file__).parents[2] / "docs" / "two_branch.csv"
-# Names of the runs; {} is empty for the first seed and 2 for the second. The sparse directions are those of the full
-# model without its content branch.
-STYLE, SPARSE, CONTENT, FULL, ON_PSP = "style{}", "two_branch{} (style)", "content{}", "two_branch{}", "two_branch_psp"
+# Runs of the ablation, of one budget; {} is empty for the first seed and 2 for the second. The sparse directions are
+# those of the full model without its content branch.
+STYLE, SPARSE, CONTENT, FULL = "style{}", "full{} (style)", "content{}", "full{}"
+SHIPPED = {"e4e": "two_branch", "psp": "two_branch_psp"}  # full models, trained longer, by the encoder of their codes
 COLUMNS = {"perceptual": "perceptual", "yaw_reach": "yaw reach", "ssim": "ssim", "detail_mse": "detail mse"}
 EDITED = ("leakage", "identity", "error")  # of the edits
 
@@ -71,10 +72,10 @@ def _finding(means: dict, bench: Bench, kinds: dict[str, int]) -> Finding:
 
 
 def _reconstruct(bench: Bench) -> Finding:
-    """Perceptual distance, SSIM and error inside the detail of the full models less those of their encoders."""
+    """Perceptual distance, SSIM and error inside the detail of the shipped models less those of their encoders."""
     kinds, means = kinds_of(bench, ALL), {}
     for kind, n in kinds.items():
-        for base, run in (("e4e", FULL.format("")), ("psp", ON_PSP)):
+        for base, run in SHIPPED.items():
             rows = _rows([run, base], kind, n)
             for cell in ("perceptual", "ssim", "detail_mse")[: 3 if kind == "strange" else 2]:
                 after, before = (column(part, COLUMNS[cell]) for part in rows.values())

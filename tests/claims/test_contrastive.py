@@ -18,7 +18,8 @@ from latentlab.evaluation.encoders import STRENGTH
 from latentlab.seeds import stream
 
 FEW = {"clean": 3, "strange": 4}
-RUNS = ("full", "full2", "no_alignment", "no_alignment2", "multi_token", "no_w_plus_block", "no_f_block")
+RUNS = ("full", "full2", "no_alignment", "no_alignment2", "clcae_multi_token", "no_w_plus_block", "no_f_block",
+        "clcae")
 SIZES = {f"{run} {space}": float(i + 10 * j) for i, run in enumerate(RUNS) for j, space in enumerate(("W", "W+", "F"))}
 SIZES |= {"psp": 7.0, "e4e": 9.0}
 
@@ -64,6 +65,8 @@ def test_numbers_are_differences_of_runs_face_by_face(bench, id, number, value):
     cells = {name for part in (*RULES[id].parts, *RULES[id].controls) for name in part.cells}
     assert cells <= found.measured.keys()
     claims.CLAIMS[id].judge(found)
+    if id == "CLCAE-2":
+        assert found.controls["at_clean_multi_token_above_published_psnr"] == pytest.approx(-3)
 
 
 def test_gains_are_compared_of_edits_that_both_runs_can_make(bench):

@@ -20,14 +20,14 @@ from latentlab.faces import real_set
 from latentlab.networks.two_branch import TwoBranch
 from latentlab.training.two_branch import CONTENT, LOSSES, configure_two_branch
 
-RUNS = ("style{}", "two_branch{} (style)", "content{}", "two_branch{}")
+RUNS = ("style{}", "full{} (style)", "content{}", "full{}")
 
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     """A table in which every number of a run is its rank times one more than the face's."""
     sizes = {name.format(mark): i + 1.0 for i, name in enumerate(RUNS) for mark in ("", "2")}
-    sizes |= {"two_branch_psp": 4.0, "e4e": 10.0, "psp": 9.0}
+    sizes |= {"two_branch": 4.0, "two_branch_psp": 4.0, "e4e": 10.0, "psp": 9.0}
     rows = []
     for name, size in sizes.items():
         for kind in ("clean", "strange"):
@@ -54,8 +54,8 @@ def test_edits_are_compared_that_both_runs_can_make(results):
     table = pandas.read_csv(two_branch.RESULTS)
     glasses = [c for c in table.columns if c.startswith("glasses ") and not c.endswith("matched")]
     table.loc[:, glasses] *= 100
-    table["glasses matched"] = (table["method"] != "two_branch (style)").astype(float)
-    table.loc[table["method"] == "two_branch (style)", glasses] = float("nan")
+    table["glasses matched"] = (table["method"] != "full (style)").astype(float)
+    table.loc[table["method"] == "full (style)", glasses] = float("nan")
     table.loc[table["image"] == 0, [c for c in table.columns if c.startswith("beard")]] = float("nan")  # has no room
     table.to_csv(two_branch.RESULTS, index=False)
     found = claims.CLAIMS["TWO-1"].measure(Bench(world(), True, faces=3))
