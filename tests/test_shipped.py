@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from latentlab.weights import ENCODERS, REFINERS
+
 ROOT = Path(__file__).parents[1]
 WEIGHTS = "latentlab/weights"
 MIB = 2**20
 FILE, ALL_WEIGHTS, ALL = 16 * MIB, 42 * MIB, 56 * MIB  # so that a clone is quick and the tree can be moved whole
-SMALL = {".encoder.safetensors": 3 * MIB, ".branch.safetensors": 3 * MIB}
+SMALL = {f".{kind}.safetensors": 3 * MIB for kind in (*ENCODERS, *REFINERS, "contrastive")}
 
 
 def too_large(files: dict[str, int]) -> list[str]:
@@ -34,7 +36,7 @@ def test_tracked_files_stay_small():
 
 
 def test_a_large_file_is_found():
-    encoder = f"{WEIGHTS}/e4e.encoder.safetensors"
+    encoder = f"{WEIGHTS}/faces.e4e.safetensors"
     assert too_large({"a": 16 * MIB, "b": 16 * MIB, f"{WEIGHTS}/c": 16 * MIB, encoder: 3 * MIB}) == []
     assert too_large({"a": 16 * MIB + 1}) == ["a: expected at most 16 MiB, got 16.00"]
     assert too_large({encoder: 3.5 * MIB}) == [f"{encoder}: expected at most 3 MiB, got 3.50"]
