@@ -1,5 +1,7 @@
 """Checks of answers: each wrong answer gets one sentence, never an empty error."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from latentlab.editing.samples import Samples
 from latentlab.exercises import (
     NotYet,
     alignment,
+    clcae,
     editing,
     encoders,
     expect,
@@ -19,6 +22,7 @@ from latentlab.exercises import (
     start,
     two_branch,
 )
+from latentlab.inversion.result import Inversion
 from latentlab.spaces import Anchors, Statistics
 
 GOOD = torch.zeros(2, 3)
@@ -69,8 +73,11 @@ def test_numbers_are_compared_without_giving_the_answer_away():
 SIZES = nn.Module()
 SIZES.num_ws, SIZES.w_dim = 4, 3
 STATISTICS, ANCHORS, SAMPLES = (object.__new__(kind) for kind in (Statistics, Anchors, Samples))  # never looked at
+INVERSION = object.__new__(Inversion)
 CODES = torch.arange(24.0).view(2, 4, 3)
 PICTURES = torch.linspace(-1, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
+NUMBERS = torch.linspace(-1, 1, 6).view(2, 3)
+ATTENTION = nn.MultiheadAttention(3, 1, batch_first=True)
 
 
 BRANCHED = ("smile", "age")
@@ -120,6 +127,11 @@ def nothing(*args):
         (alignment.check_crossed, (None, 4)),
         (alignment.check_anchors, (nothing, CODES, SIZES)),
         (alignment.check_floors, (nothing, [GOOD[0]])),
+        (clcae.check_lowest, (nothing,)),
+        (clcae.check_find, (nothing,)),
+        (clcae.check_fold, (nothing, ATTENTION, GOOD)),
+        (clcae.check_mixed, (nothing, INVERSION, INVERSION)),
+        (clcae.check_exchanged, (nothing, lambda w, f: PICTURES, CODES, PICTURES)),
         (two_branch.check_shrink_layers, (nothing, CODES, 0.5)),
         (two_branch.check_several, (nothing, 2, BRANCHED)),
         (two_branch.check_true_map, (nothing, PICTURES, -PICTURES)),
@@ -135,7 +147,7 @@ def test_every_check_says_so_if_there_is_no_answer(check, arguments):
 
 def test_no_check_is_left_out():
     """The list above has all checks but one, which needs 2000 codes before it looks at the answer."""
-    modules = (start, generator, latent_spaces, inversion, editing, encoders, alignment, two_branch)
+    modules = (start, generator, latent_spaces, inversion, editing, encoders, alignment, clcae, two_branch)
     checks = {f for m in modules for name, f in vars(m).items() if name.startswith("check_")}
     mark = test_every_check_says_so_if_there_is_no_answer.pytestmark[0]
     assert checks - {case[0] for case in mark.args[1]} == {alignment.check_fair, inversion.check_line}
@@ -165,6 +177,12 @@ def test_no_check_is_left_out():
         (encoders.check_hybrid, ({"a": 3}, ("a",), 1, 1, {}), "expected an inversion, got a int"),
         (alignment.check_crossed, ({"II2S": (torch.ones(4), torch.zeros(4))}, 4), "expected SNCD first"),
         (alignment.check_floors, (lambda mu: (torch.zeros(1), torch.zeros(1)), [torch.tensor([0.6, 0.0])]), "lowest"),
+        (clcae.check_lowest, (lambda n, t: math.log(1 + (n - 1) * math.exp(-1 / t)),), "divided by t"),
+        (clcae.check_find, (lambda a, b: (a @ b.T).diagonal().mean(),), "similarities of image i"),
+        (clcae.check_fold, (lambda m: (m.in_proj_weight[-3:], m.in_proj_bias[-3:]), ATTENTION, NUMBERS),
+         "multiply out"),
+        (clcae.check_fold, (lambda m: (torch.eye(3), torch.eye(3)), ATTENTION, NUMBERS), "a: expected shape"),
+        (clcae.check_exchanged, (lambda w, f: f, lambda w, f: f, CODES, PICTURES), "that of the last"),
         (two_branch.check_shrink_layers, (lambda d, a: d * 0.5, CODES + 1, 5.0), "exact zeros"),
         (two_branch.check_shrink_layers, (lambda d, a: d.sign() * (d.abs() - a).clamp(min=0), CODES + 9, 1.0),
          "lengths of the layers"),
