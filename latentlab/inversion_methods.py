@@ -23,8 +23,8 @@ from latentlab.inversion.sg2 import invert_sg2_w, invert_sg2_wplus
 from latentlab.inversion.two_branch import invert_two_branch
 from latentlab.losses.perceptual import load_perceptual
 from latentlab.spaces import fingerprint
+from latentlab.weights import REFINERS, read_manifest
 from latentlab.weights import find as find_weights
-from latentlab.weights import read_manifest
 from latentlab.weights.generators import load
 
 if TYPE_CHECKING:
@@ -91,11 +91,11 @@ METHODS: dict[str, Method] = {
                keywords_of(invert_clcae)),
         Method("lsap_e", invert_lsap_e, "LSAP (arXiv 2209.12746), by an encoder", "encoder", "W+",
                keywords_of(invert_lsap_e)),
-        Method("hfgi", invert_hfgi, "HFGI (arXiv 2109.06590)", "refiner", "that of its base, and a feature map",
+        Method("hfgi", invert_hfgi, "HFGI (arXiv 2109.06590)", "refiner", "its base's, and a feature map",
                keywords_of(invert_hfgi)),
         Method("two_branch", invert_two_branch, "Two branches (arXiv 2204.12530)", "refiner",
-               "that of its base, and feature maps", keywords_of(invert_two_branch)),
-        Method("pti", invert_pti, "PTI (arXiv 2106.05744)", "refiner", "that of its base, and weights",
+               "its base's, and feature maps", keywords_of(invert_two_branch)),
+        Method("pti", invert_pti, "PTI (arXiv 2106.05744)", "refiner", "its base's, and weights",
                keywords_of(invert_pti)),
     )
 }  # fmt: skip
@@ -152,7 +152,8 @@ def open_networks(
 
 
 def methods() -> "pandas.DataFrame":
-    """Table of the methods: name, kind, latent space, paper, and for encoders the generators with shipped weights."""
+    """Table of the methods: name, kind, latent space, paper, and the generators that weights are shipped for, of
+    refiners with the encoders whose codes they refine: "faces-64 (e4e, psp)"."""
     import pandas
 
     rows = [(m.name, m.kind, m.space, m.paper, ", ".join(_generators(m))) for m in METHODS.values()]
@@ -168,5 +169,17 @@ def methods_for(G: nn.Module) -> list[str]:
 
 
 def _generators(method: Method) -> list[str]:
-    suffix = f".{method.name}.safetensors"
+    """The generators with shipped weights of a method; of a refiner's also the encoders that they are for."""
+    if method.kind != "refiner":
+        return _names_of(method.name)
+    found: dict[str, list[str]] = {}
+    for kind in (kind for kind in REFINERS if kind.startswith(f"{method.name}_")):
+        for generator in _names_of(kind):
+            found.setdefault(generator, []).append(kind.removeprefix(f"{method.name}_"))
+    return [f"{generator} ({', '.join(encoders)})" for generator, encoders in found.items()]
+
+
+def _names_of(kind: str) -> list[str]:
+    """NAME of the shipped files NAME.KIND.safetensors."""
+    suffix = f".{kind}.safetensors"
     return [file.removesuffix(suffix) for file in read_manifest() if file.endswith(suffix)]

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from latentlab.claims.encoder_runs import column, edit_errors, is_measured, of_edits, rows_of_runs
+from latentlab.claims.encoder_runs import column, edit_errors, is_measured, of_edits, require_one, rows_of_runs
 from latentlab.claims.finding import Claim, Finding
 from latentlab.claims.inversion import Columns, collect, faces_text, kinds_of
 from latentlab.claims.rules import ALL, FIDELITY, RULES
@@ -28,9 +28,13 @@ SPACES = ("W", "W+", "F")
 COLUMNS = {"psnr": "psnr_db", "perceptual": "perceptual", "identity": "identity"}
 
 
-def _fidelity(better: str, other: str, kind: str, n: int, prefix: str) -> Columns:
-    """PSNR, perceptual distance and identity of one row of the table less those of another, face by face."""
+def _fidelity(better: str, other: str, kind: str, n: int, prefix: str, *, one_seed: bool = True) -> Columns:
+    """PSNR, perceptual distance and identity of one row of the table less those of another, face by face. The runs must
+    have seen as many images, and with ``one_seed`` be of one seed."""
     rows = rows_of_runs((better, other), kind, n)
+    require_one(rows, "images_seen")
+    if one_seed:
+        require_one(rows, "seed")
     a, b = ({what: column(rows[name], COLUMNS[what]) for what, *_ in FIDELITY} for name in (better, other))
     return {f"{prefix}_{what}": a[what] - b[what] for what in a}
 
@@ -49,15 +53,21 @@ def _finding(means: Columns, kinds: Mapping[str, int], more: Mapping[str, float]
 
 
 def _alignment(bench: Bench) -> Finding:
-    """G(w) with the loss less G(w) without it, for each seed that was trained, and retrieval by the pair."""
+    """G(w) with the loss less G(w) without it, for each seed that was trained, and retrieval by the pair.
+
+    The pair is the loss's own network, so what it retrieves is recorded and not judged.
+    """
     kinds, means = kinds_of(bench, ALL, QUICK_FACES), {}
-    trained = {seed: runs for seed, runs in SEEDS.items() if is_measured(f"{run} W" for run in runs)}
+    trained = {seed: runs for seed, runs in SEEDS.items() if is_measured(f"{run} W" for run in runs)} or SEEDS
     for kind, n in kinds.items():
-        for seed, runs in (trained or SEEDS).items():
+        require_one(rows_of_runs([f"{run} W" for runs in trained.values() for run in runs], kind, n), "images_seen")
+        for seed, runs in trained.items():
             names = [f"{run} W" for run in runs]
+            rows = rows_of_runs(names, kind, n)
+            require_one(rows, "seed", int(seed))
             means |= _fidelity(*names, kind, n, f"{kind}_{seed}")
-            with_loss, without = (column(rows, "retrieved") for rows in rows_of_runs(names, kind, n).values())
-            means[f"{kind}_{seed}_retrieved"] = with_loss - without
+            with_loss, without = (column(part, "retrieved") for part in rows.values())
+            means[f"at_{kind}_{seed}_retrieved"] = with_loss - without
             # A share, which a column of booleans is; the difference above is none.
             means |= {f"at_{kind}_{runs[0]}_retrieved": with_loss > 0,
                       f"at_{kind}_{runs[1]}_retrieved": without > 0}  # fmt: skip
@@ -118,7 +128,7 @@ def _order(bench: Bench) -> Finding:
     steps |= {f"{name}_to_w+": ("full W+", name) for name in ("psp", "e4e")}
     for kind, n in kinds.items():
         for step, names in steps.items():
-            means |= _fidelity(*names, kind, n, f"{kind}_{step}")
+            means |= _fidelity(*names, kind, n, f"{kind}_{step}", one_seed=False)
         beside = [name for name in ("style_transformer", "feature_style F") if is_measured([name])]
         means |= _levels({name: name for name in (*(f"full {s}" for s in SPACES), "psp", "e4e", *beside)}, kind, n)
     return _finding(means, kinds)

@@ -1,6 +1,6 @@
 """Runs that are not shipped, in claims: the tables of ``latentlab benchmark --runs``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,20 @@ def rows_of_runs(
     return found
 
 
+def require_one(rows: Mapping[str, "pandas.DataFrame"], name: str, value: int | None = None) -> None:
+    """Raises ``ValueError`` where runs that a rule takes to be trained alike differ in a column, "images_seen" (of one
+    budget) or "seed", or differ from ``value``. Of older tables only the runs that have a number there are compared.
+
+    rows: those of ``rows_of_runs``.
+    """
+    found = {run: int(x) for run, part in rows.items() if name in part for x in part[name].dropna().unique()}
+    if len({*found.values()} | ({value} if value is not None else set())) > 1:
+        wanted = "one number for the runs that the rule compares" if value is None else f"{value}"
+        told = ", ".join(f"{x} of {run}" for run, x in found.items())
+        raise ValueError(f"{name}: expected {wanted}, got {told}; train these runs alike, and measure the folder of "
+                         "all runs again")  # fmt: skip
+
+
 def is_measured(names: Iterable[str]) -> bool:
     """Whether the table has rows of all these runs."""
     return RESULTS.is_file() and set(names) <= set(_table(RESULTS, "encoders")["method"])
@@ -51,8 +65,11 @@ def _table(path: Path, what: str) -> "pandas.DataFrame":
 
 def column(rows: "pandas.DataFrame", name: str) -> Float[Tensor, " n"]:
     """A column of such rows, also by what stands before the brackets in its name, e.g. "perceptual"."""
-    (chosen,) = (c for c in rows.columns if c == name or c.startswith(f"{name} ("))
-    return torch.tensor(rows[chosen].to_numpy(float))
+    chosen = [c for c in rows.columns if c == name or c.startswith(f"{name} (")]
+    if len(chosen) != 1:
+        raise ValueError(f"{name}: expected one column of this name in the table of runs, got "
+                         f"{', '.join(chosen) or 'none'}; measure the runs again")  # fmt: skip
+    return torch.tensor(rows[chosen[0]].to_numpy(float))
 
 
 def of_edits(rows: "pandas.DataFrame", factors: Iterable[str], what: str) -> Float[Tensor, "n k"]:

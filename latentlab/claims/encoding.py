@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from latentlab.claims.encoder_runs import column, consistencies, edit_errors, rows_of_runs
+from latentlab.claims.encoder_runs import column, consistencies, edit_errors, require_one, rows_of_runs
 from latentlab.claims.finding import Claim, Finding
 from latentlab.claims.inversion import PAPER_STEPS, collect, faces_text, floors_of, ii2s, kinds_of
 from latentlab.claims.rules import ALL, FAST, FORTY, LEC_LINES, LINE, RULES, SLOW
@@ -151,6 +151,8 @@ def _configurations(bench: Bench) -> Finding:
     means, ratios, kinds = {}, {}, kinds_of(bench, ALL, 40)
     for kind, n in kinds.items():
         rows = rows_of_runs("ABCD", kind, n)
+        for name in ("images_seen", "seed"):
+            require_one(rows, name)
         consistent = {name: consistencies(part, FACTORS) for name, part in rows.items()}
         errors = {name: edit_errors(part, FACTORS) for name, part in rows.items()}
         for other in "ABC":

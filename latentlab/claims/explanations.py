@@ -20,9 +20,10 @@ COMMON = (
     "edit's change from the true change, by the length of the true change (0: the truth, 1: no edit)."
 )
 _BRANCHES = (
-    "The later row of the ablation minus the row before, for the training seeds `11` and `12`: `leakage`, `identity` "
-    "and total `error` of the edits, `perceptual` distance of the inversion. `later_..`: the later row's own numbers."
+    "The later row of the ablation minus the row before, for the training seeds `11` and `12`: {}. `.._matched`: share "
+    "of the edits, where a face has room for them, that both runs can make. `later_..`: the later row's own numbers."
 )
+_DETAIL = _BRANCHES.format("`identity` and total `error` of the edits, `perceptual` distance of the inversion")
 _SPACES = "`psnr` in dB, `perceptual` distance, `identity` similarity"
 
 # In plain words; names that differ only in a factor, a task or a setting are given once.
@@ -96,18 +97,20 @@ NUMBERS: Mapping[str, str] = {
               "that mean from the first lambda to the last.",
     "LSAP-6": "`pti_..`, `hfgi_..`: on codes of LSAP_E minus on codes of e4e: `perceptual` distance of the inversion, "
               "total `error` and `identity` of edits. `e4e_..`: on codes of e4e.",
-    "CLCAE-1": f"With the alignment loss minus without it, training seeds `21` and `22`: {_SPACES}, `retrieved`: share "
-               "of the images that find their own code. `pair_..`: share of 1000 held-out pairs that the contrastive "
-               "pair matches. `at_..`: each run's own.",
+    "CLCAE-1": f"With the alignment loss minus without it, training seeds `21` and `22`: {_SPACES}. `pair_..`: share "
+               "of 1000 held-out pairs that the contrastive pair matches. `at_..`: each run's own; `at_.._retrieved`: "
+               "share of the images whose own code the pair finds, of a run, or of a seed with minus without the loss.",
     "CLCAE-2": f"`block_..`: with the W+ block minus without it: {_SPACES}. `.._query_influence`: of the block as "
                "published and of a variant with several keys, see the rule. `at_..`: each run's own.",
     "CLCAE-3": f"`block_..`: with the F block minus without it: {_SPACES}, `gain` of edits. `at_..`: each run's own.",
     "CLCAE-4": f"`x_to_y_..`: y minus x, e.g. `w_to_w+`, `w+_to_f`, `psp_to_w+`, `e4e_to_w+`: {_SPACES}. `at_..`: each "
                "run's own.",
-    "TWO-1": _BRANCHES, "TWO-2": _BRANCHES, "TWO-3": _BRANCHES,
+    "TWO-1": _BRANCHES.format("`leakage`, `identity` and total `error` of the edits"),
+    "TWO-2": _DETAIL, "TWO-3": _DETAIL,
     "TWO-4": "The full model on codes of e4e (`e4e_..`) and of pSp (`psp_..`) minus these encoders: `perceptual` "
              "distance, `ssim`, `detail_mse`: squared error inside the detail. `later_..`: the full model's own.",
-    "TWO-5": "`yaw_gain`: gain of edits of yaw with the sparsity term minus without it, training seeds `11` and `12`.",
+    "TWO-5": "`yaw_reach`: share of the change of yaw that is asked for which the judge reads, with the sparsity term "
+             "minus without it, training seeds `11` and `12`. `later_..`: with it.",
     "ALL-1": "`x_by_y`: seconds an image of method x divided by those of y. `seconds_..`: these seconds.",
     "EDIT-1": "`w`, `pn`: |v|^2 / D in PN+ after an edit along a line of W and of PN, divided by that before; "
               "`w_by_pn`: the one divided by the other. `unedited_pn_norm`: before the edit.",

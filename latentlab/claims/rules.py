@@ -206,11 +206,12 @@ RULES: Mapping[str, Rule] = {
             ("error", "D's edits have the smallest error", ">", 0), ("lec", "D has the smallest LEC", ">", 1),
         )
     ), faces=ALL),
+    # Changed before there were data: that an image finds its w more often was a part, which can hardly fail, since the
+    # pair that finds it is the network whose loss the runs were trained on.
     "CLCAE-1": Rule("G(w) of two runs with the alignment loss and of two without (seeds 21, 22), one budget, the same "
-                    "faces; all faces of the real set; retrieval by the frozen pair among the faces of a kind", (
+                    "faces; all faces of the real set; retrieval among the faces of a kind is recorded and not judged, "
+                    "since the frozen pair is the loss's own network", (
         *_better("w", "w without alignment", "21", "22", says="w with alignment above w without"),
-        *(Part(f"the image finds its w more often, {kind} faces", tuple(f"{kind}_{s}_retrieved" for s in (21, 22)), ">",
-               0, f"{SIGN}; the paper gives no number") for kind in KINDS),
     ), (_is("the pair finds a held-out pair among 1000", "pair_code_of_image", "pair_image_of_code", above=0.1,
             source=f"{OWN}: a hundred times chance"),), faces=ALL),
     "CLCAE-2": Rule("G(w+) with and without the W+ block, one budget, one seed; all faces of the real set; influence: "

@@ -1,6 +1,6 @@
 """Claims about two branches (Yin et al. 2022, arXiv 2204.12530), from the table of their runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from latentlab.claims.encoder_runs import column, rows_of_runs
+from latentlab.claims.encoder_runs import column, require_one, rows_of_runs
 from latentlab.claims.finding import Claim, Finding, over_samples
 from latentlab.claims.inversion import faces_text, kinds_of
 from latentlab.claims.rules import ALL, FORTY, RULES, SEEDS
@@ -19,29 +19,34 @@ if TYPE_CHECKING:
     import pandas
 
 RESULTS = Path(__file__).parents[2] / "docs" / "two_branch.csv"
-# Runs of the ablation, of one budget; {} is empty for the first seed and 2 for the second. The sparse directions are
-# those of the full model without its content branch.
+# Runs of the ablation, of one budget; {} is one of MARKS, for each of SEEDS. The sparse directions are those of the
+# full model without its content branch.
+MARKS = ("", "2")
 STYLE, SPARSE, CONTENT, FULL = "style{}", "full{} (style)", "content{}", "full{}"
 SHIPPED = {"e4e": "two_branch", "psp": "two_branch_psp"}  # full models, trained longer, by the encoder of their codes
 COLUMNS = {"perceptual": "perceptual", "yaw_reach": "yaw reach", "ssim": "ssim", "detail_mse": "detail mse"}
 EDITED = ("leakage", "identity", "error")  # of the edits
 
 
-def _rows(names: list[str], kind: str, n: int) -> "dict[str, pandas.DataFrame]":
+def _rows(names: Iterable[str], kind: str, n: int) -> "dict[str, pandas.DataFrame]":
     return rows_of_runs(names, kind, n, RESULTS, "two_branch")
 
 
 def _step(later: str, earlier: str, *cells: str) -> Callable[[Bench], Finding]:
     """What one row of the ablation changes of the row before, for both seeds, face by face.
 
-    Edits count that both runs can make; matched: their share of the edits that a face has room for.
+    Edits count that both runs can make; matched: their share of the edits that a face has room for. ``ValueError``
+    unless all runs have seen as many images, each with the seed of its name.
     """
 
     def measure(bench: Bench) -> Finding:
         kinds, means = kinds_of(bench, FORTY), {}
         for kind, n in kinds.items():
-            for seed, mark in zip(SEEDS, ("", "2"), strict=True):
-                rows = _rows([later.format(mark), earlier.format(mark)], kind, n)
+            names = {seed: (later.format(mark), earlier.format(mark)) for seed, mark in zip(SEEDS, MARKS, strict=True)}
+            require_one(_rows([name for pair in names.values() for name in pair], kind, n), "images_seen")
+            for seed, pair in names.items():
+                rows = _rows(pair, kind, n)
+                require_one(rows, "seed", seed)
                 for cell in cells:
                     after, before = (_values(part, cell) for part in rows.values())
                     means |= {f"{kind}_{seed}_{cell}": (after - before).nanmean(1),

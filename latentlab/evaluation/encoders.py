@@ -49,9 +49,9 @@ Encode = Callable[[Images], Codes]
 class Encoded:
     """An encoder to measure: its name in tables, images to codes, and how it was made.
 
-    network: fingerprint of its weights and of the generator's, by which rows of a table are known to be of it.
-    find: images to an inversion with those codes, where there is more to it than codes (F space). pair: contrastive
-    pair that tells how well codes of W fit their images.
+    network: fingerprints of its weights, of the generator's and, if there is one, of the pair's, by which rows of a
+    table are known to be of it. find: images to an inversion with those codes, where there is more to it than codes (F
+    space). pair: contrastive pair that tells how well codes of W fit their images.
     """
 
     name: str
@@ -137,7 +137,7 @@ def trained_encoders(folder: Path, G: Generator) -> list[Encoded]:
     """The encoders of the runs of ``latentlab train`` in a folder, rounded to half precision as shipped ones are.
 
     One into F space is there once for each of its spaces, e.g. "full W", "full W+" and "full F"; codes of W are
-    compared with their images by the contrastive pair of the same folder, or by the shipped one.
+    compared with their images by the contrastive pair that the runs were trained with, see ``_pair_of``.
     """
     found, pair = [], _pair_of(folder, G)
     for run in sorted(path.parent for path in folder.glob("*/run.json")):
@@ -169,6 +169,7 @@ def _in_spaces(
         whole = partial(METHODS["clcae"], G=G, **knobs)
         codes = _method("clcae", G, **knobs)
         of_w, mark = pair if space == "W" else None, _mark(encoder, G)
+        mark += f".{fingerprint(of_w, 'generator')}" if of_w is not None else ""
         yield Encoded(f"{described['run']} {space}", codes, described, whole, of_w, mark)
 
 
@@ -177,14 +178,36 @@ def _mark(encoder: nn.Module, G: Generator) -> str:
 
 
 def _pair_of(folder: Path, G: Generator) -> ContrastivePair | None:
-    """The contrastive pair of a run in the folder, rounded to half precision, or the shipped one, or None."""
-    for run in folder.glob("*/run.json"):
-        if json.loads(run.read_text()).get("kind") == "contrastive":
-            state = load_checkpoint(run.parent / "checkpoint.pt")
-            pair = ContrastivePair(ContrastiveConfig.from_dict(state["config"]["shape"]))
-            pair.load_state_dict({k: v.half().to(v.dtype) for k, v in state["pair"].items()})
-            return pair.requires_grad_(False).eval()
-    return _shipped_pair(G)
+    """The contrastive pair that the runs in a folder name in their configuration: that of a run beside them, or the
+    shipped one. Where none names a pair: the one in the folder, else the shipped one, else None.
+
+    ``ValueError`` for runs that name several pairs, or one that is in neither place; and for several pairs in the
+    folder of which none is named.
+    """
+    described = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/run.json"))}
+    named = {mark: run for run, about in described.items() if (mark := about.get("config", {}).get("pair"))}
+    pairs = [_read_pair(folder / run) for run, about in described.items() if about.get("kind") == "contrastive"]
+    found, shipped = {fingerprint(pair, "generator"): pair for pair in pairs}, _shipped_pair(G)
+    if len(named) > 1 or len(found) > 1 and not named:
+        told = ", ".join(f"{mark} ({run})" for mark, run in named.items()) or ", ".join(found)
+        raise ValueError(f"runs: expected runs of one contrastive pair, got {told}; measure them in folders apart")
+    if not named:
+        return next(iter(found.values()), shipped)
+    if shipped is not None:
+        found.setdefault(fingerprint(shipped, "generator"), shipped)
+    (mark,) = named
+    if mark not in found:
+        raise ValueError(f"runs: expected the contrastive pair {mark} that {named[mark]} was trained with, got "
+                         f"{', '.join(found) or 'none'}; put its run into {folder}")  # fmt: skip
+    return found[mark]
+
+
+def _read_pair(run: Path) -> ContrastivePair:
+    """The contrastive pair of a run, rounded to half precision as the shipped one is."""
+    state = load_checkpoint(run / "checkpoint.pt")
+    pair = ContrastivePair(ContrastiveConfig.from_dict(state["config"]["shape"]))
+    pair.load_state_dict({k: v.half().to(v.dtype) for k, v in state["pair"].items()})
+    return pair.requires_grad_(False).eval()
 
 
 def _shipped_pair(G: Generator) -> ContrastivePair | None:
@@ -198,8 +221,8 @@ def measure_encoders(
     """The table of encoders on the real set, a row for each encoder and face; see ``grade_encoder``.
 
     Every row also has seconds an image, the median of several passes after a warm-up, the deviation, which is a mean
-    over codes of W, and the encoder's fingerprint. known: an earlier table, whose rows of the same encoder by the same
-    name are taken over.
+    over codes of W, the number of images and the seed of the training, and the encoder's fingerprint. known: an earlier
+    table, whose rows of the same encoder by the same name are taken over.
     """
     import pandas
 
@@ -213,7 +236,8 @@ def measure_encoders(
         seconds = _seconds_of(encoder.encode, faces.images) / len(faces)
         table = grade_encoder(encoder, G, faces, judges)
         deviation = float(measure_deviation(encoder.encode, G).mean())
-        told = {"images_seen": encoder.provenance["images"], "network": encoder.network}
+        made = encoder.provenance
+        told = {"images_seen": made["images"], "seed": made["seed"], "network": encoder.network}
         tables.append(table.assign(seconds=seconds, deviation=deviation, **told))
     return pandas.concat(tables, ignore_index=True)
 

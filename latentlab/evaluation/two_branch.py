@@ -122,14 +122,23 @@ def detail_error(images: Float[Tensor, "n 3 r r"], faces: FaceSet) -> Float[Tens
 def measure_branches(
     several: Sequence[Branched], G: Generator, say: Callable[[str], object] = lambda text: None
 ) -> "pandas.DataFrame":
-    """The rows of ``grade_branches`` on the real set, for several."""
+    """The rows of ``grade_branches`` on the real set, for several, with the number of images and the seed of their
+    training, which the encoders alone have not."""
     import pandas
 
-    tables = []
+    tables, trained = [], _trainings(several)
     for branches in several:
         say(branches.name)
-        tables.append(grade_branches(branches, G, real_set(G.resolution)))
+        table = grade_branches(branches, G, real_set(G.resolution))
+        tables.append(table.assign(**trained.get(branches.name, {})))
     return pandas.concat(tables, ignore_index=True)
+
+
+def _trainings(several: Sequence[Branched]) -> dict[str, dict[str, int]]:
+    """images_seen and seed by name; "NAME (style)" was trained with NAME."""
+    made = {b.name: {"images_seen": b.provenance["images"], "seed": b.provenance["seed"]}
+            for b in several if b.provenance}  # fmt: skip
+    return {f"{name} (style)": told for name, told in made.items()} | made
 
 
 def describe_branches(table: "pandas.DataFrame", several: Sequence[Branched]) -> str:

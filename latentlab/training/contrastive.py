@@ -103,6 +103,8 @@ def gather(fabric, x: Float[Tensor, "n dim"]) -> Float[Tensor, "m dim"]:
     """The rows of all processes, with gradients: every process computes the loss of the whole batch, and the mean of
     the gradients over the processes, which ``Training.update`` takes, is the gradient of one process with that batch.
 
+    Batch normalisation is not synchronised: in a network that trains every process normalises with the moments of its
+    own part of the batch, so that this holds for the given vectors, not for the step as a whole.
     The public code gathers without gradients, which leaves out how the negatives of other processes should move.
     """
     return x if fabric.world_size == 1 else fabric.all_gather(x, sync_grads=True).flatten(0, 1)

@@ -70,6 +70,10 @@ class FeatureTrainingConfig:
         if self.images < self.batch_size:
             raise ValueError(f"images: expected at least a batch of {self.batch_size}, got {self.images}")
         if self.losses.get("alignment"):
+            if isinstance(self.shape, FeatureStyleConfig):
+                weight = self.losses["alignment"]
+                raise ValueError(f"losses: expected no alignment for {self.encoder}, which finds no code of W to "
+                                 f"align, got {weight:g}; give this loss weight 0")  # fmt: skip
             refuse_single(self.batch_size)
         if not 0 <= self.strange <= 1 or not 0 <= self.blend <= 1:
             raise ValueError(f"strange, blend: expected shares from 0 to 1, got {self.strange} and {self.blend}")

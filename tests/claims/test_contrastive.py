@@ -1,5 +1,7 @@
 """Claims of CLCAE from a table of runs whose numbers are known, with small networks in the place of the shipped."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas
 import pytest
@@ -34,8 +36,12 @@ def bench(G, tmp_path, monkeypatch) -> Bench:
     """A full bench of 3 and 4 faces, on which run number i in space number j has i + 10 j everywhere."""
     judged = ["psnr_db", "perceptual (x)", "identity (x)", "retrieved"]
     edits = [f"{factor}{STRENGTH:+g} {what}" for factor in FACTORS for what in ("gain", "error")]
-    rows = [{"method": name, "faces": kind, "image": i} | dict.fromkeys(judged + edits, size + 0.01 * i)
+    trained = {"images_seen": 10_000, "seed": 21}
+    rows = [{"method": name, "faces": kind, "image": i} | trained | dict.fromkeys(judged + edits, size + 0.01 * i)
             for name, size in SIZES.items() for kind, n in FEW.items() for i in range(n)]  # fmt: skip
+    for row in rows:
+        row |= {"seed": 22} if row["method"].startswith(("full2", "no_alignment2")) else {}
+        row |= {"images_seen": 30_000} if row["method"].startswith("clcae") else {}
     pandas.DataFrame(rows).to_csv(tmp_path / "encoders.csv", index=False)
     monkeypatch.setattr(encoder_runs, "RESULTS", tmp_path / "encoders.csv")
     monkeypatch.setattr(contrastive, "ALL", FEW)
@@ -53,7 +59,7 @@ def encoder(G, name: str):
 
 
 @pytest.mark.parametrize(("id", "number", "value"), [
-    ("CLCAE-1", "clean_21_psnr", -2), ("CLCAE-1", "strange_22_retrieved", -2), ("CLCAE-2", "clean_block_identity", -5),
+    ("CLCAE-1", "clean_21_psnr", -2), ("CLCAE-1", "strange_22_identity", -2), ("CLCAE-2", "clean_block_identity", -5),
     ("CLCAE-3", "clean_block_perceptual", -6), ("CLCAE-3", "strange_block_gain", -6),
     ("CLCAE-4", "clean_w_to_w+_psnr", 10), ("CLCAE-4", "strange_w+_to_f_identity", 10),
     ("CLCAE-4", "clean_psp_to_w+_psnr", 3), ("CLCAE-4", "clean_e4e_to_w+_perceptual", 1),
@@ -64,9 +70,60 @@ def test_numbers_are_differences_of_runs_face_by_face(bench, id, number, value):
     assert found.samples[number]["n"] == (3 if number.startswith("clean") else 4)
     cells = {name for part in (*RULES[id].parts, *RULES[id].controls) for name in part.cells}
     assert cells <= found.measured.keys()
+    assert id != "CLCAE-1" or not any("retrieved" in name for name in found.measured)
     claims.CLAIMS[id].judge(found)
     if id == "CLCAE-2":
         assert found.controls["at_clean_multi_token_above_published_psnr"] == pytest.approx(-3)
+
+
+def test_retrieval_is_recorded_and_not_judged(bench):
+    """The pair that retrieves is the network whose loss one of the runs was trained on."""
+    found = claims.CLAIMS["CLCAE-1"].measure(bench)
+    assert found.controls["at_strange_22_retrieved"] == pytest.approx(-2)
+    retrieved = {name: 1.0 for name in found.controls if name.endswith("_retrieved")}
+    better = {name: [0.9, 1.1] for name in retrieved}
+    best = replace(found, controls=found.controls | retrieved, intervals=found.intervals | better)
+    assert claims.CLAIMS["CLCAE-1"].judge(best) == claims.CLAIMS["CLCAE-1"].judge(found)
+    assert not any("retrieved" in cell.name for cell in RULES["CLCAE-1"].compare(best.estimates))
+
+
+@pytest.mark.parametrize(("id", "run", "changed", "message"), [
+    ("CLCAE-1", "no_alignment W", {"images_seen": 9000}, "images_seen: expected one number .*, 9000 of no_alignment W"),
+    ("CLCAE-1", "full2 W", {"seed": 21}, "seed: expected 22, got 21 of full2 W, 22 of no_alignment2 W; train these"),
+    ("CLCAE-1", "no_alignment W", {"seed": 7}, "seed: expected 21, got 21 of full W, 7 of no_alignment W"),
+    ("CLCAE-2", "no_w_plus_block W+", {"images_seen": 30_000}, "images_seen: expected one number"),
+    ("CLCAE-2", "no_w_plus_block W+", {"seed": 22}, "seed: expected one number for the runs that the rule compares"),
+    ("CLCAE-3", "no_f_block F", {"images_seen": 60_000}, "got 10000 of full F, 60000 of no_f_block F; train"),
+    ("CLCAE-4", "psp", {"images_seen": 60_000}, r"images_seen: .*, got 10000 of full W\+, 60000 of psp"),
+])  # fmt: skip
+def test_runs_that_are_not_trained_alike_are_refused(bench, id, run, changed, message):
+    table = pandas.read_csv(encoder_runs.RESULTS)
+    assert (table["method"] == run).any()
+    for name, value in changed.items():
+        table.loc[table["method"] == run, name] = value
+    table.to_csv(encoder_runs.RESULTS, index=False)
+    with pytest.raises(ValueError, match=message):
+        claims.CLAIMS[id].measure(bench)
+    table.loc[table["method"] == run, [*changed]] = float("nan")  # an older row, which says nothing
+    table.to_csv(encoder_runs.RESULTS, index=False)
+    claims.CLAIMS[id].measure(bench)
+
+
+def test_all_runs_of_two_seeds_have_one_budget(bench):
+    table = pandas.read_csv(encoder_runs.RESULTS)
+    table.loc[table["method"].str.contains("2 W"), "images_seen"] = 20_000
+    table.to_csv(encoder_runs.RESULTS, index=False)
+    with pytest.raises(ValueError, match="images_seen: expected one number"):
+        claims.CLAIMS["CLCAE-1"].measure(bench)
+
+
+def test_a_column_that_is_missing_or_there_twice_is_told():
+    rows = pandas.DataFrame({"identity (a)": [1.0], "identity (b)": [2.0], "mse": [3.0]})
+    assert encoder_runs.column(rows, "mse").tolist() == [3.0]
+    with pytest.raises(ValueError, match=r"retrieved: expected one column of this name in the table of runs, got none"):
+        encoder_runs.column(rows, "retrieved")
+    with pytest.raises(ValueError, match=r"identity: expected one column .*, got identity \(a\), identity \(b\)"):
+        encoder_runs.column(rows, "identity")
 
 
 def test_gains_are_compared_of_edits_that_both_runs_can_make(bench):

@@ -126,6 +126,11 @@ def test_configurations_are_read_from_their_table(bench, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="expected a run named L0.5, got A, B, C, D"):
         encoder_runs.rows_of_runs(["A", "L0.5"], "clean", 2)
     assert found.measured["clean_error_A"] == pytest.approx(3) and found.measured["strange_lec_B"] == pytest.approx(3)
+    for name in ("images_seen", "seed"):
+        unlike = [row | {name: 2 if row["method"] == "C" else 1} for row in rows]
+        pandas.DataFrame(unlike).to_csv(tmp_path / "encoders.csv", index=False)
+        with pytest.raises(ValueError, match=f"{name}: expected one number for the runs .*, 2 of C, 1 of D; train"):
+            measure("E4E-6", bench)
 
 
 def test_speed_is_a_ratio_of_seconds(bench, monkeypatch):

@@ -34,6 +34,7 @@ def results(tmp_path, monkeypatch):
             numbers = [f"{c} (x)" if c == "perceptual" else c for c in two_branch.COLUMNS.values()]
             numbers += [f"{factor} {what}" for factor in FACTORS for what in ("leakage", "identity (x)", "error")]
             made = dict.fromkeys((f"{factor} matched" for factor in FACTORS), 1.0)
+            made |= {"images_seen": 10_000, "seed": 12 if "2" in name else 11} if name not in ("e4e", "psp") else {}
             rows += [{"method": name, "faces": kind, "image": i} | made | dict.fromkeys(numbers, size * (i + 1))
                      for i in range(3)]  # fmt: skip
     pandas.DataFrame(rows).to_csv(tmp_path / "two_branch.csv", index=False)
@@ -74,6 +75,33 @@ def test_edits_without_effect_do_not_reproduce_a_claim(results):
         found = claims.CLAIMS[id].measure(Bench(world(), True, faces=3))
         verdict, reason = RULES[id].judge(found.estimates)
         assert verdict == "not reproduced" and "both runs can make half of the edits" in reason
+
+
+@pytest.mark.parametrize("id", ["TWO-1", "TWO-2", "TWO-3", "TWO-5"])
+def test_runs_that_are_not_trained_alike_are_refused(results, id):
+    """One budget of both seeds, and the seed that the name of the number has."""
+    table = pandas.read_csv(two_branch.RESULTS)
+    for name, value, message in (("images_seen", 30_000, "images_seen: expected one number for the runs"),
+                                 ("seed", 11, "seed: expected 12, got .*11 of ")):  # fmt: skip
+        second = table["method"].isin([run.format("2") for run in RUNS])
+        table.assign(**{name: table[name].where(~second, value)}).to_csv(two_branch.RESULTS, index=False)
+        with pytest.raises(ValueError, match=message):
+            claims.CLAIMS[id].measure(Bench(world(), True, faces=3))
+
+
+def test_tables_say_how_runs_were_trained(monkeypatch):
+    """Also of a run without its content branch, which has no provenance of its own; not of an encoder alone."""
+    def grade(branches, G, faces):
+        return pandas.DataFrame({"method": [branches.name] * 2})
+
+    monkeypatch.setattr(evaluation, "grade_branches", grade)
+    made = {"images": 10_000, "seed": 12}
+    several = [evaluation.Branched("e4e", "e4e"), evaluation.Branched("full2", "e4e", None, made),
+               evaluation.Branched("full2 (style)", "e4e")]  # fmt: skip
+    table = evaluation.measure_branches(several, world()).set_index("method")
+    assert table.loc["e4e"].isna().all(axis=None)
+    for name in ("full2", "full2 (style)"):
+        assert (table.loc[name, "images_seen"] == 10_000).all() and (table.loc[name, "seed"] == 12).all()
 
 
 def test_a_missing_table_is_told(tmp_path, monkeypatch):

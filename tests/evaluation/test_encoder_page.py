@@ -10,6 +10,7 @@ import torch
 from latentlab.checkpoints import save_checkpoint
 from latentlab.encoders.contrastive import ContrastiveConfig, ContrastivePair
 from latentlab.encoders.kinds import build_encoder, slim_config
+from latentlab.encoders.shipped import pair_for
 from latentlab.evaluation import encoder_page, encoders
 from latentlab.evaluation.encoders import Encoded, grade_encoder, measure_deviation, trained_encoders
 from latentlab.faces import real_set
@@ -124,6 +125,7 @@ def test_rows_of_an_encoder_that_has_not_changed_are_taken_over(G, monkeypatch):
     several = [Encoded(name, code, MADE, network=f"{name} weights") for name in ("a", "b")]
     first = encoders.measure_encoders(several, G)
     assert set(first["network"]) == {"a weights", "b weights"} and len(first) == 4
+    assert (first["images_seen"] == 1200).all() and (first["seed"] == 3).all()
     earlier, said = first.assign(mse=7.0), []
     trained_on = [several[0], Encoded("b", code, MADE, network="other weights")]
     again = encoders.measure_encoders(trained_on, G, said.append, earlier)
@@ -139,7 +141,7 @@ def test_a_folder_without_runs_is_refused(G, tmp_path):
 def write_run(folder, kind: str, config: dict, **modules: torch.nn.Module) -> None:
     """A run of the command as its folder holds it."""
     folder.mkdir()
-    (folder / "run.json").write_text(json.dumps({"kind": kind, "seed": 3}))
+    (folder / "run.json").write_text(json.dumps({"kind": kind, "seed": 3, "config": config}))
     state = {name: module.state_dict() for name, module in modules.items()}
     save_checkpoint(state | {"config": config, "progress": (2, 16)}, folder / "checkpoint.pt")
 
@@ -168,6 +170,47 @@ def test_a_run_into_f_space_is_there_once_for_each_space(G, tmp_path):
     seen, codes = found["mine W"].pair(x.images, drawn["mine W"].latent[:, 0])
     for kind in (clean, ~clean):
         assert table["retrieved"].to_numpy()[kind.numpy()].tolist() == retrieved(seen[kind], codes[kind]).tolist()
+
+
+def test_codes_of_w_are_compared_by_the_pair_of_their_training(G, tmp_path):
+    """Whichever stands first in the folder; where runs name several, or one that is not there, none is taken. Rows that
+    were made with another pair are not taken over."""
+    small, shape = ContrastiveConfig.slim(G.config), slim_config("clcae", G.config)
+    E, pairs = build_encoder("clcae", shape, 4), {}
+    for name, seed in (("a_pair", 4), ("b_pair", 5)):
+        write_run(tmp_path / name, "contrastive", {"shape": small.to_dict()}, pair=ContrastivePair(small, seed))
+        pairs[name] = fingerprint(encoders._read_pair(tmp_path / name), "generator")
+    with pytest.raises(ValueError, match=f"expected runs of one contrastive pair, got {', '.join(pairs.values())}"):
+        trained_encoders(tmp_path, G)  # none is named
+    config = {"encoder": "clcae", "shape": shape.to_dict()}
+    write_run(tmp_path / "plain", "encoder", config | {"pair": None}, E=E)
+    write_run(tmp_path / "mine", "encoder", config | {"pair": pairs["b_pair"]}, E=E)
+    by_b = {encoder.name: encoder for encoder in trained_encoders(tmp_path, G)}
+    for name in ("plain W", "mine W"):
+        assert fingerprint(by_b[name].pair, "generator") == pairs["b_pair"]
+    rows = pandas.DataFrame({"method": "mine W", "network": by_b["mine W"].network, "retrieved": [1.0]})
+    assert len(encoders._rows_of(by_b["mine W"], rows)) == 1
+    (tmp_path / "mine" / "run.json").write_text(json.dumps({"kind": "encoder", "config": {"pair": pairs["a_pair"]}}))
+    by_a = {encoder.name: encoder for encoder in trained_encoders(tmp_path, G)}
+    assert encoders._rows_of(by_a["mine W"], rows) is None
+    assert by_a["mine W+"].network == by_b["mine W+"].network  # it has no column of the pair
+    assert by_b["mine W"].network == f"{by_b['mine W+'].network}.{pairs['b_pair']}"
+    write_run(tmp_path / "other", "encoder", config | {"pair": pairs["b_pair"]}, E=E)
+    with pytest.raises(ValueError, match=r"expected runs of one contrastive pair, got .* \(mine\), .* \(other\)"):
+        trained_encoders(tmp_path, G)
+    for name in ("mine", "other"):
+        (tmp_path / name / "run.json").write_text(json.dumps({"kind": "encoder", "config": {"pair": "0123456789ab"}}))
+    with pytest.raises(ValueError, match="expected the contrastive pair 0123456789ab that other was trained with, got"):
+        trained_encoders(tmp_path, G)
+
+
+def test_the_shipped_pair_is_taken_where_runs_name_it(G, tmp_path):
+    shape, own = slim_config("clcae", G.config), fingerprint(pair_for(G), "generator")
+    config, small = {"encoder": "clcae", "shape": shape.to_dict()}, ContrastiveConfig.slim(G.config)
+    write_run(tmp_path / "mine", "encoder", config | {"pair": own}, E=build_encoder("clcae", shape, 4))
+    assert encoders._pair_of(tmp_path, G) is pair_for(G)
+    write_run(tmp_path / "a_pair", "contrastive", {"shape": small.to_dict()}, pair=ContrastivePair(small, 4))
+    assert encoders._pair_of(tmp_path, G) is pair_for(G)
 
 
 def test_the_first_pass_is_not_timed(monkeypatch):

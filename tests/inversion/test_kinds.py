@@ -3,6 +3,7 @@
 Each contract is also checked for a small method defined here, so that it is tested whatever is in METHODS.
 """
 
+import re
 import time
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import torch
 from small import small_generator
 from torch import Tensor, nn
 
+from latentlab import inversion_methods
 from latentlab.editing.edit import Direction, State
 from latentlab.encoders.kinds import build_encoder, slim_config
 from latentlab.inversion.objective import check_images
@@ -133,6 +135,18 @@ def test_methods_for_a_generator_need_nothing_more(G):
     """Untrained encoders and refiners are left out."""
     names = methods_for(G)
     assert "ii2s" in names and all(METHODS[name].kind == "optimiser" for name in names)
+
+
+def test_refiners_tell_the_encoders_that_their_weights_are_for(monkeypatch):
+    found = methods()["weights for"]
+    assert found["psp"] == "faces-64" and found["pti"] == ""
+    for refiner in ("hfgi", "two_branch"):
+        assert re.search(r"faces-64 \((e4e|.*, e4e|e4e, .*)\)", found[refiner]), found[refiner]
+    files = ("a.hfgi_lsap_e", "a.two_branch_psp", "b.hfgi_e4e", "a.two_branch_e4e", "b.lsap_e")
+    monkeypatch.setattr(inversion_methods, "read_manifest", lambda: {f"{file}.safetensors": {} for file in files})
+    found = methods()["weights for"]
+    assert found["hfgi"] == "b (e4e), a (lsap_e)" and found["two_branch"] == "a (e4e, psp)"
+    assert found["lsap_e"] == "b" and found["e4e"] == ""
 
 
 def test_methods_by_name(G, images):

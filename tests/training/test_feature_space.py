@@ -137,6 +137,14 @@ def test_bad_settings_are_refused(G, settings, message):
         configure_features("half", G, images=8)
 
 
+def test_feature_style_has_no_code_to_align(G, capsys, tmp_path):
+    message = "losses: expected no alignment for feature_style, which finds no code of W to align, got 0.1; give"
+    with pytest.raises(ValueError, match=message):
+        configure_features("feature_style", G, images=8, weights={"alignment": 0.1})
+    command = ["train", "feature_style", "--loss", "alignment=0.1", "--images", "8", "--out", str(tmp_path / "run")]
+    assert main(command) == 2 and message in capsys.readouterr().err
+
+
 def test_every_encoder_into_f_has_a_slim_shape(G):
     for name in FEATURE_ENCODERS:
         found = build_encoder(name, slim_config(name, G.config)).eval()(torch.zeros(2, 3, 32, 32))
