@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.editing.edit import Edit, State
+from latentlab.editing.edit import Edit, State, apply_edit
 from latentlab.inversion.objective import check_images
 from latentlab.inversion.refiners import refiner_for, restore_network
 from latentlab.inversion.result import Inversion
@@ -57,7 +57,7 @@ class HfgiEditor:
     network: Hfgi
 
     def __call__(self, edit: Edit, state: State, strengths: Float[Tensor, " n"], G: nn.Module) -> State:
-        return self.fuse(edit(replace(state, features=None), strengths, G), G)
+        return self.fuse(apply_edit(edit, replace(state, features=None), strengths, G), G)
 
     def fuse(self, state: State, G: nn.Module) -> State:
         """The state with the feature map of its codes and its residual."""

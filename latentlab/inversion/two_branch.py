@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.editing.edit import Direction, Edit, State, join
+from latentlab.editing.edit import Direction, Edit, State, apply_edit, carry, join
 from latentlab.editing.sparse import sparse_edits
 from latentlab.encoders.backbone import CodeEncoder
 from latentlab.encoders.shipped import encoder_for
@@ -80,8 +80,9 @@ class TwoBranchEditor:
         return sparse_edits(self.network)
 
     def __call__(self, edit: Edit, state: State, strengths: Float[Tensor, " n"], G: nn.Module) -> State:
+        plain = replace(state, features=None)  # the maps are fused again; styles that are held go along with codes
         if edit.name not in self.edits:
-            return self.fuse(edit(replace(state, features=None), strengths, G), G)
+            return self.fuse(apply_edit(edit, plain, strengths, G), G)
         own = self.edits[edit.name]
         scale = edit.std / own.std if edit.std > 0 and own.std > 0 else 1.0  # NaN where a unit is not known
         change = self.network.targets(edit.name, scale * strengths)
@@ -90,14 +91,17 @@ class TwoBranchEditor:
         shift = self.network.style_shift(change)
         if edit.layers is not None:
             shift = shift * torch.tensor([i in edit.layers for i in range(shift.shape[1])]).to(shift)[:, None]
-        return self.fuse(replace(state, w_plus=state.w_plus + shift, kept={**state.kept, "targets": targets}), G)
+        after = replace(plain, w_plus=plain.w_plus + shift, kept={**plain.kept, "targets": targets})
+        return self.fuse(carry(plain, after, G), G)
 
     def fuse(self, state: State, G: nn.Module) -> State:
-        """The state with the fused feature maps of its codes; without a content branch the state itself."""
+        """The state with the fused feature maps of its codes and styles; without a content branch the state itself."""
         if not self.network.config.resolutions:
             return replace(state, features=None)
-        maps = G.features(state.w_plus, replace=self._fusion(state, G), upto=self._finest)
-        return replace(state, features={r: maps[r] for r in self.network.config.resolutions})
+        fused: dict[int, Tensor] = {}
+        for r, fusion in self._fusion(state, G).items():  # ascending: each block reads what is fused before it
+            fused[r] = fusion(replace(state, features=fused).feature_maps(G, r, replaced=True)[r])
+        return replace(state, features=fused)
 
     def relevance(self, state: State, G: nn.Module) -> dict[int, Float[Tensor, "n 1 _ _"]]:
         """The relevance maps of a state by resolution: 1 where the image's content is taken."""
@@ -111,9 +115,9 @@ class TwoBranchEditor:
         return self.network.fusion(*self._features(state, G), contents)
 
     def _features(self, state: State, G: nn.Module) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        """The generator's feature maps of the inversion and of its edit, as fine as they are fused."""
-        return tuple(G.features(codes, upto=self._finest) for codes in (state.kept["code"], state.w_plus))
+        """The generator's feature maps of the inversion and of its edit, as fine as they are fused.
 
-    @property
-    def _finest(self) -> int:
-        return max(self.network.config.resolutions)
+        Styles are held only after an edit of S, so the inversion has none.
+        """
+        finest, inverted = max(self.network.config.resolutions), replace(state, w_plus=state.kept["code"], styles=None)
+        return inverted.feature_maps(G, finest), state.feature_maps(G, finest)

@@ -11,6 +11,7 @@ from small import small_generator
 from latentlab import weights
 from latentlab.cli import main
 from latentlab.editing.edit import Direction, State
+from latentlab.editing.stylespace import StyleDirection
 from latentlab.encoders.kinds import build_encoder, slim_config
 from latentlab.inversion.hfgi import HfgiEditor, invert_hfgi
 from latentlab.inversion.result import Inversion
@@ -75,6 +76,15 @@ def test_an_edit_fuses_the_residual_again(G, images, base, network, direction):
     twice = found.edited(direction, 1.0).edited(direction, -1.0)
     torch.testing.assert_close(twice.image, found.image, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found[1:].edit(direction, 2.0), found.edit(direction, 2.0)[1:])
+
+
+def test_edits_of_styles_and_of_codes_come_in_any_order(G, images, base, network, direction):
+    """Styles that are held would hide a later change of the codes."""
+    found, draw = invert_hfgi(images, G, base=base, network=network), stream(3, "shifts")
+    in_s = StyleDirection("wings", tuple(torch.randn(s.channels, generator=draw) for s in G.style_layers))
+    later, earlier = found.edited(in_s, 0.5).edited(direction, 1.0), found.edited(direction, 1.0).edited(in_s, 0.5)
+    torch.testing.assert_close(later.image, earlier.image, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(later.image, found.edit(in_s, 0.5), atol=1e-2)
 
 
 def test_saved_and_loaded_with_its_editor_it_edits_the_same(G, images, base, network, direction, tmp_path):

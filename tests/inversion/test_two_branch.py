@@ -13,6 +13,7 @@ from latentlab import weights
 from latentlab.cli import main
 from latentlab.editing.edit import Direction
 from latentlab.editing.sparse import MissingWeights, sparse_edits_for
+from latentlab.editing.stylespace import StyleDirection
 from latentlab.encoders.kinds import build_encoder, slim_config
 from latentlab.inversion.result import Inversion
 from latentlab.inversion.two_branch import invert_two_branch
@@ -132,6 +133,49 @@ def test_other_edits_keep_the_content_where_they_change_nothing(G, base, network
     assert not torch.allclose(edited.image, G.synthesis(edited.latent), atol=1e-2)
     maps = edited.editor.relevance(edited.state, G)
     assert set(maps) == {4, 8} and all(0 <= m.min() and m.max() <= 1 for m in maps.values())
+
+
+@pytest.fixture(scope="module")
+def in_s(G) -> StyleDirection:
+    """An edit of S at 8 px, where content is fused."""
+    moved, draw = (G.style_layers[i].name == "blocks.8.conv1" for i in range(len(G.style_layers))), stream(3, "shifts")
+    shifts = (torch.randn(layer.channels, generator=draw) * on for layer, on in zip(G.style_layers, moved, strict=True))
+    return StyleDirection("wings", tuple(shifts))
+
+
+def test_an_edit_of_styles_is_fused_as_well(G, images, encoder, base, network, found, in_s):
+    """Codes stay, and only the features say what is edited."""
+    edited = found.edited(in_s, 1.0)
+    assert torch.equal(edited.latent, base.latent)
+    styles = [own + shift for own, shift in zip(G.styles(base.latent), in_s.shifts, strict=True)]
+    before, after = G.features(base.latent), G.features(None, styles=styles)
+    fusion = network.fusion(before, after, network.contents(encoder.levels(images), edited.state.kept["targets"]))
+    torch.testing.assert_close(edited.image, G.synthesis(None, styles=styles, replace=fusion), **NEAR)
+    now, then = (inv.editor.relevance(inv.state, G) for inv in (edited, found))
+    torch.testing.assert_close(now[4], then[4])
+    changed = (after[8] - before[8]).abs().amax(1, keepdim=True) > 0.1
+    assert changed.any() and (now[8] < then[8])[changed].all()
+    torch.testing.assert_close(edited.edit(in_s, -1.0), found.image, **NEAR)
+
+
+def test_edits_of_styles_and_of_codes_come_in_any_order(G, found, in_s):
+    """Styles that are held would hide a later change of the codes."""
+    others = found.editor.edits["age"], Direction("paws", torch.randn(G.w_dim, generator=stream(0, "direction")))
+    for other in others:
+        later, earlier = found.edited(in_s, 1.0).edited(other, 2.0), found.edited(other, 2.0).edited(in_s, 1.0)
+        torch.testing.assert_close(later.image, earlier.image, **NEAR)
+        assert not torch.allclose(later.image, found.edit(in_s, 1.0), atol=1e-2)
+
+
+def test_the_noise_of_the_base_is_in_its_features(G, images, base, encoder, network):
+    """Untrained, the content is that of the inversion, and the picture stays."""
+    noise = [torch.randn(3, 1, *shape, generator=stream(i, "noise")) for i, shape in enumerate(G.noise_shapes)]
+    state = replace(base.state, noise=noise)
+    noisy = replace(base, state=state, image=state.draw(G))
+    untrained = recipes.BUILD["two_branch"](network.config.to_dict()).requires_grad_(False)
+    found = invert_two_branch(images, G, base=noisy, network=untrained, encoder=encoder)
+    torch.testing.assert_close(found.image, noisy.image, **NEAR)
+    assert not torch.allclose(found.image, base.image, atol=1e-2)
 
 
 def test_saved_and_loaded_it_edits_the_same(G, network, found, tmp_path):
