@@ -14,7 +14,7 @@ from latentlab.editing.sparse import sparse_edits
 from latentlab.encoders.backbone import CodeEncoder
 from latentlab.encoders.shipped import encoder_for
 from latentlab.inversion.objective import check_images
-from latentlab.inversion.refiners import refiner_for, restore_network
+from latentlab.inversion.refiners import check_base, refiner_for, restore_network
 from latentlab.inversion.result import Inversion
 from latentlab.networks.two_branch import TwoBranch
 from latentlab.spaces import fingerprint
@@ -30,8 +30,8 @@ def invert_two_branch(
     """Fuses content of images into their inversion, and into every edit of it (section 3).
 
     images: (N, 3, R, R) in [-1, 1]. base: their inversion by the encoder that ``network`` was trained for. network,
-    encoder: by default those that are shipped for the base's method. See ``TwoBranchEditor`` for its edits:
-    ``inv.edit(inv.editor.edits["smile"], 1.5)``.
+    encoder: by default those that are shipped for the base's method; ``load_refiner`` and ``load_encoder`` open others.
+    See ``TwoBranchEditor`` for its edits: ``inv.edit(inv.editor.edits["smile"], 1.5)``.
     """
     check_images(images, G)
     if len(base) != len(images):
@@ -45,6 +45,10 @@ def invert_two_branch(
         raise ValueError(f"encoder: expected codes of width {network.config.w_dim} and features of width "
                          f"{network.config.seen}, got {encoder.config.w_dim} and "
                          f"{encoder.config.widths[3]}")  # fmt: skip
+    check_base(network, base)
+    if (wanted := network.encoder_fingerprint) and (got := fingerprint(encoder, "generator")) != wanted:
+        raise ValueError(f"encoder: expected {wanted}, with which the networks were trained, got {got}; pass that one "
+                         "as encoder=, or train networks for this one")  # fmt: skip
     began, editor, parts = time.perf_counter(), TwoBranchEditor(network), []
     for i in range(0, len(images), batch_size):
         state, part = base.state[i : i + batch_size], images[i : i + batch_size]

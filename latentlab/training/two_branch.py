@@ -48,6 +48,7 @@ class TwoBranchTrainingConfig:
 
     shape: of the networks. generator: fingerprint of the one that they are for. encoder: name of the encoder whose
     codes and feature maps they use. images: one of the settings, so that a run is resumed with the same end.
+    encoder_fingerprint: of that encoder, None if not known.
     losses: weights by name, see ``LOSSES``; without any of the content branch only directions are trained.
     sparsity: "proximal", shrinkage after each step, which gives exact zeros; or "subgradient", a term of the loss.
     edited: share of the images of which an attribute is changed; of the others nothing is. strength: the largest
@@ -61,6 +62,7 @@ class TwoBranchTrainingConfig:
     generator: str
     encoder: str
     images: int
+    encoder_fingerprint: str | None = None
     losses: dict[str, float] = field(default_factory=lambda: dict(LOSSES))
     sparsity: Literal["proximal", "subgradient"] = "proximal"
     batch_size: int = 8
@@ -101,8 +103,9 @@ def configure_two_branch(
     std = tuple(float(factor_std()[NAMES.index(name)]) for name in attributes)
     shape = TwoBranchConfig(attributes, G.num_ws, G.w_dim, resolutions, G.config.channels[: len(resolutions)],
                             encoder.config.widths[3], relevance=relevance, std=std)  # fmt: skip
-    return TwoBranchTrainingConfig(**{"shape": shape, "generator": fingerprint(G, "generator"), "encoder": name}
-                                   | settings)  # fmt: skip
+    networks = {"generator": fingerprint(G, "generator"), "encoder": name}
+    networks |= {"encoder_fingerprint": fingerprint(encoder, "generator")}
+    return TwoBranchTrainingConfig(**{"shape": shape} | networks | settings)
 
 
 class TwoBranchTraining(Training):
@@ -118,6 +121,7 @@ class TwoBranchTraining(Training):
     """
 
     also_logged = ("zeros",)
+    later_settings = ("encoder_fingerprint",)
 
     def __init__(self, config: TwoBranchTrainingConfig, G: Generator, encoder: CodeEncoder, fabric) -> None:
         super().__init__(config, fabric)
@@ -127,6 +131,8 @@ class TwoBranchTraining(Training):
             raise ValueError(f"encoder: expected codes of width {config.shape.w_dim} and features of width "
                              f"{config.shape.seen}, got {encoder.config.w_dim} and "
                              f"{encoder.config.widths[3]}")  # fmt: skip
+        if (wanted := config.encoder_fingerprint) and (got := fingerprint(encoder, "generator")) != wanted:
+            raise ValueError(f"encoder: expected {wanted}, for which the settings were made, got {got}")
         device = fabric.device
         self.G = G.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
         self.encoder = encoder.to(device).requires_grad_(False).eval()

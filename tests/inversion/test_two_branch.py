@@ -240,6 +240,13 @@ def test_a_run_of_the_command_edits_by_name(G, images, encoder, base, tmp_path, 
     assert main([*command, "--out", str(run), "--accelerator", "cpu", "--precision", "32-true"]) == 0
     (file,) = recipes.publish_run(run, "small", shipped)
     assert file.name == "small.two_branch_e4e.safetensors"
+    network, other = ll.load_refiner(file, G), small_e4e(G)
+    next(other.parameters()).add_(1)
+    changed = invert(images, G, "e4e", encoder=other)
+    for given, message in (({"base": changed, "encoder": encoder}, "base: expected codes of the encoder"),
+                           ({"base": base, "encoder": other}, "encoder: expected .*, with which the networks were")):
+        with pytest.raises(ValueError, match=message):
+            invert(images, G, "two_branch", network=network, **given)
     for name in ("find", "read_weights"):
         monkeypatch.setattr(weights, name, partial(getattr(weights, name), folder=shipped))
     found = invert(images, G, "two_branch", base=base, encoder=encoder)
@@ -247,4 +254,6 @@ def test_a_run_of_the_command_edits_by_name(G, images, encoder, base, tmp_path, 
     smile = Direction("smile", torch.zeros(G.w_dim))
     again = Inversion.load(tmp_path / "one.safetensors", G)
     torch.testing.assert_close(again.edit(smile, 1.0), found.edit(smile, 1.0), **NEAR)
+    opened = invert(images, G, "two_branch", base=base, encoder=encoder, network=network)
+    torch.testing.assert_close(opened.image, found.image, **NEAR)
     assert again.editor.network.config.attributes == ("smile",)

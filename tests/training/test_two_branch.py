@@ -1,12 +1,16 @@
 """Training of the two branches: what each loss moves, which changes are asked for, and the schedule."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from lightning_fabric import Fabric
 from small import small_e4e, small_generator
 
+from latentlab.encoders.kinds import build_encoder, slim_config
 from latentlab.faces import TABLE
 from latentlab.faces.factors import column
+from latentlab.spaces import fingerprint
 from latentlab.training.encoders import training_pictures
 from latentlab.training.loop import train
 from latentlab.training.two_branch import TwoBranchTraining, alignment_loss, configure_two_branch
@@ -130,6 +134,30 @@ def test_a_step_in_half_precision(G, encoder):
                      for training, batch in (begin(G, encoder, x) for x in ("bf16-mixed", "32-true")))  # fmt: skip
     assert logged != exact
     assert logged == pytest.approx(exact, rel=0.1, abs=0.02)
+
+
+def test_another_encoder_than_that_of_the_settings_is_refused(G, encoder):
+    config = configure_two_branch(G, encoder, "e4e", images=80, fused=8)
+    assert config.encoder_fingerprint == fingerprint(encoder, "generator")
+    fabric, slim = Fabric(accelerator="cpu"), slim_config("e4e", G.config)
+    wide = build_encoder("e4e", replace(slim, widths=(8, 16, 32, 32)))
+    with pytest.raises(ValueError, match="encoder: expected codes of width 16 and features of width 8, got 16 and 32"):
+        TwoBranchTraining(config, G, wide, fabric)
+    other = small_e4e(G)
+    next(other.parameters()).add_(1)
+    with pytest.raises(ValueError, match=f"encoder: expected {config.encoder_fingerprint}, for which the settings"):
+        TwoBranchTraining(config, G, other, fabric)
+
+
+def test_a_run_with_another_encoder_is_not_resumed(G, encoder):
+    """A checkpoint of before, which does not know its encoder, is."""
+    training, _ = begin(G, encoder)
+    state = training.state_dict()
+    known = state["config"].pop("encoder_fingerprint")
+    training.load_state_dict(state)
+    state["config"]["encoder_fingerprint"] = "other"
+    with pytest.raises(ValueError, match=f"resume: .*encoder_fingerprint = {known} .the checkpoint has other"):
+        training.load_state_dict(state)
 
 
 def test_content_does_not_undo_an_edit_before_it_is_trained(G, encoder):
