@@ -194,7 +194,8 @@ class TwoBranch(nn.Module):
             raise ValueError(f"targets: expected shape (N, {wanted}), got {tuple(s.shape)}")
         if not bool(s.isfinite().all()) or float(s.abs().max()) > most:
             raise ValueError(f"targets: expected {-most:g} to {most:g} standard deviations, got "
-                             f"{float(s.abs().max()):.3g}; edit in smaller steps")  # fmt: skip
+                             f"{float(s.abs().max()):.3g}; choose a smaller strength (edits of one attribute add "
+                             "up)")  # fmt: skip
 
     def style_shift(self, s: Targets) -> Float[Tensor, "n layers dim"]:
         """d_sty, what an edit adds to codes of W+."""
