@@ -50,7 +50,13 @@ class TwoBranchTrainingConfig:
     codes and feature maps they use. images: one of the settings, so that a run is resumed with the same end.
     encoder_fingerprint: of that encoder, None if not known.
     losses: weights by name, see ``LOSSES``; without any of the content branch only directions are trained.
-    sparsity: "proximal", shrinkage after each step, which gives exact zeros; or "subgradient", a term of the loss.
+    sparsity: how the weight ``losses["sparsity"]`` acts on the directions (Eq. 3); its unit is another one in each.
+        "proximal": after each step every number moves towards 0 by the weight times the learning rate, and those that
+        are nearer become exactly 0. A step of Adam is the learning rate times the mean gradient over its root mean
+        square, so the weight is a threshold for this ratio: a number stays 0 where the ratio is below it.
+        "subgradient": the weight of a term of the loss, the mean absolute value of a direction's L x D numbers, summed
+        over the directions. Its gradient is weight / (L D) in each number, beside those of the other losses as they
+        are. Numbers become small, and none exactly 0.
     edited: share of the images of which an attribute is changed; of the others nothing is. strength: the largest
     change, in standard deviations. learning_rate, content_learning_rate: of Adam, for the directions and for the
     content branch; both are constant in the first half of the run, and fall to 0 along half a cosine in the second;
@@ -90,13 +96,15 @@ def configure_two_branch(
 ) -> TwoBranchTrainingConfig:  # fmt: skip
     """The settings for a generator and the encoder of this name.
 
-    fused: the largest resolution at which content is fused; none is where no loss of the content branch has a weight.
-    settings: fields to set otherwise; ``images`` is needed.
+    fused: the largest resolution at which content is fused, 0 for none; none is where no loss of the content branch has
+    a weight, either. settings: fields to set otherwise; ``images`` is needed.
     """
     known = load_attributes().names
     if unknown := [a for a in attributes if a not in known]:
         raise ValueError(f"attributes: expected those that the losses' network reads ({', '.join(known)}), got "
                          f"{', '.join(unknown)}")  # fmt: skip
+    if fused and fused not in G.config.resolutions:
+        raise ValueError(f"fused: expected 0 or one of {', '.join(map(str, G.config.resolutions))}, got {fused}")
     losses = settings.get("losses", LOSSES)
     fused = fused if any(losses.get(name) for name in CONTENT) else 0
     resolutions = tuple(r for r in G.config.resolutions if r <= fused)

@@ -136,6 +136,31 @@ def test_a_step_in_half_precision(G, encoder):
     assert logged == pytest.approx(exact, rel=0.1, abs=0.02)
 
 
+@pytest.mark.parametrize(("sparsity", "weight"), [("proximal", 0.3), ("subgradient", 100.0)])
+def test_sparsity_shortens_the_directions(G, encoder, sparsity, weight):
+    norms, zeros = [], []
+    for size in (0.0, weight):
+        losses = {"attributes": 10.0, "sparsity": size}
+        training, batch = begin(G, encoder, images=800, sparsity=sparsity, losses=losses)
+        for _ in range(12):
+            logged = training.step(batch)
+        norms.append(float(training.network.style_directions.detach().abs().sum()))
+        zeros.append(float(logged["zeros"]))
+        assert ("sparsity" in logged) == (size > 0 and sparsity == "subgradient")
+    assert 0 < norms[1] < 0.7 * norms[0]
+    assert zeros[0] == 0 and (zeros[1] > 0) == (sparsity == "proximal")
+
+
+def test_a_step_with_attention_moves_its_matrix(G, encoder):
+    training, batch = begin(G, encoder, relevance="attention", images=800)
+    before = {name: weight.clone() for name, weight in training.network.named_parameters()}
+    for _ in range(3):  # untrained contents add nothing, wherever they are put
+        logged = training.step(batch)
+    assert all(bool(x.isfinite()) for x in logged.values()) and {"refined_l2", "alignment"} <= logged.keys()
+    moved = {name for name, weight in training.network.named_parameters() if not torch.equal(weight, before[name])}
+    assert {f"fuse.{r}.{part}.weight" for r in (4, 8) for part in ("query", "key")} < moved
+
+
 def test_another_encoder_than_that_of_the_settings_is_refused(G, encoder):
     config = configure_two_branch(G, encoder, "e4e", images=80, fused=8)
     assert config.encoder_fingerprint == fingerprint(encoder, "generator")
