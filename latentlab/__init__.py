@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from latentlab.encoders.shipped import encoder_for, load_encoder, load_pair, pair_for
     from latentlab.evaluation import evaluate, summarize
     from latentlab.images import read_image
+    from latentlab.inversion.refiners import load_refiner
     from latentlab.inversion.result import Inversion
     from latentlab.inversion_methods import METHODS, invert, methods
     from latentlab.judges.attributes import load_attribute_judge
@@ -63,6 +64,7 @@ _NAMES = {
     "interpolate": "editing.mixing",
     "mix": "editing.mixing",
     "Inversion": "inversion.result",
+    "load_refiner": "inversion.refiners",
     "load_attribute_judge": "judges.attributes",
     "load_identity_judge": "judges.identity",
     "load_perceptual_judge": "judges.perceptual",

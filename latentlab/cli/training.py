@@ -121,13 +121,18 @@ def _add_of_two_branch(parser: argparse.ArgumentParser) -> None:
     _add_data_and_losses(parser)
     attribute = "Attribute to learn an edit of, e.g. smile; can be repeated (default: the recipe's)."
     parser.add_argument("--attribute", action="append", default=[], metavar="NAME", help=attribute)
-    fused = "Largest resolution of the feature maps that content is added to, in pixels (default: %(default)s)."
+    fused = "Largest resolution of the feature maps that content is added to, in pixels, or 0 (default: %(default)s)."
     parser.add_argument("--fused", type=int, default=16, metavar="PX", help=fused)
     relevance = (
         "How the places that an edit concerns are found: by the cosine of the features before and after, or by "
         "attention (default: %(default)s)."
     )
     parser.add_argument("--relevance", default="cosine", choices=("cosine", "attention"), help=relevance)
+    sparsity = (
+        "How the loss called sparsity acts: by proximal steps, which give exact zeros, or by its subgradient, which "
+        "only gives small numbers; its weight has another unit in each (default: %(default)s)."
+    )
+    parser.add_argument("--sparsity", default="proximal", choices=("proximal", "subgradient"), help=sparsity)
 
 
 _OWN = {  # options of single trainings
@@ -256,7 +261,7 @@ def _run_train_two_branch(options: argparse.Namespace) -> None:
     train_two_branch(
         options.encoder, options.out, images=options.images, fabric=_fabric(options), resume=options.resume,
         generator=options.generator, data=options.data, weights=loss_weights(options.loss),
-        fused=options.fused, relevance=options.relevance, **settings,
+        fused=options.fused, relevance=options.relevance, sparsity=options.sparsity, **settings,
     )  # fmt: skip
     _say_done(options)
 

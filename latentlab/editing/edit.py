@@ -64,20 +64,23 @@ class State:
 
     def draw(self, G: nn.Module) -> Float[Tensor, "n 3 r r"]:
         """The images, (N, 3, R, R), not clamped; differentiable."""
-        replaced = {"replace": self.features, "replace_rgb": self.replace_rgb}
         if self.tuned is None:
-            return G.synthesis(self.w_plus, noise=self._noise, styles=self.styles, **replaced)
+            return G.synthesis(self.w_plus, noise=self._noise, styles=self.styles, **self._replacement(True))
         ones = (self[i] for i in range(len(self)))
-        images = [one._tuned(G, "synthesis", replace=one.features, replace_rgb=self.replace_rgb) for one in ones]
-        return torch.cat(images)
+        return torch.cat([one._tuned(G, "synthesis", **one._replacement(True)) for one in ones])
 
-    def feature_maps(self, G: nn.Module, upto: int | None = None) -> dict[int, Tensor]:
+    def feature_maps(self, G: nn.Module, upto: int | None = None, *, replaced: bool = False) -> dict[int, Tensor]:
         """The generator's own feature maps at every resolution (or those ``upto`` one), for these codes, noise and
-        styles."""
+        styles. replaced: those that the state draws, with its ``features`` and what finer blocks make of them."""
         if self.tuned is None:
-            return G.features(self.w_plus, noise=self._noise, styles=self.styles, upto=upto)
-        ones = [self[i]._tuned(G, "features", upto=upto) for i in range(len(self))]
+            how = {"noise": self._noise, "styles": self.styles, "upto": upto} | self._replacement(replaced)
+            return G.features(self.w_plus, **how)
+        rows = [self[i] for i in range(len(self))]
+        ones = [one._tuned(G, "features", upto=upto, **one._replacement(replaced)) for one in rows]
         return {r: torch.cat([one[r] for one in ones]) for r in ones[0]}
+
+    def _replacement(self, replaced: bool) -> dict[str, object]:
+        return {"replace": self.features, "replace_rgb": self.replace_rgb} if replaced else {}
 
     def own_styles(self, G: nn.Module) -> list[Float[Tensor, "n _"]]:
         """The generator's own styles for these codes, (N, C_l) per modulated layer: those of the tuned weights."""

@@ -61,18 +61,21 @@ def mix(a: Codes, b: Codes, layers: slice | Sequence[int]) -> Codes:
 
 
 def blend_states(a: State, b: State, t: float, G: nn.Module) -> State:
-    """The state at t of the line from a (t = 0) to b (t = 1), codes and feature maps; of other parts none is taken.
+    """The state at t of the line from a (t = 0) to b (t = 1), codes and feature maps.
 
-    Where one of the two has no map at a resolution, the generator's own map for its codes stands for it, so that the
-    ends draw what a and b draw: from a code of W+ to F space on a straight line.
+    Where one of the two has no map at a resolution, the map that it draws there stands for it, so that the ends draw
+    what a and b draw: from a code of W+ to F space on a straight line. Noise, styles and tuned weights of a and b are
+    in these maps, and are not taken beyond them. Two states with maps of which only one has ``replace_rgb`` raise
+    ``ValueError``: no state draws both ends.
     """
     codes = interpolate(a.w_plus, b.w_plus, t)
-    resolutions = {r for state in (a, b) for r in state.features or ()}
-    if not resolutions:
+    having = [state for state in (a, b) if state.features]
+    if not having:
         return State(codes)
-    ends = []
-    for state in (a, b):
-        own = G.features(state.w_plus, upto=max(resolutions))
-        ends.append({r: (state.features or own).get(r, own[r]) for r in resolutions})
+    if len({state.replace_rgb for state in having}) > 1:
+        raise ValueError(f"a, b: expected feature maps that toRGB reads in both or in neither, got replace_rgb="
+                         f"{a.replace_rgb} and {b.replace_rgb}; blend their codes alone, with interpolate")  # fmt: skip
+    resolutions = sorted({r for state in having for r in state.features})
+    ends = [state.feature_maps(G, resolutions[-1], replaced=True) for state in (a, b)]
     maps = {r: torch.lerp(ends[0][r], ends[1][r], t) for r in resolutions}
-    return State(codes, features=maps, replace_rgb=all(state.replace_rgb for state in (a, b) if state.features))
+    return State(codes, features=maps, replace_rgb=having[0].replace_rgb)

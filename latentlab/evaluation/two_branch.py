@@ -13,6 +13,7 @@ from torch import Tensor
 
 from latentlab.checkpoints import load_checkpoint
 from latentlab.editing.shipped import edits_for
+from latentlab.encoders.shipped import encoder_for
 from latentlab.evaluation.edits import AMOUNT, EditTask, measure_edit
 from latentlab.evaluation.intervals import confidence_interval
 from latentlab.evaluation.inversions import Judges, evaluate, load_judges
@@ -20,6 +21,7 @@ from latentlab.faces import FaceSet, real_set, render
 from latentlab.inversion.refiners import BUILD
 from latentlab.inversion_methods import invert
 from latentlab.networks.two_branch import TwoBranch
+from latentlab.spaces import fingerprint
 from latentlab.stylegan import Generator
 
 if TYPE_CHECKING:
@@ -46,9 +48,10 @@ class Branched:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-def trained_branches(folder: Path) -> list[Branched]:
+def trained_branches(folder: Path, G: Generator) -> list[Branched]:
     """The runs of ``latentlab train two_branch`` in a folder, rounded to half precision as shipped networks are, after
-    the encoders alone that they build on.
+    the encoders alone that they build on. Runs of another generator or of another encoder than the shipped one of this
+    name raise ``ValueError``.
 
     A run with all losses is there twice, the second time as "NAME (style)" without its content branch. The content's
     losses do not move the directions, so this is what a training of the style branch alone with this seed would give.
@@ -59,8 +62,10 @@ def trained_branches(folder: Path) -> list[Branched]:
         if described.get("kind") != "two_branch":
             continue
         state = load_checkpoint(run / "checkpoint.pt")
+        _check_run(run, state["config"], G)
         network = BUILD["two_branch"](state["config"]["shape"])
         network.load_state_dict({k: v.half().to(v.dtype) for k, v in state["network"].items()})
+        network.encoder_fingerprint = state["config"].get("encoder_fingerprint")
         network, encoder = network.requires_grad_(False).eval(), described["encoder"]
         described["images"] = state["progress"][1]
         found.append(Branched(run.name, encoder, network, described))
@@ -69,6 +74,16 @@ def trained_branches(folder: Path) -> list[Branched]:
     if not found:
         raise ValueError(f"runs: expected a folder with runs of `latentlab train two_branch`, got {folder}")
     return [*(Branched(name, name) for name in dict.fromkeys(b.encoder for b in found)), *found]
+
+
+def _check_run(run: Path, config: dict[str, Any], G: Generator) -> None:
+    encoder, made = config["encoder"], config.get("encoder_fingerprint")  # not in checkpoints of earlier versions
+    if (own := fingerprint(G, "generator")) != config["generator"]:
+        raise ValueError(f"{run}: expected a run of the generator {own}, got one of {config['generator']}; measure it "
+                         "with that generator")  # fmt: skip
+    if made and (shipped := fingerprint(encoder_for(G, encoder), "generator")) != made:
+        raise ValueError(f"{run}: expected a run with the shipped encoder {encoder}, {shipped}, got one with {made}; "
+                         "train it again")  # fmt: skip
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from latentlab.encoders.restyle import refine
 from latentlab.encoders.shipped import encoder_for
 from latentlab.inversion.objective import check_images
 from latentlab.inversion.result import Inversion
+from latentlab.spaces import fingerprint
 
 Images = Float[Tensor, "n 3 r r"]
 REFINEMENTS = 5  # ReStyle, section 3
@@ -107,6 +108,7 @@ def _encode(
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     encoder = encoder_for(G, name, device=images.device) if encoder is None else encoder
     check_encoder(encoder, G, kind)
+    knobs = {"encoder": fingerprint(encoder, "generator")} | (knobs or {})  # refiners are trained for one encoder
     began = time.perf_counter()
     try:
         parts = [encode(encoder, part) for part in images.split(batch_size)]
@@ -115,7 +117,7 @@ def _encode(
     except torch.OutOfMemoryError as error:
         raise MemoryError(f"{name}: {len(images)} images did not fit into memory in parts of {batch_size}; choose a "
                           "smaller batch_size") from error  # fmt: skip
-    return Inversion(state, pictures, G, name, {}, time.perf_counter() - began, knobs or {})
+    return Inversion(state, pictures, G, name, {}, time.perf_counter() - began, knobs)
 
 
 def check_encoder(encoder: Pyramid, G: nn.Module, kind: type[Pyramid] = CodeEncoder) -> None:

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.editing.edit import Edit, State
+from latentlab.editing.edit import Edit, State, apply_edit
 from latentlab.inversion.objective import check_images
-from latentlab.inversion.refiners import refiner_for, restore_network
+from latentlab.inversion.refiners import check_base, refiner_for, restore_network
 from latentlab.inversion.result import Inversion
 from latentlab.networks.hfgi import Hfgi
 from latentlab.spaces import fingerprint
@@ -23,8 +23,9 @@ def invert_hfgi(
     """Fuses the residual of an inversion into a feature map of the generator (HFGI, section 3).
 
     images: (N, 3, R, R) in [-1, 1]. base: their inversion, by the encoder that ``network`` was trained for. Its codes
-    stay as they are. network: by default the one that is shipped for the base's encoder. The residual is kept in the
-    state: an edit changes the codes, aligns the residual with the edited picture, and fuses it again.
+    stay as they are. network: by default the one that is shipped for the base's encoder; ``load_refiner`` opens others.
+    The residual is kept in the state: an edit changes the codes, aligns the residual with the edited picture, and fuses
+    it again.
     """
     check_images(images, G)
     if len(base) != len(images):
@@ -32,6 +33,7 @@ def invert_hfgi(
     if (mark := fingerprint(base.generator, "generator")) != (own := fingerprint(G, "generator")):
         raise ValueError(f"base: expected an inversion by the generator {own}, got one by {mark}")
     network = refiner_for(G, "hfgi", base.method, device=images.device) if network is None else network
+    check_base(network, base)
     if network.config.resolution != G.resolution:
         raise ValueError(f"network: expected one for {G.resolution} px, got one for {network.config.resolution}")
     began = time.perf_counter()
@@ -57,7 +59,7 @@ class HfgiEditor:
     network: Hfgi
 
     def __call__(self, edit: Edit, state: State, strengths: Float[Tensor, " n"], G: nn.Module) -> State:
-        return self.fuse(edit(replace(state, features=None), strengths, G), G)
+        return self.fuse(apply_edit(edit, replace(state, features=None), strengths, G), G)
 
     def fuse(self, state: State, G: nn.Module) -> State:
         """The state with the feature map of its codes and its residual."""

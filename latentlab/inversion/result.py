@@ -25,7 +25,8 @@ class Inversion:
 
     state: all that the images are generated from, see ``State``.
     image: (N, 3, R, R) as generated from the state, not clamped.
-    generator, method, knobs: what it was computed with; knobs["steps"] is the number of steps done.
+    generator, method, knobs: what it was computed with; knobs["steps"] is the number of steps done, knobs["encoder"]
+        the fingerprint of an encoder.
     trace: term -> (steps, N). ``trace[term][t]`` belongs to the codes after t steps.
     seconds: wall time of the whole batch.
     interrupted: whether Ctrl-C ended the search.

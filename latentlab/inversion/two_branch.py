@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentlab.editing.edit import Direction, Edit, State, join
+from latentlab.editing.edit import Direction, Edit, State, apply_edit, carry, join
 from latentlab.editing.sparse import sparse_edits
 from latentlab.encoders.backbone import CodeEncoder
 from latentlab.encoders.shipped import encoder_for
 from latentlab.inversion.objective import check_images
-from latentlab.inversion.refiners import refiner_for, restore_network
+from latentlab.inversion.refiners import check_base, refiner_for, restore_network
 from latentlab.inversion.result import Inversion
 from latentlab.networks.two_branch import TwoBranch
 from latentlab.spaces import fingerprint
@@ -30,8 +30,8 @@ def invert_two_branch(
     """Fuses content of images into their inversion, and into every edit of it (section 3).
 
     images: (N, 3, R, R) in [-1, 1]. base: their inversion by the encoder that ``network`` was trained for. network,
-    encoder: by default those that are shipped for the base's method. See ``TwoBranchEditor`` for its edits:
-    ``inv.edit(inv.editor.edits["smile"], 1.5)``.
+    encoder: by default those that are shipped for the base's method; ``load_refiner`` and ``load_encoder`` open others.
+    See ``TwoBranchEditor`` for its edits: ``inv.edit(inv.editor.edits["smile"], 1.5)``.
     """
     check_images(images, G)
     if len(base) != len(images):
@@ -45,6 +45,10 @@ def invert_two_branch(
         raise ValueError(f"encoder: expected codes of width {network.config.w_dim} and features of width "
                          f"{network.config.seen}, got {encoder.config.w_dim} and "
                          f"{encoder.config.widths[3]}")  # fmt: skip
+    check_base(network, base)
+    if (wanted := network.encoder_fingerprint) and (got := fingerprint(encoder, "generator")) != wanted:
+        raise ValueError(f"encoder: expected {wanted}, with which the networks were trained, got {got}; pass that one "
+                         "as encoder=, or train networks for this one")  # fmt: skip
     began, editor, parts = time.perf_counter(), TwoBranchEditor(network), []
     for i in range(0, len(images), batch_size):
         state, part = base.state[i : i + batch_size], images[i : i + batch_size]
@@ -80,8 +84,9 @@ class TwoBranchEditor:
         return sparse_edits(self.network)
 
     def __call__(self, edit: Edit, state: State, strengths: Float[Tensor, " n"], G: nn.Module) -> State:
+        plain = replace(state, features=None)  # the maps are fused again; styles that are held go along with codes
         if edit.name not in self.edits:
-            return self.fuse(edit(replace(state, features=None), strengths, G), G)
+            return self.fuse(apply_edit(edit, plain, strengths, G), G)
         own = self.edits[edit.name]
         scale = edit.std / own.std if edit.std > 0 and own.std > 0 else 1.0  # NaN where a unit is not known
         change = self.network.targets(edit.name, scale * strengths)
@@ -90,14 +95,17 @@ class TwoBranchEditor:
         shift = self.network.style_shift(change)
         if edit.layers is not None:
             shift = shift * torch.tensor([i in edit.layers for i in range(shift.shape[1])]).to(shift)[:, None]
-        return self.fuse(replace(state, w_plus=state.w_plus + shift, kept={**state.kept, "targets": targets}), G)
+        after = replace(plain, w_plus=plain.w_plus + shift, kept={**plain.kept, "targets": targets})
+        return self.fuse(carry(plain, after, G), G)
 
     def fuse(self, state: State, G: nn.Module) -> State:
-        """The state with the fused feature maps of its codes; without a content branch the state itself."""
+        """The state with the fused feature maps of its codes and styles; without a content branch the state itself."""
         if not self.network.config.resolutions:
             return replace(state, features=None)
-        maps = G.features(state.w_plus, replace=self._fusion(state, G), upto=self._finest)
-        return replace(state, features={r: maps[r] for r in self.network.config.resolutions})
+        fused: dict[int, Tensor] = {}
+        for r, fusion in self._fusion(state, G).items():  # ascending: each block reads what is fused before it
+            fused[r] = fusion(replace(state, features=fused).feature_maps(G, r, replaced=True)[r])
+        return replace(state, features=fused)
 
     def relevance(self, state: State, G: nn.Module) -> dict[int, Float[Tensor, "n 1 _ _"]]:
         """The relevance maps of a state by resolution: 1 where the image's content is taken."""
@@ -111,9 +119,9 @@ class TwoBranchEditor:
         return self.network.fusion(*self._features(state, G), contents)
 
     def _features(self, state: State, G: nn.Module) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        """The generator's feature maps of the inversion and of its edit, as fine as they are fused."""
-        return tuple(G.features(codes, upto=self._finest) for codes in (state.kept["code"], state.w_plus))
+        """The generator's feature maps of the inversion and of its edit, as fine as they are fused.
 
-    @property
-    def _finest(self) -> int:
-        return max(self.network.config.resolutions)
+        Styles are held only after an edit of S, so the inversion has none.
+        """
+        finest, inverted = max(self.network.config.resolutions), replace(state, w_plus=state.kept["code"], styles=None)
+        return inverted.feature_maps(G, finest), state.feature_maps(G, finest)

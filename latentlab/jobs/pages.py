@@ -46,7 +46,7 @@ def write_encoders(
 
 def write_branches(out: Path, runs: Path, say: Say = lambda text: None) -> "pandas.DataFrame":
     """Measures runs of two branches on the real set and writes the page ``two_branch.md``; returns the table."""
-    G, several = load("faces-64"), trained_branches(runs)
+    several = trained_branches(runs, G := load("faces-64"))
     table = measure_branches(several, G, say)
     (out / "two_branch.md").write_text(describe_branches(table, several))
     return table

@@ -78,7 +78,12 @@ class DistortionConsultation(nn.Module):
 
 
 class Hfgi(nn.Module):
-    """Both networks: what a residual and an edited picture do to a feature map of the generator."""
+    """Both networks: what a residual and an edited picture do to a feature map of the generator.
+
+    encoder_fingerprint: of the encoder whose codes they were trained on, None if not known.
+    """
+
+    encoder_fingerprint: str | None = None
 
     def __init__(self, config: HfgiConfig, seed: int = 0) -> None:
         super().__init__()

@@ -155,7 +155,10 @@ class TwoBranch(nn.Module):
     """Both branches: directions of W+ for attributes, and the fusion of an image's content into an edited picture.
 
     Targets s, (N, K), are changes of the attributes in standard deviations; 0 keeps an attribute.
+    encoder_fingerprint: of the encoder that they were trained with, None if not known.
     """
+
+    encoder_fingerprint: str | None = None
 
     def __init__(self, config: TwoBranchConfig, seed: int = 0) -> None:
         super().__init__()
@@ -191,7 +194,8 @@ class TwoBranch(nn.Module):
             raise ValueError(f"targets: expected shape (N, {wanted}), got {tuple(s.shape)}")
         if not bool(s.isfinite().all()) or float(s.abs().max()) > most:
             raise ValueError(f"targets: expected {-most:g} to {most:g} standard deviations, got "
-                             f"{float(s.abs().max()):.3g}; edit in smaller steps")  # fmt: skip
+                             f"{float(s.abs().max()):.3g}; choose a smaller strength (edits of one attribute add "
+                             "up)")  # fmt: skip
 
     def style_shift(self, s: Targets) -> Float[Tensor, "n layers dim"]:
         """d_sty, what an edit adds to codes of W+."""
@@ -233,6 +237,7 @@ class TwoBranch(nn.Module):
         """The style branch alone: the same directions, and no content."""
         alone = TwoBranch(replace(self.config, resolutions=(), channels=())).to(self.style_directions)
         alone.style_directions.copy_(self.style_directions)
+        alone.encoder_fingerprint = self.encoder_fingerprint
         return alone.train(self.training).requires_grad_(self.style_directions.requires_grad)
 
     @torch.no_grad()

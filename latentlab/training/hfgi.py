@@ -28,7 +28,8 @@ class HfgiTrainingConfig:
     """The settings of a training of HFGI.
 
     shape: of the networks. generator: fingerprint of the one that they are for. encoder: the name of the encoder whose
-    codes they refine. images: one of the settings, so that a run is resumed with the same end.
+    codes they refine. images: one of the settings, so that a run is resumed with the same end. encoder_fingerprint: of
+    that encoder, None if not known.
     learning_rate: of Adam, constant in the first half of the run and along half a cosine down to 0 in the second; the
     paper's 1e-4 is meant for 100,000 steps. distortion, distorted: of the random
     perspective, and the share of residuals that it is applied to. strange: share of faces with an out-of-domain detail,
@@ -39,6 +40,7 @@ class HfgiTrainingConfig:
     generator: str
     encoder: str
     images: int
+    encoder_fingerprint: str | None = None
     losses: dict[str, float] = field(default_factory=lambda: dict(LOSSES))
     batch_size: int = 8
     learning_rate: float = 1e-3
@@ -67,6 +69,8 @@ def configure_hfgi(G: Generator, encoder: str, **settings) -> HfgiTrainingConfig
 
 class HfgiTraining(Training):
     """HFGI's two networks; encoder and generator are frozen. encode: images to codes of W+, without gradients."""
+
+    later_settings = ("encoder_fingerprint",)
 
     def __init__(self, config: HfgiTrainingConfig, G: Generator, encode: Encode, fabric) -> None:
         super().__init__(config, fabric)

@@ -77,6 +77,7 @@ class Training:
     """
 
     also_logged: tuple[str, ...] = ()  # names beside those of the losses that ``_step`` may return
+    later_settings: tuple[str, ...] = ()  # what older checkpoints lack: a run goes on from them with its own value
     stage_starts: Sequence[int] = ()  # the steps at which stages 1, 2, .. begin, ascending; stage 0 is before them
 
     def __init__(self, config: Any, fabric) -> None:
@@ -235,7 +236,9 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where ``state`` stands; a run with other settings raises ``ValueError`` that names them."""
-        if differing := differing_settings(asdict(self.config), state.get("config", {})):
+        mine = asdict(self.config)
+        saved = {name: mine[name] for name in self.later_settings} | state.get("config", {})
+        if differing := differing_settings(mine, saved):
             raise ValueError(
                 f"resume: expected the settings of the checkpoint, got {', '.join(differing)}; "
                 "give the same settings, or start a run in another folder"

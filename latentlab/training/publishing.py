@@ -99,7 +99,8 @@ def publish_refiner(run: Run, kind: str) -> list[Path]:
     config, described = run.state["config"], run.described
     described["images"] = run.state["progress"][1]
     described["fingerprint"] = config["generator"]
-    metadata = {"config": run.network.config.to_dict(), "encoder": config["encoder"]}
+    metadata = {"refiner": kind, "config": run.network.config.to_dict(), "fingerprint": config["generator"]}
+    metadata |= {"encoder": config["encoder"], "encoder_fingerprint": config.get("encoder_fingerprint")}
     return [run.write(f"{run.name}.{kind}_{config['encoder']}.safetensors", run.network.state_dict(), metadata)]
 
 

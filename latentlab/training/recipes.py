@@ -198,8 +198,9 @@ def train_hfgi(
     settings: fields of ``HfgiTrainingConfig`` to set otherwise.
     """
     G = load(generator)
-    config = configure_hfgi(G, encoder, images=images, **settings)
     network = encoder_for(G, encoder, device=fabric.device)
+    known = {"images": images, "encoder_fingerprint": fingerprint(network, "generator")}
+    config = configure_hfgi(G, encoder, **known, **settings)
     training = HfgiTraining(config, G, network, fabric)
     facts = {"encoder": encoder, "generator": generator, "images": images, "config": asdict(config)}
     _describe(out, "hfgi", config.seed, facts, fabric)

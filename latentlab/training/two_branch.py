@@ -48,8 +48,15 @@ class TwoBranchTrainingConfig:
 
     shape: of the networks. generator: fingerprint of the one that they are for. encoder: name of the encoder whose
     codes and feature maps they use. images: one of the settings, so that a run is resumed with the same end.
+    encoder_fingerprint: of that encoder, None if not known.
     losses: weights by name, see ``LOSSES``; without any of the content branch only directions are trained.
-    sparsity: "proximal", shrinkage after each step, which gives exact zeros; or "subgradient", a term of the loss.
+    sparsity: how the weight ``losses["sparsity"]`` acts on the directions (Eq. 3); its unit is another one in each.
+        "proximal": after each step every number moves towards 0 by the weight times the learning rate, and those that
+        are nearer become exactly 0. A step of Adam is the learning rate times the mean gradient over its root mean
+        square, so the weight is a threshold for this ratio: a number stays 0 where the ratio is below it.
+        "subgradient": the weight of a term of the loss, the mean absolute value of a direction's L x D numbers, summed
+        over the directions. Its gradient is weight / (L D) in each number, beside those of the other losses as they
+        are. Numbers become small, and none exactly 0.
     edited: share of the images of which an attribute is changed; of the others nothing is. strength: the largest
     change, in standard deviations. learning_rate, content_learning_rate: of Adam, for the directions and for the
     content branch; both are constant in the first half of the run, and fall to 0 along half a cosine in the second;
@@ -61,6 +68,7 @@ class TwoBranchTrainingConfig:
     generator: str
     encoder: str
     images: int
+    encoder_fingerprint: str | None = None
     losses: dict[str, float] = field(default_factory=lambda: dict(LOSSES))
     sparsity: Literal["proximal", "subgradient"] = "proximal"
     batch_size: int = 8
@@ -88,21 +96,24 @@ def configure_two_branch(
 ) -> TwoBranchTrainingConfig:  # fmt: skip
     """The settings for a generator and the encoder of this name.
 
-    fused: the largest resolution at which content is fused; none is where no loss of the content branch has a weight.
-    settings: fields to set otherwise; ``images`` is needed.
+    fused: the largest resolution at which content is fused, 0 for none; none is where no loss of the content branch has
+    a weight, either. settings: fields to set otherwise; ``images`` is needed.
     """
     known = load_attributes().names
     if unknown := [a for a in attributes if a not in known]:
         raise ValueError(f"attributes: expected those that the losses' network reads ({', '.join(known)}), got "
                          f"{', '.join(unknown)}")  # fmt: skip
+    if fused and fused not in G.config.resolutions:
+        raise ValueError(f"fused: expected 0 or one of {', '.join(map(str, G.config.resolutions))}, got {fused}")
     losses = settings.get("losses", LOSSES)
     fused = fused if any(losses.get(name) for name in CONTENT) else 0
     resolutions = tuple(r for r in G.config.resolutions if r <= fused)
     std = tuple(float(factor_std()[NAMES.index(name)]) for name in attributes)
     shape = TwoBranchConfig(attributes, G.num_ws, G.w_dim, resolutions, G.config.channels[: len(resolutions)],
                             encoder.config.widths[3], relevance=relevance, std=std)  # fmt: skip
-    return TwoBranchTrainingConfig(**{"shape": shape, "generator": fingerprint(G, "generator"), "encoder": name}
-                                   | settings)  # fmt: skip
+    networks = {"generator": fingerprint(G, "generator"), "encoder": name}
+    networks |= {"encoder_fingerprint": fingerprint(encoder, "generator")}
+    return TwoBranchTrainingConfig(**{"shape": shape} | networks | settings)
 
 
 class TwoBranchTraining(Training):
@@ -118,6 +129,7 @@ class TwoBranchTraining(Training):
     """
 
     also_logged = ("zeros",)
+    later_settings = ("encoder_fingerprint",)
 
     def __init__(self, config: TwoBranchTrainingConfig, G: Generator, encoder: CodeEncoder, fabric) -> None:
         super().__init__(config, fabric)
@@ -127,6 +139,8 @@ class TwoBranchTraining(Training):
             raise ValueError(f"encoder: expected codes of width {config.shape.w_dim} and features of width "
                              f"{config.shape.seen}, got {encoder.config.w_dim} and "
                              f"{encoder.config.widths[3]}")  # fmt: skip
+        if (wanted := config.encoder_fingerprint) and (got := fingerprint(encoder, "generator")) != wanted:
+            raise ValueError(f"encoder: expected {wanted}, for which the settings were made, got {got}")
         device = fabric.device
         self.G = G.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
         self.encoder = encoder.to(device).requires_grad_(False).eval()

@@ -17,7 +17,7 @@ from latentlab.evaluation import two_branch as evaluation
 from latentlab.evaluation.inversions import load_judges
 from latentlab.evaluation.two_branch import FACTORS
 from latentlab.faces import real_set
-from latentlab.networks.two_branch import TwoBranch
+from latentlab.networks.two_branch import TwoBranch, TwoBranchConfig
 from latentlab.training.two_branch import CONTENT, LOSSES, configure_two_branch
 
 RUNS = ("style{}", "full{} (style)", "content{}", "full{}")
@@ -160,9 +160,29 @@ def test_full_models_are_measured_without_their_content_too(tmp_path):
         state = {"config": asdict(config), "network": TwoBranch(config.shape).state_dict(), "progress": (1, 8)}
         torch.save(state, tmp_path / name / "checkpoint.pt")
         (tmp_path / name / "run.json").write_text(json.dumps({"kind": "two_branch", "encoder": "e4e"}))
-    found = evaluation.trained_branches(tmp_path)
+    found = evaluation.trained_branches(tmp_path, G)
     assert [b.name for b in found] == ["e4e", "content", "style", "two_branch", "two_branch (style)"]
     assert found[-1].network.config.resolutions == () == found[2].network.config.resolutions
+    assert {b.network.encoder_fingerprint for b in found[1:]} == {config.encoder_fingerprint}
+
+
+def test_runs_of_other_networks_are_not_measured(tmp_path):
+    """A generator or encoder that was replaced has other codes than those that the run was trained with."""
+    G = ll.load("faces-64")
+    config = asdict(configure_two_branch(G, ll.encoder_for(G, "e4e"), "e4e", images=8, losses=dict.fromkeys(LOSSES, 0)))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"kind": "two_branch", "encoder": "e4e"}))
+    state = {"network": TwoBranch(TwoBranchConfig.from_dict(config["shape"])).state_dict(), "progress": (1, 8)}
+
+    def read(**changed: str | None) -> list[evaluation.Branched]:
+        torch.save(state | {"config": config | changed}, tmp_path / "run" / "checkpoint.pt")
+        return evaluation.trained_branches(tmp_path, G)
+
+    assert len(read()) == len(read(encoder_fingerprint=None)) == 2
+    with pytest.raises(ValueError, match="run: expected a run of the generator .*, got one of other"):
+        read(generator="other")
+    with pytest.raises(ValueError, match="run: expected a run with the shipped encoder e4e, .*, got one with other"):
+        read(encoder_fingerprint="other")
 
 
 def test_the_page_has_a_row_for_each_run(tmp_path):
@@ -174,4 +194,4 @@ def test_the_page_has_a_row_for_each_run(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "run.json").write_text(json.dumps({"kind": "encoder"}))
     with pytest.raises(ValueError, match="runs: expected a folder with runs of `latentlab train two_branch`"):
-        evaluation.trained_branches(tmp_path)
+        evaluation.trained_branches(tmp_path, ll.load("faces-64"))

@@ -1,9 +1,12 @@
 """Interpolation and style mixing: ends, midpoint and layers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from latentlab.editing.mixing import interpolate, mix
+from latentlab.editing.edit import State
+from latentlab.editing.mixing import blend_states, interpolate, mix
 from latentlab.spaces import statistics_for
 from latentlab.weights.generators import load
 
@@ -60,6 +63,31 @@ def test_fine_layers_change_the_colour_and_keep_the_shape(G, codes):
     edges = [G.synthesis(c).mean(1).diff(dim=-1).flatten(1) for c in (a, b)]
     own, other = (torch.cosine_similarity(fine.mean(1).diff(dim=-1).flatten(1), e).mean() for e in edges)
     assert own > other + 0.2
+
+
+@pytest.mark.parametrize("replace_rgb", [True, False])
+def test_the_ends_of_a_blend_draw_the_given_states(G, codes, replace_rgb):
+    """Maps of both at other resolutions: what a finer block makes of a replaced one is its own map."""
+    plain = [State(c.float()) for c in codes]
+    maps = [1.3 * plain[0].feature_maps(G)[8], 0.7 * plain[1].feature_maps(G)[16]]
+    a, b = (replace(state, features={x.shape[-1]: x}, replace_rgb=replace_rgb)
+            for state, x in zip(plain, maps, strict=True))  # fmt: skip
+    for first, second in ((a, b), (b, a), (a, plain[1])):
+        for t, end in ((0.0, first), (1.0, second)):
+            drawn = blend_states(first, second, t, G).draw(G)
+            torch.testing.assert_close(drawn, end.draw(G), rtol=1e-4, atol=1e-4)
+    half = blend_states(a, b, 0.5, G)
+    assert set(half.features) == {8, 16} and half.replace_rgb == replace_rgb
+    with pytest.raises(ValueError, match="a, b: expected feature maps that toRGB reads in both or in neither, got"):
+        blend_states(a, replace(b, replace_rgb=not replace_rgb), 0.5, G)
+
+
+def test_styles_are_in_the_maps_of_a_blend(G, codes):
+    a, b = (State(c.float()) for c in codes)
+    edited = replace(a, styles=[s + torch.linspace(-1, 1, s.shape[1]) for s in G.styles(a.w_plus)])
+    b = replace(b, features={16: b.feature_maps(G)[16]})
+    assert torch.equal(blend_states(edited, b, 0.0, G).features[16], edited.feature_maps(G)[16])
+    assert not torch.allclose(edited.feature_maps(G)[16], a.feature_maps(G)[16], atol=1e-2)
 
 
 def test_bad_input(unchecked, codes, statistics):

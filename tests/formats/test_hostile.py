@@ -30,7 +30,10 @@ from latentlab.encoders.shipped import load_encoder
 from latentlab.formats import nvlabs, pickles, rosinality
 from latentlab.formats.pickles import MAX_OPERATIONS, Source, read_pickle
 from latentlab.formats.torch_files import read_objects
+from latentlab.inversion.refiners import load_refiner
 from latentlab.inversion.result import Inversion
+from latentlab.networks.hfgi import Hfgi, HfgiConfig
+from latentlab.networks.two_branch import TwoBranch, TwoBranchConfig
 from latentlab.spaces import fingerprint
 from latentlab.stylegan import Generator, GeneratorConfig
 from latentlab.weights import read_tensors, write_tensors
@@ -492,6 +495,40 @@ def test_encoders_that_lie_are_refused(tmp_path, config):
     write_tensors(tmp_path / "a.safetensors", encoder.state_dict(), metadata)
     with pytest.raises(ValueError, match="a.safetensors: expected an encoder of `latentlab publish`, got a damaged"):
         load_encoder(tmp_path / "a.safetensors", G)
+
+
+@pytest.mark.parametrize("change", [
+    {"refiner": "encoder"}, {"refiner": []}, {"config": "x"}, {"config": None}, {"width": 10**9}, {"width": "8"},
+    {"layer": 0}, {"layer": 2**60}, {"resolution": 2**60}, {"channels": 10**9}])  # fmt: skip
+def test_refiners_that_lie_are_refused(tmp_path, change):
+    G = Generator(CONFIG, seed=1).requires_grad_(False)
+    shape = HfgiConfig(8, 4, CONFIG.channels[0], width=8)
+    claims = {"refiner": "hfgi", "config": shape.to_dict(), "fingerprint": fingerprint(G, "generator")}
+    write_tensors(tmp_path / "a.safetensors", Hfgi(shape).state_dict(), claims)
+    load_refiner(tmp_path / "a.safetensors", G)
+    of_file = {k: v for k, v in change.items() if k in claims}
+    of_shape = {"config": shape.to_dict() | {k: v for k, v in change.items() if k not in claims}}
+    write_tensors(tmp_path / "a.safetensors", Hfgi(shape).state_dict(), claims | of_shape | of_file)
+    says = "its shape claims" if {"width", "seen"} & change.keys() else ""  # before anything of that size is built
+    with pytest.raises(ValueError, match=f"a.safetensors: expected networks of a refiner of `latentlab.*got.*{says}"):
+        load_refiner(tmp_path / "a.safetensors", G)
+
+
+@pytest.mark.parametrize("change", [
+    {"attributes": ["x"] * 3}, {"attributes": 10**9}, {"layers": 10**9}, {"resolutions": [4, 16], "channels": [3, 2]},
+    {"channels": [10**9, 2]}, {"seen": 10**9}, {"width": 10**9}, {"relevance": []}, {"std": "x"}])  # fmt: skip
+def test_two_branches_that_lie_are_refused(tmp_path, change):
+    G = Generator(CONFIG, seed=1).requires_grad_(False)
+    shape = TwoBranchConfig(("a", "b"), G.num_ws, G.w_dim, CONFIG.resolutions, CONFIG.channels, seen=3, width=2)
+    tensors = TwoBranch(shape).state_dict()
+    for config in (shape.to_dict(), shape.to_dict() | change):
+        claims = {"refiner": "two_branch", "config": config, "fingerprint": fingerprint(G, "generator")}
+        write_tensors(tmp_path / "a.safetensors", tensors, claims)
+        if config == shape.to_dict():
+            load_refiner(tmp_path / "a.safetensors", G)
+    says = "its shape claims" if {"width", "seen"} & change.keys() else ""  # before anything of that size is built
+    with pytest.raises(ValueError, match=f"a.safetensors: expected networks of a refiner of `latentlab.*got.*{says}"):
+        load_refiner(tmp_path / "a.safetensors", G)
 
 
 @pytest.mark.parametrize("tensors", [

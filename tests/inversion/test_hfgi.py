@@ -1,25 +1,30 @@
 """HFGI: its networks, the refiner with edits of its own, and a training of some steps."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
 import torch
 from lightning_fabric import Fabric
-from small import small_generator
+from small import small_e4e, small_generator
 
 from latentlab import weights
 from latentlab.cli import main
 from latentlab.editing.edit import Direction, State
+from latentlab.editing.stylespace import StyleDirection
+from latentlab.encoders import shipped as encoders
 from latentlab.encoders.kinds import build_encoder, slim_config
+from latentlab.inversion import refiners
 from latentlab.inversion.hfgi import HfgiEditor, invert_hfgi
+from latentlab.inversion.refiners import load_refiner, refiner_for
 from latentlab.inversion.result import Inversion
 from latentlab.inversion_methods import invert
 from latentlab.metrics import mse
 from latentlab.networks.hfgi import Hfgi, HfgiConfig, perspective
 from latentlab.seeds import stream
+from latentlab.spaces import fingerprint
 from latentlab.stylegan.generator import Generator
-from latentlab.training import recipes
+from latentlab.training import publishing, recipes
 from latentlab.training.hfgi import HfgiTraining, configure_hfgi
 
 
@@ -75,6 +80,15 @@ def test_an_edit_fuses_the_residual_again(G, images, base, network, direction):
     twice = found.edited(direction, 1.0).edited(direction, -1.0)
     torch.testing.assert_close(twice.image, found.image, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found[1:].edit(direction, 2.0), found.edit(direction, 2.0)[1:])
+
+
+def test_edits_of_styles_and_of_codes_come_in_any_order(G, images, base, network, direction):
+    """Styles that are held would hide a later change of the codes."""
+    found, draw = invert_hfgi(images, G, base=base, network=network), stream(3, "shifts")
+    in_s = StyleDirection("wings", tuple(torch.randn(s.channels, generator=draw) for s in G.style_layers))
+    later, earlier = found.edited(in_s, 0.5).edited(direction, 1.0), found.edited(direction, 1.0).edited(in_s, 0.5)
+    torch.testing.assert_close(later.image, earlier.image, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(later.image, found.edit(in_s, 0.5), atol=1e-2)
 
 
 def test_saved_and_loaded_with_its_editor_it_edits_the_same(G, images, base, network, direction, tmp_path):
@@ -138,6 +152,7 @@ def test_a_run_of_the_command_refines_by_name(G, images, tmp_path, monkeypatch):
     assert main([*command, "--accelerator", "cpu", "--precision", "32-true"]) == 0
     (file,) = recipes.publish_run(run, "small", shipped)
     assert file.name == "small.hfgi_e4e.safetensors"
+    assert load_refiner(file, G).encoder_fingerprint == fingerprint(encoder, "generator")
     for name in ("find", "read_weights"):
         monkeypatch.setattr(weights, name, partial(getattr(weights, name), folder=shipped))
     base = invert(images, G, "e4e", encoder=encoder)
@@ -151,5 +166,58 @@ def test_a_run_of_the_command_refines_by_name(G, images, tmp_path, monkeypatch):
     invert(images, G, "hfgi", base=base, network=other).save(tmp_path / "one.safetensors")
     with pytest.raises(ValueError, match="editor: expected the networks .* that made this inversion"):
         Inversion.load(tmp_path / "one.safetensors", G)
-    with pytest.raises(ValueError, match="base: expected an inversion by e4e, got one by mean"):
+    with pytest.raises(ValueError, match="base: expected an inversion by e4e, .* network=load_refiner.FILE, G."):
         invert(images, G, "hfgi", base=replace(base, method="mean"))
+    monkeypatch.setattr(weights, "find", lambda kind, mark: None)
+    with pytest.raises(ValueError, match="editor: expected the networks .*, got none that are shipped for codes of e4e"
+                                         "; pass the network's editor as editor=HfgiEditor.load_refiner.FILE, G."):
+        Inversion.load(tmp_path / "one.safetensors", G)
+
+
+def test_published_networks_know_their_encoder(G, images, tmp_path, monkeypatch):
+    """With an encoder in its place that was trained anew, codes are others, and nothing would say so."""
+    encoder, other = small_e4e(G), small_e4e(G)
+    next(other.parameters()).add_(1)
+    mark, shipped = fingerprint(G, "generator"), tmp_path / "weights"
+    config = configure_hfgi(G, "e4e", images=8, encoder_fingerprint=fingerprint(encoder, "generator"))
+    trained = Hfgi(config.shape, seed=1).requires_grad_(False)
+    run = publishing.Run("known", trained, {"config": asdict(config), "progress": (1, 8)}, {}, shipped, 0, 0)
+    (file,) = publishing.publish_refiner(run, "hfgi")
+    network = load_refiner(file, G)
+    assert network.encoder_fingerprint == config.encoder_fingerprint
+    base, changed = (invert(images, G, "e4e", encoder=e) for e in (encoder, other))
+    found = invert_hfgi(images, G, base=base, network=network)
+    with pytest.raises(ValueError, match=f"base: expected codes of the encoder {config.encoder_fingerprint}, with"):
+        invert_hfgi(images, G, base=changed, network=network)
+    invert_hfgi(images, G, base=replace(changed, knobs={}), network=network)  # codes of an unknown encoder
+
+    def ship(network) -> None:
+        about = {"encoder": "e4e", "config": network.config.to_dict(), "fingerprint": mark}
+        told = {"fingerprint": mark}
+        weights.publish("known.e4e.safetensors", network.state_dict(), about, told, half=False, folder=shipped)
+        for cached in (refiners._read, encoders._read, weights._check):
+            cached.cache_clear()
+
+    for name in ("find", "read_weights"):
+        monkeypatch.setattr(weights, name, partial(getattr(weights, name), folder=shipped))
+    ship(encoder)
+    again = invert(images, G, "hfgi", base=invert(images, G, "e4e"))
+    torch.testing.assert_close(again.image, found.image, rtol=1e-4, atol=1e-4)
+    ship(other)
+    with pytest.raises(ValueError, match="hfgi_e4e.safetensors: expected the encoder e4e of fingerprint .*, got the"):
+        refiner_for(G, "hfgi", "e4e")
+    with pytest.raises(ValueError, match="expected networks of a refiner of generator"):
+        load_refiner(file, small_generator(2, 32))
+    with pytest.raises(ValueError, match="expected networks of a refiner written by `latentlab publish`, got a file"):
+        load_refiner(shipped / "known.e4e.safetensors", G)
+
+
+def test_a_run_with_another_encoder_is_not_resumed(G, base):
+    config = configure_hfgi(G, "mean", images=8, encoder_fingerprint="one")
+    training = HfgiTraining(config, G, lambda x: base.latent, Fabric(accelerator="cpu"))
+    state = training.state_dict()
+    state["config"]["encoder_fingerprint"] = "other"
+    with pytest.raises(ValueError, match="encoder_fingerprint = one .the checkpoint has other"):
+        training.load_state_dict(state)
+    del state["config"]["encoder_fingerprint"]  # a checkpoint of before
+    training.load_state_dict(state)

@@ -161,7 +161,7 @@ def test_bad_targets_and_settings_are_refused(unchecked, G):
     with pytest.raises(ValueError, match=r"targets: expected shape \(N, 3\), got \(2, 2\)"):
         network.check(torch.zeros(2, 2))
     for bad in (3.5, float("nan")):
-        with pytest.raises(ValueError, match="targets: expected -3 to 3 standard deviations"):
+        with pytest.raises(ValueError, match="targets: expected -3 to 3 standard deviations, got .*; choose a smaller"):
             network.check(torch.full((2, 3), bad))
     for wrong, message in (({"relevance": "dot"}, "relevance: expected one of cosine, attention, got 'dot'"),
                            ({"attributes": ("a", "a")}, "attributes: expected different names, got a, a"),

@@ -1,12 +1,16 @@
 """Training of the two branches: what each loss moves, which changes are asked for, and the schedule."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from lightning_fabric import Fabric
 from small import small_e4e, small_generator
 
+from latentlab.encoders.kinds import build_encoder, slim_config
 from latentlab.faces import TABLE
 from latentlab.faces.factors import column
+from latentlab.spaces import fingerprint
 from latentlab.training.encoders import training_pictures
 from latentlab.training.loop import train
 from latentlab.training.two_branch import TwoBranchTraining, alignment_loss, configure_two_branch
@@ -130,6 +134,55 @@ def test_a_step_in_half_precision(G, encoder):
                      for training, batch in (begin(G, encoder, x) for x in ("bf16-mixed", "32-true")))  # fmt: skip
     assert logged != exact
     assert logged == pytest.approx(exact, rel=0.1, abs=0.02)
+
+
+@pytest.mark.parametrize(("sparsity", "weight"), [("proximal", 0.3), ("subgradient", 100.0)])
+def test_sparsity_shortens_the_directions(G, encoder, sparsity, weight):
+    norms, zeros = [], []
+    for size in (0.0, weight):
+        losses = {"attributes": 10.0, "sparsity": size}
+        training, batch = begin(G, encoder, images=800, sparsity=sparsity, losses=losses)
+        for _ in range(12):
+            logged = training.step(batch)
+        norms.append(float(training.network.style_directions.detach().abs().sum()))
+        zeros.append(float(logged["zeros"]))
+        assert ("sparsity" in logged) == (size > 0 and sparsity == "subgradient")
+    assert 0 < norms[1] < 0.7 * norms[0]
+    assert zeros[0] == 0 and (zeros[1] > 0) == (sparsity == "proximal")
+
+
+def test_a_step_with_attention_moves_its_matrix(G, encoder):
+    training, batch = begin(G, encoder, relevance="attention", images=800)
+    before = {name: weight.clone() for name, weight in training.network.named_parameters()}
+    for _ in range(3):  # untrained contents add nothing, wherever they are put
+        logged = training.step(batch)
+    assert all(bool(x.isfinite()) for x in logged.values()) and {"refined_l2", "alignment"} <= logged.keys()
+    moved = {name for name, weight in training.network.named_parameters() if not torch.equal(weight, before[name])}
+    assert {f"fuse.{r}.{part}.weight" for r in (4, 8) for part in ("query", "key")} < moved
+
+
+def test_another_encoder_than_that_of_the_settings_is_refused(G, encoder):
+    config = configure_two_branch(G, encoder, "e4e", images=80, fused=8)
+    assert config.encoder_fingerprint == fingerprint(encoder, "generator")
+    fabric, slim = Fabric(accelerator="cpu"), slim_config("e4e", G.config)
+    wide = build_encoder("e4e", replace(slim, widths=(8, 16, 32, 32)))
+    with pytest.raises(ValueError, match="encoder: expected codes of width 16 and features of width 8, got 16 and 32"):
+        TwoBranchTraining(config, G, wide, fabric)
+    other = small_e4e(G)
+    next(other.parameters()).add_(1)
+    with pytest.raises(ValueError, match=f"encoder: expected {config.encoder_fingerprint}, for which the settings"):
+        TwoBranchTraining(config, G, other, fabric)
+
+
+def test_a_run_with_another_encoder_is_not_resumed(G, encoder):
+    """A checkpoint of before, which does not know its encoder, is."""
+    training, _ = begin(G, encoder)
+    state = training.state_dict()
+    known = state["config"].pop("encoder_fingerprint")
+    training.load_state_dict(state)
+    state["config"]["encoder_fingerprint"] = "other"
+    with pytest.raises(ValueError, match=f"resume: .*encoder_fingerprint = {known} .the checkpoint has other"):
+        training.load_state_dict(state)
 
 
 def test_content_does_not_undo_an_edit_before_it_is_trained(G, encoder):
