@@ -82,8 +82,7 @@ def query_influence(encoder: ClcaeEncoder, images: Float[Tensor, "n 3 r r"]) -> 
     its change when every key is: 0 where attention ignores its query."""
     w_offset, deltas, _ = encoder.residuals(images)
     changes = torch.zeros(2)
-    for block, keys in zip(encoder.cross_attention, encoder.keys(deltas), strict=True):
-        query = w_offset[:, None]
+    for block, query, keys in zip(encoder.blocks, encoder.queries(w_offset), encoder.keys(deltas), strict=True):
         read = block.attend(query, keys)
         others = block.attend(query.roll(1, 0), keys), block.attend(query, keys.roll(1, 0))
         changes += torch.stack([(other - read).square().sum() for other in others]).cpu()

@@ -27,6 +27,9 @@ class ClcaeConfig:
     choice. Both of the former have one key and ignore the query.
     feature_resolution, feature_channels: of the map that replaces the generator's: the output of its fifth
     convolution at 1024 px. w_plus_block, f_block: False leaves the block out, for the paper's ablations.
+    shared_blocks: layers that are read from the same level of the pyramid share a W+ block, instead of one for each
+    layer. content_convs: more convolutions of the feature map, after those that halve it. content_slope: of its leaky
+    ReLUs; the maps of the generator, which it is to replace, have 0.2.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -38,6 +41,9 @@ class ClcaeConfig:
     feature_channels: int = 512
     w_plus_block: bool = True
     f_block: bool = True
+    shared_blocks: bool = False
+    content_convs: int = 0
+    content_slope: float = 0.01
 
     def __post_init__(self) -> None:
         finest = self.encoder.resolution // 8
@@ -53,11 +59,12 @@ class ClcaeConfig:
     def slim(cls, generator: GeneratorConfig, attention: Attention = "faithful") -> "ClcaeConfig":
         """The shape for a small generator: some 1.5 million parameters for ``faces-64`` (w_dim 128).
 
-        Narrower than e4e's, for half of the parameters are in the blocks; nothing is dropped out. The feature map has
-        the size that ``feature_size`` tells, 8x8 for ``faces-64``.
+        The blocks are shared, for one a layer would have half of all parameters, and the feature map has one
+        convolution more, with the generator's slope: with 128 channels of 8x8 a single one drew blurred faces. Nothing
+        is dropped out. The feature map has the size that ``feature_size`` tells, 8x8 for ``faces-64``.
         """
         resolution, channels = feature_size(generator)
-        top = 4 * max(1, round(generator.w_dim * 5 / 64))
+        top = 4 * max(1, round(generator.w_dim * 13 / 128))
         base = EncoderConfig.slim(generator).to_dict() | {"widths": (top // 2, top // 2, top, top)}
         return cls(
             encoder=EncoderConfig.from_dict(base),
@@ -66,6 +73,9 @@ class ClcaeConfig:
             dropout=0.0,
             feature_resolution=resolution,
             feature_channels=channels,
+            shared_blocks=True,
+            content_convs=1,
+            content_slope=0.2,
         )
 
     def to_dict(self) -> dict:
@@ -87,13 +97,15 @@ class Residuals(NamedTuple):
 
 
 class ContentLayer(nn.Module):
-    """The CNN of Eq. 5: convolutions of stride 2, each with a leaky ReLU of slope 0.01, down to the feature map."""
+    """The CNN of Eq. 5: convolutions of stride 2 down to the size of the feature map, then ``more`` of stride 1, each
+    with a leaky ReLU."""
 
-    def __init__(self, fan_in: int, fan_out: int, halvings: int) -> None:
+    def __init__(self, fan_in: int, fan_out: int, halvings: int, more: int, slope: float) -> None:
         super().__init__()
-        widths = [fan_in] + [fan_out] * halvings
-        convolutions = (nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(widths, widths[1:], strict=False))
-        self.convs = nn.Sequential(*(layer for conv in convolutions for layer in (conv, nn.LeakyReLU(0.01))))
+        strides = [2] * halvings + [1] * more
+        widths = [fan_in] + [fan_out] * len(strides)
+        convolutions = (nn.Conv2d(a, b, 3, s, 1) for a, b, s in zip(widths, widths[1:], strides, strict=False))
+        self.convs = nn.Sequential(*(layer for conv in convolutions for layer in (conv, nn.LeakyReLU(slope))))
 
     def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o r r"]:
         return self.convs(x)
@@ -115,14 +127,15 @@ class ClcaeEncoder(FeatureEncoder):
             self.styles = self.heads(range(1), draw)
             self.styles_others = self.heads(range(1, layers), draw)
             halvings = int(math.log2(shape.resolution // 4 // config.feature_resolution))
-            self.content_layer = ContentLayer(width, config.feature_channels, halvings)
+            content = config.content_convs, config.content_slope
+            self.content_layer = ContentLayer(width, config.feature_channels, halvings, *content)
             if config.w_plus_block:
-                blocks = 1 if config.attention == "paper" else layers
+                blocks = 1 if config.attention == "paper" else len(set(self._block_numbers()))
                 self.cross_attention = nn.ModuleList(_attention(config, dim) for _ in range(blocks))
             if config.f_block:
                 self.feature_cross_attention = _attention(config, width)
-        if config.attention == "multi_token":  # of the W+ block's keys and of the F block's
-            self.layer_embedding = nn.Parameter(torch.randn(2, layers, dim, generator=draw) / math.sqrt(dim))
+        if config.attention == "multi_token":  # of the W+ block's keys, of the F block's, and of the W+ block's queries
+            self.layer_embedding = nn.Parameter(torch.randn(3, layers, dim, generator=draw) / math.sqrt(dim))
         self.register_buffer("w_avg", torch.zeros(dim))
         self.register_buffer("image_avg", torch.zeros(shape.in_channels, shape.resolution, shape.resolution))
 
@@ -151,8 +164,22 @@ class ClcaeEncoder(FeatureEncoder):
             w = (w_offset + self.w_avg)[:, None, None].expand(-1, deltas.shape[1], -1, -1)
             # Eq. 4: Q = w W_Q, K = V = the layer's own residual: one query and one key for each layer
             return self.cross_attention[0](w.flatten(0, 1), deltas.flatten(0, 1)[:, None])[:, 0].view_as(deltas)
-        pairs = zip(self.cross_attention, self.keys(deltas), strict=True)
-        return torch.cat([block(w_offset[:, None], k) for block, k in pairs], 1)
+        parts = zip(self.blocks, self.queries(w_offset), self.keys(deltas), strict=True)
+        return torch.cat([block(q, k) for block, q, k in parts], 1)
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The W+ block of each layer."""
+        return [self.cross_attention[i] for i in self._block_numbers()]
+
+    def _block_numbers(self) -> Sequence[int]:
+        layers = range(self.config.encoder.layers)
+        return [self.level(i) for i in layers] if self.config.shared_blocks else list(layers)
+
+    def queries(self, w_offset: Float[Tensor, "n dim"]) -> Sequence[Float[Tensor, "n 1 dim"]]:
+        """The query of the W+ block for each layer: the offset of w, with "multi_token" marked by its layer."""
+        marks = self.layer_embedding[2] if self.config.attention == "multi_token" else None
+        return [w_offset[:, None] + (0 if marks is None else marks[i]) for i in range(self.config.encoder.layers)]
 
     def keys(self, deltas: Float[Tensor, "n layers dim"]) -> Sequence[Float[Tensor, "n k dim"]]:
         """The keys of the W+ block for each layer: its own residual alone, or with "multi_token" those of all."""
