@@ -121,7 +121,11 @@ class FeatureTraining(Training):
         self.perceptual, self.identity = load_perceptual(device=device), load_identity(device=device)
         self.pair = freeze_pair(pair, config.pair, device) if config.losses.get("alignment") else None
         encoder = build_encoder(config.encoder, config.shape, stream(config.seed, "encoder").initial_seed())
-        encoder.set_averages(G.w_avg, G.synthesis(G.broadcast(G.w_avg[None]))[0])
+        mean, averages = G.broadcast(G.w_avg[None]), {}
+        if getattr(config.shape, "residual_feature", False):
+            r = config.shape.feature_resolution
+            averages["feature"] = G.features(mean, upto=r)[r][0]
+        encoder.set_averages(G.w_avg, G.synthesis(mean)[0], **averages)
         self.E = self.add_module("E", encoder).train()
         for name, weight in config.losses.items():
             self.add_loss(name, weight)
