@@ -133,7 +133,7 @@ class ClcaeEncoder(FeatureEncoder):
             halvings = int(math.log2(shape.resolution // 4 // config.feature_resolution))
             self.content_layer = ContentLayer(width, config.feature_channels, halvings, config.residual_feature)
             if config.w_plus_block:
-                blocks = 1 if config.attention == "paper" else len(set(self._block_numbers()))
+                blocks = len(set(self._block_numbers()))
                 self.cross_attention = nn.ModuleList(_attention(config, dim) for _ in range(blocks))
             if config.f_block:
                 self.feature_cross_attention = _attention(config, width)
@@ -188,6 +188,8 @@ class ClcaeEncoder(FeatureEncoder):
 
     def _block_numbers(self) -> Sequence[int]:
         layers = range(self.config.encoder.layers)
+        if self.config.attention == "paper":  # Eq. 4 has one set of projections
+            return [0] * len(layers)
         return [self.level(i) for i in layers] if self.config.shared_blocks else list(layers)
 
     def queries(self, w_offset: Float[Tensor, "n dim"]) -> Sequence[Float[Tensor, "n 1 dim"]]:
@@ -198,7 +200,7 @@ class ClcaeEncoder(FeatureEncoder):
     def keys(self, deltas: Float[Tensor, "n layers dim"]) -> Sequence[Float[Tensor, "n k dim"]]:
         """The keys of the W+ block for each layer: its own residual alone, or with "multi_token" those of all."""
         if self.config.attention == "multi_token":
-            return [deltas + self.layer_embedding[0]] * len(self.cross_attention)
+            return [deltas + self.layer_embedding[0]] * deltas.shape[1]
         return deltas.split(1, 1)
 
     def feature(

@@ -23,7 +23,9 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def encoder(attention: str = "faithful", seed: int = 0, **changes: bool) -> ClcaeEncoder:
     network = ClcaeEncoder(replace(ClcaeConfig.slim(GENERATOR, attention), **changes), seed).eval()
-    network.set_averages(draw(16, seed=5), draw(3, 32, 32, seed=6).clamp(-1, 1))
+    network.set_averages(draw(16, seed=5), draw(3, 32, 32, seed=6).clamp(-1, 1), draw(16, 4, 4, seed=7))
+    with torch.no_grad():  # the last convolution begins at 0
+        network.content_layer.convs[-1].weight.copy_(0.1 * draw(16, 16, 3, 3, seed=8))
     return network
 
 
@@ -114,7 +116,7 @@ def test_equation_4_as_printed_adds_a_projected_residual():
     torch.testing.assert_close(w, w_offset + network.w_avg)
     torch.testing.assert_close(w_plus, w[:, None] + network.cross_attention[0].value(deltas))
     same = network.feature_cross_attention.value(w)[:, :, None, None]
-    torch.testing.assert_close(feature, network.content_layer(finest + same))
+    torch.testing.assert_close(feature, network.feature_avg + network.content_layer(finest + same))
 
 
 @pytest.mark.parametrize("attention", ATTENTION)
@@ -148,7 +150,30 @@ def test_a_block_left_out():
     torch.testing.assert_close(w_plus[:, 1:], w[:, None] + deltas[:, 1:])
     network = encoder(f_block=False).requires_grad_(False)
     assert not hasattr(network, "feature_cross_attention")
-    torch.testing.assert_close(network(x).feature, network.content_layer(network.residuals(x).finest))
+    made = network.content_layer(network.residuals(x).finest)
+    torch.testing.assert_close(network(x).feature, network.feature_avg + made)
+
+
+def test_the_slim_feature_map_begins_with_that_of_the_mean():
+    G = Generator(GENERATOR, seed=1).requires_grad_(False)
+    mean = G.features(G.broadcast(G.w_avg[None]), upto=4)[4][0]
+    network = ClcaeEncoder(ClcaeConfig.slim(GENERATOR)).requires_grad_(False).eval()
+    network.set_averages(G.w_avg, torch.zeros(3, 32, 32), mean)
+    torch.testing.assert_close(network(draw(2, 3, 32, 32)).feature, mean.expand(2, -1, -1, -1))
+    plain = ClcaeEncoder(replace(ClcaeConfig.slim(GENERATOR), residual_feature=False))
+    assert "feature_avg" not in plain.state_dict() and isinstance(plain.content_layer.convs[-1], torch.nn.LeakyReLU)
+
+
+@pytest.mark.parametrize("attention", ["faithful", "multi_token"])
+def test_layers_of_a_level_share_a_block(attention):
+    """Equal residuals give equal codes in the layers of a level, unless the queries are marked by their layer."""
+    network = encoder(attention).requires_grad_(False)
+    assert len(network.cross_attention) == 3 and network.blocks[3] is network.blocks[6]
+    found = network.w_plus_offsets(draw(2, 16), draw(2, 1, 16, seed=1).expand(-1, 8, -1))
+    assert torch.equal(found[:, 3], found[:, 6]) == (attention == "faithful")
+    assert not torch.equal(found[:, 2], found[:, 3])
+    own = encoder(attention, shared_blocks=False)
+    assert len(own.cross_attention) == 8
 
 
 def test_features_are_edited_by_equation_6():
