@@ -16,7 +16,7 @@ from latentlab.editing.shipped import edits_for
 from latentlab.encoders.shipped import encoder_for
 from latentlab.evaluation.edits import AMOUNT, EditTask, measure_edit
 from latentlab.evaluation.intervals import confidence_interval
-from latentlab.evaluation.inversions import Judges, evaluate, load_judges
+from latentlab.evaluation.inversions import Judges, evaluate, load_judges, true_edit
 from latentlab.faces import FaceSet, real_set, render
 from latentlab.inversion.refiners import BUILD
 from latentlab.inversion_methods import invert
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 FACTORS = ("glasses", "smile", "age", "beard")  # of the edits: the paper's, without gender
 POSE = "yaw"
+SHOWN = (3, 33, 51, 22, 13, 14, 1, 4)  # faces of the strip: three clean ones, hats, rings, paint
+DRAWN = {"glasses": 2.2, "smile": 1.5, "yaw": 1.5}  # edits of the strip, in standard deviations
 SEEN = 0.02  # of a change in [-1, 1] that counts as part of a detail
 EDITED = ("matched", "error", "gain", "residual", "leakage", "identity")  # of every edit
 COLUMNS = {"psnr_db": "PSNR, dB", "ssim": "SSIM", "perceptual": "perceptual", "identity": "identity",
@@ -156,6 +158,21 @@ def _trainings(several: Sequence[Branched]) -> dict[str, dict[str, int]]:
     return {f"{name} (style)": told for name, told in made.items()} | made
 
 
+@torch.no_grad()
+def strip_rows(branches: Branched, G: Generator, faces: FaceSet | None = None) -> dict[str, Float[Tensor, "n 3 r r"]]:
+    """The rows of a strip by label: faces, their inversions by the encoder and by two branches, and for each edit of
+    ``DRAWN`` the style branch alone, both branches, and the truth."""
+    faces = real_set(G.resolution)[list(SHOWN)] if faces is None else faces
+    base = invert(faces.images, G, branches.encoder)
+    inversion = invert(faces.images, G, "two_branch", base=base, network=branches.network)
+    rows = {"given": faces.images, branches.encoder: base.image, "two branches": inversion.image}
+    for factor, strength in DRAWN.items():
+        edit = inversion.editor.edits[factor]
+        rows |= {f"{factor}: style only": base.edit(edit, strength), f"{factor}: both": inversion.edit(edit, strength),
+                 f"{factor}: truth": true_edit(faces, edit, strength).images}  # fmt: skip
+    return rows
+
+
 def describe_branches(table: "pandas.DataFrame", several: Sequence[Branched]) -> str:
     """The table as a page of Markdown."""
     parts = [
@@ -169,6 +186,10 @@ def describe_branches(table: "pandas.DataFrame", several: Sequence[Branched]) ->
         "share of the numbers of the style directions that are exactly 0. NAME (style): the run NAME without its "
         "content branch.",
     ]
+    parts.append("![Faces, their inversions, and edits beside the truth](two_branch.png)")
+    parts.append("*Faces of the real set, their inversions by the encoder and by the first run that has a content "
+                 "branch, and its edits: the style branch alone, both branches, and the face rendered with the factor "
+                 "changed.*")  # fmt: skip
     for kind, rows in table.groupby("faces", sort=False):
         lines = [["run", *COLUMNS.values()], ["---"] * (1 + len(COLUMNS))]
         for name, part in rows.groupby("method", sort=False):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from latentlab import plots
 from latentlab.evaluation import encoder_page, full_size
 from latentlab.evaluation.encoders import measure_encoders, shipped_encoders, trained_encoders
-from latentlab.evaluation.two_branch import describe_branches, measure_branches, trained_branches
+from latentlab.evaluation.two_branch import describe_branches, measure_branches, strip_rows, trained_branches
 from latentlab.jobs.inversions import Say
 from latentlab.weights.generators import load
 
@@ -45,9 +45,12 @@ def write_encoders(
 
 
 def write_branches(out: Path, runs: Path, say: Say = lambda text: None) -> "pandas.DataFrame":
-    """Measures runs of two branches on the real set and writes the page ``two_branch.md``; returns the table."""
+    """Measures runs of two branches on the real set and writes the page ``two_branch.md`` with its picture; returns the
+    table."""
     several = trained_branches(runs, G := load("faces-64"))
     table = measure_branches(several, G, say)
+    whole = [b for b in several if b.network is not None and b.network.config.resolutions]
+    plots.compare(strip_rows(whole[0], G), size=1.0).savefig(out / "two_branch.png", dpi=80)
     (out / "two_branch.md").write_text(describe_branches(table, several))
     return table
 

@@ -195,3 +195,13 @@ def test_the_page_has_a_row_for_each_run(tmp_path):
     (tmp_path / "x" / "run.json").write_text(json.dumps({"kind": "encoder"}))
     with pytest.raises(ValueError, match="runs: expected a folder with runs of `latentlab train two_branch`"):
         evaluation.trained_branches(tmp_path, ll.load("faces-64"))
+
+
+def test_without_content_the_strip_has_the_same_picture_twice(dense):
+    faces = real_set()[:2]
+    rows = evaluation.strip_rows(evaluation.Branched("style", "e4e", dense), ll.load("faces-64"), faces)
+    torch.testing.assert_close(rows["two branches"], rows["e4e"], atol=1e-4, rtol=1e-4)
+    for factor in evaluation.DRAWN:
+        style, both, truth = (rows[f"{factor}: {what}"] for what in ("style only", "both", "truth"))
+        torch.testing.assert_close(both, style, atol=1e-4, rtol=1e-4)
+        assert not torch.equal(style, rows["e4e"]) and not torch.equal(truth, faces.images)
