@@ -58,9 +58,9 @@ class ClcaeConfig:
     def slim(cls, generator: GeneratorConfig, attention: Attention = "faithful") -> "ClcaeConfig":
         """The shape for a small generator: some 1.5 million parameters for ``faces-64`` (w_dim 128).
 
-        The blocks are shared, for one a layer would have half of all parameters. The feature map is a residual: maps
-        of faces-64 differ from that of the mean by a sixth of their power, and a map that had to be learned from
-        nothing drew blurred faces after 30,000 images. Nothing is dropped out. The feature map has the size that
+        The blocks are shared, for one a layer would have half of all parameters. The feature map is a residual: the
+        maps of faces differ from their mean by a sixth of their power, and a map that had to be learned from nothing
+        drew blurred faces after 30,000 images. Nothing is dropped out. The feature map has the size that
         ``feature_size`` tells, 8x8 for ``faces-64``.
         """
         resolution, channels = feature_size(generator)
@@ -117,9 +117,9 @@ class ContentLayer(nn.Module):
 class ClcaeEncoder(FeatureEncoder):
     """Images (N, 3, R, R) in [-1, 1] to ``FeatureCodes``. Parameters bear the names of the official checkpoints.
 
-    Buffers that those lack, 0 until ``set_averages``: ``w_avg`` (D,), with ``residual_feature`` ``feature_avg``
-    (C, s, s), the generator's map for the mean of W, and ``image_avg`` (3, R, R), the picture of
-    the mean of W, which the public code subtracts from what it sees (the paper does not mention it).
+    Buffers that those lack, 0 until ``set_averages``: ``w_avg`` (D,), ``image_avg`` (3, R, R), the
+    picture of the mean of W, which the public code subtracts from what it sees (the paper does not mention it), and,
+    with ``residual_feature``, ``feature_avg`` (C, s, s), the generator's map for the mean of W.
     """
 
     def __init__(self, config: ClcaeConfig = ClcaeConfig(), seed: int = 0) -> None:
