@@ -163,7 +163,7 @@ class FeatureTraining(Training):
         """The generator's own map for the codes of W+, without gradients (Eq. 9)."""
         r = found.feature.shape[-1]
         with torch.no_grad():
-            return self.G.features(found.w_plus.float(), upto=r)[r]
+            return self.G.features(found.w_plus.float(), upto=r)[r].float()  # bfloat16 under autocast
 
     def _draw(self, found: FeatureCodes, feature: Float[Tensor, "n c s s"]) -> Sequence[Float[Tensor, "n 3 r r"]]:
         """G(w), where there is a w, G(w+) and G(w+, f)."""
