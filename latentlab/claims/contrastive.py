@@ -1,10 +1,12 @@
 """Claims of CLCAE (arXiv 2211.11448): alignment of w, both attention blocks, and the order of the three spaces.
 
-Runs are those of the table of encoders by name, a row for each face: "full W", "full W+" and "full F" are the three
+Runs are those of docs/clcae.csv by name, a row for each face: "full W", "full W+" and "full F" are the three
 spaces of one run. All of them but ``SHIPPED`` have one budget. Numbers are differences face by face.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -20,6 +22,10 @@ from latentlab.encoders.shipped import encoder_for, pair_for
 from latentlab.evaluation.encoders import FACTORS
 from latentlab.training.contrastive import measure_retrieval
 
+if TYPE_CHECKING:
+    import pandas
+
+RESULTS = Path(__file__).parents[2] / "docs" / "clcae.csv"
 SEEDS = {"21": ("full", "no_alignment"), "22": ("full2", "no_alignment2")}  # with and without the loss
 SHIPPED = ("clcae_multi_token", "clcae")  # trained longer than the runs of the ablation
 PAIRS = {True: 1_000, False: 100}  # held-out pairs of the retrieval
@@ -28,10 +34,18 @@ SPACES = ("W", "W+", "F")
 COLUMNS = {"psnr": "psnr_db", "perceptual": "perceptual", "identity": "identity"}
 
 
+def _rows(names: Iterable[str], kind: str, n: int) -> "dict[str, pandas.DataFrame]":
+    return rows_of_runs(names, kind, n, RESULTS, "clcae")
+
+
+def _is_measured(names: Iterable[str]) -> bool:
+    return is_measured(names, RESULTS)
+
+
 def _fidelity(better: str, other: str, kind: str, n: int, prefix: str, *, one_seed: bool = True) -> Columns:
     """PSNR, perceptual distance and identity of one row of the table less those of another, face by face. The runs must
     have seen as many images, and with ``one_seed`` be of one seed."""
-    rows = rows_of_runs((better, other), kind, n)
+    rows = _rows((better, other), kind, n)
     require_one(rows, "images_seen")
     if one_seed:
         require_one(rows, "seed")
@@ -41,7 +55,7 @@ def _fidelity(better: str, other: str, kind: str, n: int, prefix: str, *, one_se
 
 def _levels(names: Mapping[str, str], kind: str, n: int) -> Columns:
     """The same three themselves, under "at_" names, for the record."""
-    rows = rows_of_runs(names.values(), kind, n)
+    rows = _rows(names.values(), kind, n)
     return {f"at_{kind}_{short}_{what}": column(rows[name], COLUMNS[what])
             for short, name in names.items() for what in COLUMNS}  # fmt: skip
 
@@ -58,12 +72,12 @@ def _alignment(bench: Bench) -> Finding:
     The pair is the loss's own network, so what it retrieves is recorded and not judged.
     """
     kinds, means = kinds_of(bench, ALL, QUICK_FACES), {}
-    trained = {seed: runs for seed, runs in SEEDS.items() if is_measured(f"{run} W" for run in runs)} or SEEDS
+    trained = {seed: runs for seed, runs in SEEDS.items() if _is_measured(f"{run} W" for run in runs)} or SEEDS
     for kind, n in kinds.items():
-        require_one(rows_of_runs([f"{run} W" for runs in trained.values() for run in runs], kind, n), "images_seen")
+        require_one(_rows([f"{run} W" for runs in trained.values() for run in runs], kind, n), "images_seen")
         for seed, runs in trained.items():
             names = [f"{run} W" for run in runs]
-            rows = rows_of_runs(names, kind, n)
+            rows = _rows(names, kind, n)
             require_one(rows, "seed", int(seed))
             means |= _fidelity(*names, kind, n, f"{kind}_{seed}")
             with_loss, without = (column(part, "retrieved") for part in rows.values())
@@ -98,7 +112,7 @@ def _w_plus_block(bench: Bench) -> Finding:
         influence[f"{name}_query_influence"] = query_influence(network, images)
     for kind, n in kinds.items():
         means |= _fidelity("full W+", "no_w_plus_block W+", kind, n, f"{kind}_block")
-        if is_measured(f"{run} W+" for run in SHIPPED):
+        if _is_measured(f"{run} W+" for run in SHIPPED):
             means |= _fidelity(*(f"{run} W+" for run in SHIPPED), kind, n, f"at_{kind}_multi_token_above_published")
         means |= _levels({run: f"{run} W+" for run in ("full", "no_w_plus_block")}, kind, n)
     return _finding(means, kinds, influence)
@@ -110,7 +124,7 @@ def _f_block(bench: Bench) -> Finding:
     for kind, n in kinds.items():
         means |= _fidelity("full F", "no_f_block F", kind, n, f"{kind}_block")
         names = {space: f"full {space}" for space in SPACES} | {"without": "no_f_block F"}
-        rows = rows_of_runs(names.values(), kind, n)
+        rows = _rows(names.values(), kind, n)
         gains = {short: of_edits(rows[name], FACTORS, "gain") for short, name in names.items()}
         means[f"{kind}_block_gain"] = (gains["F"] - gains["without"]).nanmean(1)
         for short, name in names.items():
@@ -128,7 +142,7 @@ def _order(bench: Bench) -> Finding:
     for kind, n in kinds.items():
         for step, names in steps.items():
             means |= _fidelity(*names, kind, n, f"{kind}_{step}", one_seed=False)
-        beside = [name for name in ("style_transformer", "feature_style F") if is_measured([name])]
+        beside = [name for name in ("style_transformer", "feature_style F") if _is_measured([name])]
         means |= _levels({name: name for name in (*(f"full {s}" for s in SPACES), "psp", "e4e", *beside)}, kind, n)
     return _finding(means, kinds)
 

@@ -49,9 +49,10 @@ def require_one(rows: Mapping[str, "pandas.DataFrame"], name: str, value: int | 
                          "all runs again")  # fmt: skip
 
 
-def is_measured(names: Iterable[str]) -> bool:
-    """Whether the table has rows of all these runs."""
-    return RESULTS.is_file() and set(names) <= set(_table(RESULTS, "encoders")["method"])
+def is_measured(names: Iterable[str], path: Path | None = None) -> bool:
+    """Whether the table, see ``rows_of_runs``, has rows of all these runs."""
+    path = path or RESULTS
+    return path.is_file() and set(names) <= set(_table(path, "encoders")["method"])
 
 
 def _table(path: Path, what: str) -> "pandas.DataFrame":

@@ -13,7 +13,7 @@ from latentlab.claims.finding import Claim, Finding, over_samples
 from latentlab.claims.inversion import faces_text, kinds_of
 from latentlab.claims.rules import ALL, FORTY, RULES, SEEDS
 from latentlab.claims.runs import Bench
-from latentlab.evaluation.two_branch import FACTORS
+from latentlab.evaluation.two_branch import FACTORS, SHIPPED  # the latter: trained longer than the ablation
 
 if TYPE_CHECKING:
     import pandas
@@ -23,7 +23,6 @@ RESULTS = Path(__file__).parents[2] / "docs" / "two_branch.csv"
 # full model without its content branch.
 MARKS = ("", "2")
 STYLE, SPARSE, CONTENT, FULL = "style{}", "full{} (style)", "content{}", "full{}"
-SHIPPED = {"e4e": "two_branch", "psp": "two_branch_psp"}  # full models, trained longer, by the encoder of their codes
 COLUMNS = {"perceptual": "perceptual", "yaw_reach": "yaw reach", "ssim": "ssim", "detail_mse": "detail mse"}
 EDITED = ("leakage", "identity", "error")  # of the edits
 

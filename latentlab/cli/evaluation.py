@@ -4,10 +4,15 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latentlab.cli.arguments import add_command, add_device, add_out, device_of
 
-HOURS = ("edits", "regularizers", "two_branch", "full-size")  # of `latentlab benchmark`, when asked for
+if TYPE_CHECKING:
+    import pandas
+
+ENCODERS = ("encoders", "clcae")  # tables of `latentlab benchmark` that are of encoders
+HOURS = ("edits", "regularizers", "clcae", "two_branch", "full-size")  # of `latentlab benchmark`, when asked for
 
 
 def add_claims(commands: argparse._SubParsersAction) -> None:
@@ -91,8 +96,8 @@ def add_benchmark(commands: argparse._SubParsersAction) -> None:
     several = "Method of the inversions; can be repeated with --only inversions (default: the table's own)."
     benchmark.add_argument("--method", action="append", default=[], metavar="NAME", help=several)
     runs = (
-        "Folder of training runs to measure, with --only encoders (default: the shipped encoders) or two_branch, "
-        "which needs it."
+        "Folder of training runs to measure, with --only encoders or clcae (default: the shipped networks), or with "
+        "two_branch, which adds them to the shipped ones (default: none)."
     )
     benchmark.add_argument("--runs", type=Path, metavar="FOLDER", help=runs)
     source = (
@@ -131,9 +136,7 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         "samples": lambda: measured.measure_samples(device=device),
         "inversions": lambda: measured.measure_inversions(options.method, device=device),
         "learning-rates": lambda: measured.measure_learning_rates(device=device),
-        "encoders": lambda: pages.write_encoders(
-            options.out, (options.generator or ["faces-64"])[0], options.runs, partial(print, flush=True)
-        ),
+        **{name: partial(_encoders, options, name) for name in ENCODERS},
         "generators": lambda: generators.measure_generators(options.generator or ["faces-64"]),
         "full-size": lambda: pages.write_full_size(options.out, options.generator, device, partial(print, flush=True)),
         "edits": lambda: edit_tables.measure_edits(
@@ -144,7 +147,7 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         "regularizers": lambda: pages.write_regularizers(
             options.out, faces=options.faces, say=partial(print, flush=True)
         ),
-        "two_branch": lambda: pages.write_branches(options.out, _runs(options), partial(print, flush=True)),
+        "two_branch": lambda: pages.write_branches(options.out, options.runs, partial(print, flush=True)),
     }  # fmt: skip
     chosen = [mark for mark in marks.MARKS if options.only in (None, mark.table)]
     if options.check and not chosen:
@@ -159,7 +162,7 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         if options.page and name in benchmark_page.COLUMNS:
             told = benchmark_page.provenance(name, device)
             benchmark_page.write_section(options.page, name, benchmark_page.section(name, table, told))
-        table = encoder_page.summarize_encoders(table) if name == "encoders" else table
+        table = encoder_page.summarize_encoders(table) if name in ENCODERS else table
         print(f"\n{name}\n{table.to_string(index=False, float_format='%.3g')}", flush=True)
     if not options.check:
         return 0
@@ -168,7 +171,8 @@ def _run_benchmark(options: argparse.Namespace) -> int:
     return int("missed" in set(checked["verdict"]))
 
 
-def _runs(options: argparse.Namespace) -> Path:
-    if options.runs is None:
-        raise ValueError(f"--runs: expected a folder of training runs for --only {options.only}, got none")
-    return options.runs
+def _encoders(options: argparse.Namespace, page: str) -> "pandas.DataFrame":
+    from latentlab.jobs import pages
+
+    generator = (options.generator or ["faces-64"])[0]
+    return pages.write_encoders(options.out, generator, options.runs, partial(print, flush=True), page)

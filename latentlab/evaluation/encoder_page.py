@@ -28,10 +28,13 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def describe(table: "pandas.DataFrame", encoders: Sequence[Encoded], *, curves: bool = False) -> str:
-    """The table of ``measure_encoders`` as a page of Markdown. curves: show ``encoders_curves.png``, too."""
+def describe(
+    table: "pandas.DataFrame", encoders: Sequence[Encoded], *, curves: bool = False, page: str = "encoders"
+) -> str:
+    """The table of ``measure_encoders`` as a page of Markdown. curves: show its ``encoders_curves.png``, too. page: one
+    of ``TITLES``."""
     summary = summarize_encoders(table)
-    parts = ["# Encoders, measured", _introduction(list(table["method"].unique()))]
+    parts = [f"# {TITLES[page]}", _introduction(list(table["method"].unique()), page)]
     for kind, rows in summary.groupby("faces", sort=False):
         head = ["encoder", *COLUMNS.values()]
         lines = [[row["encoder"], *(row[name] for name in COLUMNS)] for row in rows.to_dict("records")]
@@ -41,12 +44,13 @@ def describe(table: "pandas.DataFrame", encoders: Sequence[Encoded], *, curves: 
     parts.append("## How they were made\n\n" + "\n".join(_origin(encoder) for encoder in encoders))
     if curves:
         parts.append(
-            "![Losses and variation of the codes during the trainings](encoders_curves.png)\n\n*Losses on batches of "
+            f"![Losses and variation of the codes during the trainings]({page}_curves.png)\n\n*Losses on batches of "
             "the training, means over 1000 images, and variation of the codes of these batches.*"
         )
     return "\n\n".join(parts) + "\n"
 
 
+TITLES = {"encoders": "Encoders, measured", "clcae": "CLCAE, measured"}  # of the pages, by the names of their files
 # What runs are, by their names.
 RUNS = (
     (("A", "B", "C", "D"), "A to D are the configurations of e4e's ablation: A is pSp, without regulariser; B predicts "
@@ -55,15 +59,22 @@ RUNS = (
     (("LSAP",), "LSAP is LSAP_E, which is B with SNCD as a loss, of weight 0.5."),
     (("L0", "L0.25", "L0.5", "L1"), "L0, L0.25, L0.5 and L1 are LSAP_E with that weight of SNCD: B, trained further, "
      "all in the same way but for the weight."),
+    (("full W",), "full is CLCAE: pictures from the code of W, from the codes of W+, and from those with the map of F. "
+     "no_alignment was trained without the alignment loss; no_w_plus_block has the residuals as codes of W+, "
+     "no_f_block makes the map without attention to w. psp and e4e saw as many images."),
+    (("clcae W",), "clcae and clcae_multi_token, whose queries have several keys, are the shipped networks, trained "
+     "longer."),
+    (("style_transformer",), "style_transformer: cross-attention from learned queries to the pyramid, into W+."),
+    (("feature_style F",), "feature_style: codes of W+ and a feature map without any attention."),
 )  # fmt: skip
 
 
-def _introduction(names: Sequence[str]) -> str:
+def _introduction(names: Sequence[str], page: str = "encoders") -> str:
     edits = ", ".join(FACTORS)
     told = [text for runs, text in RUNS if set(runs) & set(names)]
     told += ["A 2 at the end of a name: another training seed."] if any(f"{name}2" in names for name in names) else []
     return (
-        f"Written by `latentlab benchmark --only encoders`. {' '.join(told)}".strip() + "\n\n"
+        f"Written by `latentlab benchmark --only {page} --runs FOLDER`. {' '.join(told)}".strip() + "\n\n"
         "Means over faces ± half of their 95 % intervals (Student's t); they say how a mean varies with the faces, not "
         "with the seed of the training. Perceptual distance (0 is equal) and identity (1 is the same person) are those "
         "of the judges, face world, 64 px. SNCD: distance of the styles' directions from those of the generator's "
@@ -77,11 +88,16 @@ def _introduction(names: Sequence[str]) -> str:
         "leakage in standard deviations of the other factors. A total error above 1 means that in pixels such edits "
         "are no better than none, even where the gain shows that the change is there: what they change besides "
         "outweighs it.\n\n"
-        "![Faces, their inversions, and an edit of each beside the truth](encoders.png)\n\n"
+        f"![Faces, their inversions, and an edit of each beside the truth]({page}.png)\n\n"
         "*Rows: given faces, three clean ones and three with details that no picture of the generator has; their "
         f"inversions by the shipped encoders and by the search `ii2s`; the faces rendered {AMOUNT:g} standard "
         "deviations older; the inversions, edited to be older.*"
     )
+
+
+def is_on_strip(name: str, page: str) -> bool:
+    """Whether a shipped encoder has rows in the strip of a page: on that of CLCAE its three spaces, and e4e beside."""
+    return name.startswith("clcae ") or name == "e4e" if page == "clcae" else not name.startswith("clcae ")
 
 
 def _skin_tones_explained() -> str:

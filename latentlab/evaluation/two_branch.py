@@ -18,17 +18,19 @@ from latentlab.evaluation.edits import AMOUNT, EditTask, measure_edit
 from latentlab.evaluation.intervals import confidence_interval
 from latentlab.evaluation.inversions import Judges, evaluate, load_judges, true_edit
 from latentlab.faces import FaceSet, real_set, render
-from latentlab.inversion.refiners import BUILD
+from latentlab.inversion.refiners import BUILD, refiner_for
 from latentlab.inversion_methods import invert
 from latentlab.networks.two_branch import TwoBranch
 from latentlab.spaces import fingerprint
 from latentlab.stylegan import Generator
+from latentlab.weights import find, read_manifest
 
 if TYPE_CHECKING:
     import pandas
 
 FACTORS = ("glasses", "smile", "age", "beard")  # of the edits: the paper's, without gender
 POSE = "yaw"
+SHIPPED = {"e4e": "two_branch", "psp": "two_branch_psp"}  # names in the table, by the encoder of their codes
 SHOWN = (3, 33, 51, 22, 13, 14, 1, 4)  # faces of the strip: three clean ones, hats, rings, paint
 DRAWN = {"glasses": 2.2, "smile": 1.5, "yaw": 1.5}  # edits of the strip, in standard deviations
 SEEN = 0.02  # of a change in [-1, 1] that counts as part of a detail
@@ -50,10 +52,29 @@ class Branched:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
+def chosen_branches(G: Generator, runs: Path | None = None) -> list[Branched]:
+    """What is measured: the shipped networks and the runs in a folder, after the encoders alone that they build on. A
+    run with the name of a shipped network takes its place."""
+    trained = [] if runs is None else trained_branches(runs, G)
+    names = {b.name for b in trained}
+    several = [b for b in shipped_branches(G) if b.name not in names] + trained
+    return [*(Branched(name, name) for name in dict.fromkeys(b.encoder for b in several)), *several]
+
+
+def shipped_branches(G: Generator) -> list[Branched]:
+    """The networks that are shipped for a generator, named as in ``SHIPPED``; see ``trained_branches``."""
+    mark, manifest = fingerprint(G, "generator"), read_manifest()
+    files = {encoder: find(f"two_branch_{encoder}", mark) for encoder in SHIPPED}
+    found = [
+        _with_style(SHIPPED[encoder], encoder, refiner_for(G, "two_branch", encoder), manifest[file])
+        for encoder, file in files.items() if file
+    ]  # fmt: skip
+    return [branches for both in found for branches in both]
+
+
 def trained_branches(folder: Path, G: Generator) -> list[Branched]:
-    """The runs of ``latentlab train two_branch`` in a folder, rounded to half precision as shipped networks are, after
-    the encoders alone that they build on. Runs of another generator or of another encoder than the shipped one of this
-    name raise ``ValueError``.
+    """The runs of ``latentlab train two_branch`` in a folder, rounded to half precision as shipped networks are. Runs
+    of another generator or of another encoder than the shipped one of this name raise ``ValueError``.
 
     A run with all losses is there twice, the second time as "NAME (style)" without its content branch. The content's
     losses do not move the directions, so this is what a training of the style branch alone with this seed would give.
@@ -70,12 +91,19 @@ def trained_branches(folder: Path, G: Generator) -> list[Branched]:
         network.encoder_fingerprint = state["config"].get("encoder_fingerprint")
         network, encoder = network.requires_grad_(False).eval(), described["encoder"]
         described["images"] = state["progress"][1]
-        found.append(Branched(run.name, encoder, network, described))
-        if network.config.resolutions and all(state["config"]["losses"].values()):
-            found.append(Branched(f"{run.name} (style)", encoder, network.style_branch()))
+        whole = all(state["config"]["losses"].values())
+        found += _with_style(run.name, encoder, network, described)[: 2 if whole else 1]
     if not found:
         raise ValueError(f"runs: expected a folder with runs of `latentlab train two_branch`, got {folder}")
-    return [*(Branched(name, name) for name in dict.fromkeys(b.encoder for b in found)), *found]
+    return found
+
+
+def _with_style(name: str, encoder: str, network: TwoBranch, described: dict[str, Any]) -> list[Branched]:
+    """A network, and the same one without its content branch, unless it has none."""
+    whole = Branched(name, encoder, network, described)
+    if not network.config.resolutions:
+        return [whole]
+    return [whole, Branched(f"{name} (style)", encoder, network.style_branch())]
 
 
 def _check_run(run: Path, config: dict[str, Any], G: Generator) -> None:
@@ -177,7 +205,8 @@ def describe_branches(table: "pandas.DataFrame", several: Sequence[Branched]) ->
     """The table as a page of Markdown."""
     parts = [
         "# Two branches, measured",
-        "Written by `latentlab benchmark --only two_branch --runs FOLDER`. Means over faces ± half of their 95 % "
+        "Written by `latentlab benchmark --only two_branch --runs FOLDER`: the shipped networks, two_branch and "
+        "two_branch_psp, and the runs in the folder. Means over faces ± half of their 95 % "
         f"intervals. Edits of {', '.join(FACTORS)} by {AMOUNT:g} standard deviations, upwards and downwards in turn "
         "where a face has room for both (glasses are switched), at the strength at which the judge reads the change of "
         "the truth: total error, gain, leakage and identity are of the edits that some strength makes, whose share is "

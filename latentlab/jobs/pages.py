@@ -3,12 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from latentlab import plots
 from latentlab.evaluation import encoder_page, full_size
 from latentlab.evaluation.encoders import measure_encoders, shipped_encoders, trained_encoders
-from latentlab.evaluation.two_branch import describe_branches, measure_branches, strip_rows, trained_branches
+from latentlab.evaluation.two_branch import chosen_branches, describe_branches, measure_branches, strip_rows
 from latentlab.jobs.inversions import Say
 from latentlab.weights.generators import load
 
@@ -19,12 +19,14 @@ CURVES = ("l2", "perceptual", "identity", "variation")  # of the trainings of en
 
 
 def write_encoders(
-    out: Path, generator: str = "faces-64", runs: Path | None = None, say: Say = lambda text: None
-) -> "pandas.DataFrame":
-    """Measures encoders on the real set and writes the page ``encoders.md`` with its pictures; returns the table.
+    out: Path, generator: str = "faces-64", runs: Path | None = None, say: Say = lambda text: None,
+    page: Literal["encoders", "clcae"] = "encoders",
+) -> "pandas.DataFrame":  # fmt: skip
+    """Measures encoders on the real set and writes a page, e.g. ``encoders.md``, with its pictures; returns the table.
 
     runs: folder of training runs, whose curves are drawn as well; None: the encoders shipped for the generator. Rows of
-    ``encoders.csv`` in ``out`` whose encoder has not changed since are kept; remove the file to measure all again.
+    the page's table in ``out``, e.g. ``encoders.csv``, whose encoder has not changed since are kept; remove the file to
+    measure all again. page: "clcae", of its ablation and what it is compared with, differs by its strip of pictures.
     """
     import pandas
 
@@ -32,22 +34,24 @@ def write_encoders(
     encoders = shipped_encoders(G) if runs is None else trained_encoders(runs, G)
     if not encoders:
         raise ValueError(f"generator: expected one with shipped encoders, got {generator}; give --runs")
-    kept = out / "encoders.csv"
+    kept = out / f"{page}.csv"
     table = measure_encoders(encoders, G, say, pandas.read_csv(kept) if kept.is_file() else None)
-    strip = encoder_page.strip_rows(shipped_encoders(G) or encoders, G)
-    plots.compare(strip, size=1.0).savefig(out / "encoders.png", dpi=100)
+    shown = [e for e in shipped_encoders(G) if encoder_page.is_on_strip(e.name, page)]
+    strip = encoder_page.strip_rows(shown or encoders, G)
+    plots.compare(strip, size=1.0).savefig(out / f"{page}.png", dpi=100)
     if runs is not None:
         names = dict.fromkeys(encoder.provenance["run"] for encoder in encoders)
         logs = {name: pandas.read_csv(runs / name / "log.csv") for name in names}
-        plots.training_curves(logs, CURVES).savefig(out / "encoders_curves.png", dpi=100)
-    (out / "encoders.md").write_text(encoder_page.describe(table, encoders, curves=runs is not None))
+        plots.training_curves(logs, CURVES).savefig(out / f"{page}_curves.png", dpi=100)
+    (out / f"{page}.md").write_text(encoder_page.describe(table, encoders, curves=runs is not None, page=page))
     return table
 
 
-def write_branches(out: Path, runs: Path, say: Say = lambda text: None) -> "pandas.DataFrame":
-    """Measures runs of two branches on the real set and writes the page ``two_branch.md`` with its picture; returns the
-    table."""
-    several = trained_branches(runs, G := load("faces-64"))
+def write_branches(out: Path, runs: Path | None = None, say: Say = lambda text: None) -> "pandas.DataFrame":
+    """Measures two branches on the real set, the shipped networks and the runs in a folder, and writes the page
+    ``two_branch.md`` with its picture; returns the table."""
+    G = load("faces-64")
+    several = chosen_branches(G, runs)
     table = measure_branches(several, G, say)
     whole = [b for b in several if b.network is not None and b.network.config.resolutions]
     plots.compare(strip_rows(whole[0], G), size=1.0).savefig(out / "two_branch.png", dpi=80)

@@ -153,7 +153,7 @@ def test_edits_are_measured_to_the_end_of_the_networks_range(dense, monkeypatch)
 def test_full_models_are_measured_without_their_content_too(tmp_path):
     """So that the row of the ablation with sparsity alone needs no training of its own."""
     G = ll.load("faces-64")
-    for name, weight in (("content", 0.0), ("two_branch", 1.0), ("style", None)):
+    for name, weight in (("content", 0.0), ("full", 1.0), ("style", None)):
         losses = LOSSES | ({"alignment": weight} if weight is not None else dict.fromkeys(CONTENT, 0.0))
         config = configure_two_branch(G, ll.encoder_for(G, "e4e"), "e4e", images=8, losses=losses)
         (tmp_path / name).mkdir()
@@ -161,9 +161,25 @@ def test_full_models_are_measured_without_their_content_too(tmp_path):
         torch.save(state, tmp_path / name / "checkpoint.pt")
         (tmp_path / name / "run.json").write_text(json.dumps({"kind": "two_branch", "encoder": "e4e"}))
     found = evaluation.trained_branches(tmp_path, G)
-    assert [b.name for b in found] == ["e4e", "content", "style", "two_branch", "two_branch (style)"]
-    assert found[-1].network.config.resolutions == () == found[2].network.config.resolutions
-    assert {b.network.encoder_fingerprint for b in found[1:]} == {config.encoder_fingerprint}
+    assert [b.name for b in found] == ["content", "full", "full (style)", "style"]
+    assert found[2].network.config.resolutions == () == found[3].network.config.resolutions
+    assert {b.network.encoder_fingerprint for b in found} == {config.encoder_fingerprint}
+    (tmp_path / "full").rename(tmp_path / "two_branch")  # in place of the shipped one
+    chosen = evaluation.chosen_branches(G, tmp_path)
+    assert [b.name for b in chosen] == [
+        "psp", "e4e", "two_branch_psp", "two_branch_psp (style)", "content", "style", "two_branch", "two_branch (style)"
+    ]  # fmt: skip
+    assert chosen[0].network is None and chosen[-2].network.sparsity.min() == 1  # untrained
+
+
+def test_shipped_networks_are_measured_without_a_folder_of_runs():
+    G = ll.load("faces-64")
+    found = evaluation.shipped_branches(G)
+    names = ["two_branch", "two_branch (style)", "two_branch_psp", "two_branch_psp (style)"]
+    assert [b.name for b in found] == names and [b.encoder for b in found] == ["e4e", "e4e", "psp", "psp"]
+    assert found[0].provenance["images"] == 30_000 and found[0].provenance["command"].startswith("latentlab train")
+    assert found[1].network.config.resolutions == ()
+    assert evaluation.shipped_branches(ll.load("faces-64-deep")) == []
 
 
 def test_runs_of_other_networks_are_not_measured(tmp_path):
@@ -178,7 +194,7 @@ def test_runs_of_other_networks_are_not_measured(tmp_path):
         torch.save(state | {"config": config | changed}, tmp_path / "run" / "checkpoint.pt")
         return evaluation.trained_branches(tmp_path, G)
 
-    assert len(read()) == len(read(encoder_fingerprint=None)) == 2
+    assert len(read()) == len(read(encoder_fingerprint=None)) == 1
     with pytest.raises(ValueError, match="run: expected a run of the generator .*, got one of other"):
         read(generator="other")
     with pytest.raises(ValueError, match="run: expected a run with the shipped encoder e4e, .*, got one with other"):

@@ -68,7 +68,9 @@ def begin(kind: str, G, precision: str) -> Training:
     return FeatureTraining(config, G, fabric, pair)
 
 
-@pytest.mark.parametrize("kind", ["A", "D", "contrastive", "full", "multi_token", "feature_style", "hfgi", "two_branch"])
+@pytest.mark.parametrize(
+    "kind", ["A", "D", "contrastive", "full", "multi_token", "feature_style", "hfgi", "two_branch"]
+)
 def test_a_step_in_bfloat16_has_the_losses_of_one_in_float32(kind: str, G):
     """On machines without bfloat16 units no training uses it unless asked, so nothing else would notice there."""
     logged = []
