@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from latentlab.checkpoints import load_checkpoint
+from latentlab.editing.edit import Edit
 from latentlab.editing.shipped import edits_for
 from latentlab.encoders.shipped import encoder_for
-from latentlab.evaluation.edits import AMOUNT, EditTask, measure_edit
+from latentlab.evaluation.edits import AMOUNT, EditTask, Values, grade_pictures, measure_edit
 from latentlab.evaluation.intervals import confidence_interval
 from latentlab.evaluation.inversions import Judges, evaluate, load_judges, true_edit
 from latentlab.faces import FaceSet, real_set, render
@@ -39,6 +40,8 @@ COLUMNS = {"psnr_db": "PSNR, dB", "ssim": "SSIM", "perceptual": "perceptual", "i
            "detail mse": "MSE inside the detail", "edit matched": "edits made", "edit error": "edit: total error",
            "edit gain": "gain", "edit leakage": "leakage", "edit identity": "identity after it",
            f"{POSE} reach": "yaw reached, as asked", "zeros": "zeros"}  # fmt: skip
+ASKED = {"asked reach": "change reached", "asked identity": "identity after it", "asked leakage": "leakage",
+         "asked change": "squared change of the picture"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,9 @@ def grade_branches(
       that of the given face and the edited picture. Strengths go to the end of the network's range, for every factor:
       putting glasses on or off takes more than two standard deviations.
     - edit matched and so on: their means over the factors, of those that are matched;
+    - asked reach, identity, leakage, change: of the same edits at the strength that is asked for, whatever the judge
+      reads there, means over the factors: the share of the change that it reads, identity and leakage as above, and the
+      mean squared change of the picture;
     - yaw reach: of an edit of yaw as it is asked for, the share that the judge reads;
     - detail mse: squared error inside the out-of-domain detail, NaN where there is none;
     - zeros: share of the style directions' numbers that are 0.
@@ -150,9 +156,25 @@ def grade_branches(
         values = [found.get(factor, {}).get(source, blank).cpu() for factor in FACTORS]
         columns |= {f"{factor} {name}": x for factor, x in zip(FACTORS, values, strict=True)}
         columns[f"edit {name}"] = torch.stack(values).nanmean(0)
+    asked = {factor: known[factor] for factor in FACTORS if factor in known}
+    columns |= _grade_as_asked(task, asked, found, most)
     columns[f"{POSE} reach"] = found.get(POSE, {}).get("reach", blank).cpu()
     columns["detail mse"] = detail_error(inversion.image, faces).cpu()
     return table.assign(**{name: x.numpy() for name, x in columns.items()}, zeros=zeros)
+
+
+def _grade_as_asked(task: EditTask, edits: dict[str, Edit], matched: dict[str, Values], most: float) -> Values:
+    """The columns of ``ASKED``; NaN for faces without room for a change, or where it is more than the network takes."""
+    rows = []
+    for factor, edit in edits.items():
+        strength = task.request(factor).change.to(task.before) / edit.std
+        pictures = task.inversion.edit(edit, strength.clamp(-most, most))
+        values, _ = grade_pictures(task, factor, pictures)
+        change = (pictures - task.inversion.image).square().flatten(1).mean(1)
+        graded = torch.stack([values["identity of target"], values["leakage"], change])
+        possible = values["leakage"].isfinite() & (strength.abs() <= most).to(change.device)
+        rows.append(torch.stack([matched[factor]["reach"].to(graded), *graded.where(possible, torch.nan)]))
+    return dict(zip(ASKED, torch.stack(rows).nanmean(0).cpu(), strict=True))
 
 
 def detail_error(images: Float[Tensor, "n 3 r r"], faces: FaceSet) -> Float[Tensor, " n"]:
@@ -220,16 +242,23 @@ def describe_branches(table: "pandas.DataFrame", several: Sequence[Branched]) ->
                  "branch, and its edits: the style branch alone, both branches, and the face rendered with the factor "
                  "changed.*")  # fmt: skip
     for kind, rows in table.groupby("faces", sort=False):
-        lines = [["run", *COLUMNS.values()], ["---"] * (1 + len(COLUMNS))]
-        for name, part in rows.groupby("method", sort=False):
-            found = [next(c for c in part.columns if c == k or c.startswith(f"{k} (")) for k in COLUMNS]
-            lines.append([name, *(_with_interval(part[c]) for c in found)])
-        parts.append(f"## {rows.groupby('method').size().max()} {kind} faces of the real set\n\n" + _lines(lines))
+        n = rows.groupby("method").size().max()
+        parts.append(f"## {n} {kind} faces of the real set\n\n" + _means(rows, COLUMNS))
+        parts.append("The same edits at the strength that is asked for, whatever the judge reads there. One that does "
+                     "less of what it is asked for changes less besides, too.\n\n" + _means(rows, ASKED))  # fmt: skip
     made = [b for b in several if b.provenance]
     parts.append("## How they were made\n\n" + "\n".join(
         f"- **{b.name}**: {b.provenance['images']:,} images, seed {b.provenance['seed']}, {b.provenance['hardware']}, "
         f"`{b.provenance['command']}`" for b in made))  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _means(rows: "pandas.DataFrame", columns: dict[str, str]) -> str:
+    lines = [["run", *columns.values()], ["---"] * (1 + len(columns))]
+    for name, part in rows.groupby("method", sort=False):
+        found = [next(c for c in part.columns if c == k or c.startswith(f"{k} (")) for k in columns]
+        lines.append([name, *(_with_interval(part[c]) for c in found)])
+    return _lines(lines)
 
 
 def _with_interval(values: "pandas.Series") -> str:

@@ -142,12 +142,15 @@ def test_edits_are_measured_to_the_end_of_the_networks_range(dense, monkeypatch)
     assert (rows["glasses matched"] == 1).all() and rows["glasses error"].notna().all()
     assert rows["glasses identity (face world, 64 px)"].between(0.3, 1).all()
     assert rows["yaw reach"].between(0.7, 1.5).all() and rows["zeros"].max() == 0
+    assert rows["asked reach"].between(0.5, 1.6).all() and rows["asked leakage"].between(0.01, 1).all()
+    assert rows["asked identity"].between(0.3, 1).all() and rows["asked change"].between(1e-4, 0.1).all()
     monkeypatch.setattr(evaluation, "POSE", "none")
     torch.testing.assert_close(torch.tensor(rows["edit error"]), torch.tensor(rows["glasses error"]))
     short = TwoBranch(replace(dense.config, most=2.0)).requires_grad_(False)
     short.load_state_dict(dense.state_dict())
     short = evaluation.grade_branches(evaluation.Branched("short", "e4e", short), G, faces, judges)
     assert short["glasses matched"].tolist() == [1, 0] and short["edit error"].isna().tolist() == [False, True]
+    assert short["asked identity"].isna().all()  # 2.2 standard deviations cannot be asked for
 
 
 def test_full_models_are_measured_without_their_content_too(tmp_path):
@@ -202,11 +205,12 @@ def test_runs_of_other_networks_are_not_measured(tmp_path):
 
 
 def test_the_page_has_a_row_for_each_run(tmp_path):
-    table = pandas.DataFrame([{"method": m, "faces": k, "image": 0} | dict.fromkeys(evaluation.COLUMNS, 1.0)
+    numbers = dict.fromkeys([*evaluation.COLUMNS, *evaluation.ASKED], 1.0)
+    table = pandas.DataFrame([{"method": m, "faces": k, "image": 0} | numbers
                               for m in ("e4e", "two_branch") for k in ("clean", "strange")])  # fmt: skip
     told = {"images": 1000, "seed": 11, "hardware": "a core", "command": "latentlab train two_branch"}
     page = evaluation.describe_branches(table, [evaluation.Branched("two_branch", "e4e", None, told)])
-    assert page.count("| two_branch |") == 2 and page.count("| e4e |") == 2 and "`latentlab train two_branch`" in page
+    assert page.count("| two_branch |") == 4 and page.count("| e4e |") == 4 and "`latentlab train two_branch`" in page
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "run.json").write_text(json.dumps({"kind": "encoder"}))
     with pytest.raises(ValueError, match="runs: expected a folder with runs of `latentlab train two_branch`"):
