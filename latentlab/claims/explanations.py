@@ -105,7 +105,9 @@ NUMBERS: Mapping[str, str] = {
     "CLCAE-3": f"`block_..`: with the F block minus without it: {_SPACES}, `gain` of edits. `at_..`: each run's own.",
     "CLCAE-4": f"`x_to_y_..`: y minus x, e.g. `w_to_w+`, `w+_to_f`, `psp_to_w+`, `e4e_to_w+`: {_SPACES}. `at_..`: each "
                "run's own.",
-    "TWO-1": _BRANCHES.format("`leakage`, `identity` and total `error` of the edits"),
+    "TWO-1": _BRANCHES.format("`leakage`, `identity` and total `error` of the edits")
+             + " `asked_..`: the same differences at the strength that is asked for, of the share of the change that "
+               "the judge reads (`reach`), `leakage` and `identity`.",
     "TWO-2": _DETAIL, "TWO-3": _DETAIL,
     "TWO-4": "The full model on codes of e4e (`e4e_..`) and of pSp (`psp_..`) minus these encoders: `perceptual` "
              "distance, `ssim`, `detail_mse`: squared error inside the detail. `later_..`: the full model's own.",

@@ -33,6 +33,7 @@ def results(tmp_path, monkeypatch):
         for kind in ("clean", "strange"):
             numbers = [f"{c} (x)" if c == "perceptual" else c for c in two_branch.COLUMNS.values()]
             numbers += [f"{factor} {what}" for factor in FACTORS for what in ("leakage", "identity (x)", "error")]
+            numbers += ["asked reach", "asked leakage", "asked identity"]
             made = dict.fromkeys((f"{factor} matched" for factor in FACTORS), 1.0)
             made |= {"images_seen": 10_000, "seed": 12 if "2" in name else 11} if name not in ("e4e", "psp") else {}
             rows += [{"method": name, "faces": kind, "image": i} | made | dict.fromkeys(numbers, size * (i + 1))
@@ -48,6 +49,9 @@ def test_claims_are_differences_of_runs_face_by_face(results, id):
     expected = {"TWO-4": {-12.0, -10.0}}.get(id, {2.0})  # mean of 1, 2, 3 times the difference of the ranks
     assert set(found.measured.values()) == expected
     assert all(sample["n"] == 3 for sample in found.samples.values())
+    if id == "TWO-1":
+        assert found.controls["asked_strange_12_reach"] == found.controls["asked_clean_11_leakage"] == 2.0
+        assert "clean faces, seed 11: the judge reads +2.00 of the change" in claims.CLAIMS[id].remark(found)
 
 
 def test_edits_are_compared_that_both_runs_can_make(results):
