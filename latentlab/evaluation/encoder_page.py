@@ -62,8 +62,7 @@ RUNS = (
     (("full W",), "full is CLCAE: pictures from the code of W, from the codes of W+, and from those with the map of F. "
      "no_alignment was trained without the alignment loss; no_w_plus_block has the residuals as codes of W+, "
      "no_f_block makes the map without attention to w. psp and e4e saw as many images."),
-    (("clcae W",), "clcae and clcae_multi_token, whose queries have several keys, are the shipped networks, trained "
-     "longer."),
+    (("clcae W",), "clcae and clcae_multi_token, whose queries have several keys, are the shipped networks of CLCAE."),
     (("style_transformer",), "style_transformer: cross-attention from learned queries to the pyramid, into W+."),
     (("feature_style F",), "feature_style: codes of W+ and a feature map without any attention."),
 )  # fmt: skip
@@ -97,7 +96,7 @@ def _introduction(names: Sequence[str], page: str = "encoders") -> str:
 
 def is_on_strip(name: str, page: str) -> bool:
     """Whether a shipped encoder has rows in the strip of a page: on that of CLCAE its three spaces, and e4e beside."""
-    return name.startswith("clcae ") or name == "e4e" if page == "clcae" else not name.startswith("clcae ")
+    return name.startswith("clcae ") or name == "e4e" if page == "clcae" else not name.startswith("clcae")
 
 
 def _skin_tones_explained() -> str:

@@ -123,9 +123,10 @@ def shipped_encoders(G: Generator) -> list[Encoded]:
         Encoded(name, _method(name, G), manifest[file], network=_mark(encoder_for(G, name), G))
         for name, file in files.items() if file
     ]  # fmt: skip
-    if file := find("clcae", mark):
-        described = manifest[file] | {"run": "clcae"}
-        found += _in_spaces(encoder_for(G, "clcae", device=G.w_avg.device), G, described, _shipped_pair(G))
+    for name in FEATURE_ENCODERS:
+        if file := find(name, mark):
+            described, network = manifest[file] | {"run": name}, encoder_for(G, name, device=G.w_avg.device)
+            found += _in_spaces(network, G, described, _shipped_pair(G))
     return found
 
 

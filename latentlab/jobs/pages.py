@@ -31,12 +31,15 @@ def write_encoders(
     import pandas
 
     G = load(generator)
-    encoders = shipped_encoders(G) if runs is None else trained_encoders(runs, G)
+    shipped = shipped_encoders(G)
+    if page == "clcae":
+        shipped = [e for e in shipped if e.name.startswith(("clcae", "e4e"))]
+    encoders = shipped if runs is None else trained_encoders(runs, G)
     if not encoders:
         raise ValueError(f"generator: expected one with shipped encoders, got {generator}; give --runs")
     kept = out / f"{page}.csv"
     table = measure_encoders(encoders, G, say, pandas.read_csv(kept) if kept.is_file() else None)
-    shown = [e for e in shipped_encoders(G) if encoder_page.is_on_strip(e.name, page)]
+    shown = [e for e in shipped if encoder_page.is_on_strip(e.name, page)]
     strip = encoder_page.strip_rows(shown or encoders, G)
     plots.compare(strip, size=1.0).savefig(out / f"{page}.png", dpi=100)
     if runs is not None:

@@ -77,6 +77,20 @@ def test_the_page_explains_the_runs_that_it_has():
     assert "ablation: A is pSp" in of_a and "LSAP is" not in of_a
 
 
+def test_clcae_has_a_page_of_its_own(mean_code, table, monkeypatch):
+    """With the runs of its ablation, and a strip of its three spaces."""
+    for module in (encoders, encoder_page):
+        monkeypatch.setattr(module, "FACTORS", ("yaw",))
+    text = encoder_page.describe(table.assign(seconds=0.01, deviation=7.0), [mean_code], curves=True, page="clcae")
+    assert text.startswith("# CLCAE, measured") and "`latentlab benchmark --only clcae --runs FOLDER`" in text
+    assert "(clcae.png)" in text and "(clcae_curves.png)" in text and "encoders.png" not in text
+    told = encoder_page._introduction(["full W", "full W+", "clcae W", "feature_style F"], "clcae")
+    assert "no_alignment was trained without" in told and "style_transformer" not in told
+    names = ["psp", "e4e", "clcae W", "clcae W+", "clcae F", "clcae_multi_token F"]
+    assert [x for x in names if encoder_page.is_on_strip(x, "clcae")] == ["e4e", "clcae W", "clcae W+", "clcae F"]
+    assert [x for x in names if encoder_page.is_on_strip(x, "encoders")] == ["psp", "e4e"]
+
+
 def test_skin_tones_are_compared(monkeypatch):
     """Correlation 1 where a measure is the tone itself, and the means of the thirds; faces without a value are left
     out."""
@@ -109,6 +123,8 @@ def test_shipped_encoders_are_those_of_the_generator(G, monkeypatch):
     monkeypatch.setattr(encoders, "read_manifest", lambda: manifest)
     found = {encoder.name: encoder for encoder in encoders.shipped_encoders(G)}
     assert found["psp"].provenance["fingerprint"] == fingerprint(G, "generator") and "e4e" in found
+    spaces = {f"{name} {space}" for name in ("clcae", "clcae_multi_token") for space in ("W", "W+", "F")}
+    assert spaces <= found.keys()
     assert not encoders.shipped_encoders(load("faces-64-deep"))
 
 
