@@ -45,7 +45,8 @@ def describe(
     if curves:
         parts.append(
             f"![Losses and variation of the codes during the trainings]({page}_curves.png)\n\n*Losses on batches of "
-            "the training, means over 1000 images, and variation of the codes of these batches.*"
+            "the training, means over 1000 images, and variation of the codes of these batches."
+            + " Those of encoders into F space are sums over their two or three pictures." * (page == "clcae") + "*"
         )
     return "\n\n".join(parts) + "\n"
 
