@@ -288,8 +288,8 @@ def _recognised_is_not_alike(found: "Finding") -> str:
         "The loss asks that the pair finds a code among those of the batch, not that G(w) looks like the image. The "
         f"pair finds {without:.0%} of the clean faces without the loss and {with_loss:.0%} with it, so there was "
         f"little to gain, and it costs {-psnr[-1]:.1f} to {-psnr[0]:.1f} dB of PSNR. All runs are short, 10,000 images "
-        "each; but the W of the shipped `clcae`, with the loss and three times as many, is still below that of the runs "
-        "without it (docs/clcae.md)."
+        "each; but the W of the shipped `clcae`, with the loss and three times as many, is still below that of the "
+        "runs without it (docs/clcae.md)."
     )
 
 
@@ -297,9 +297,9 @@ def _only_ours_holds(found: "Finding") -> str:
     if max(_values(found, "_block_psnr", "_block_identity")) >= 0:
         return ""
     return (
-        "Of the paper's comparisons none holds; the part that holds is ours. With one key the block is no attention but "
-        "a feed-forward network, and its last layer normalisation gives the offsets of a layer nearly one length for "
-        "all faces (notebook 07), a limit that the residuals themselves do not have."
+        "Of the paper's comparisons none holds; the part that holds is ours. With one key the block is no attention "
+        "but a feed-forward network, and its last layer normalisation gives the offsets of a layer nearly one length "
+        "for all faces (notebook 07), a limit that the residuals themselves do not have."
     )
 
 
