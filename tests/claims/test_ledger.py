@@ -330,3 +330,16 @@ def test_reasons_are_given_only_where_the_numbers_say_so():
     assert why(b).startswith("B, with short offsets")
     assert why(replace(b, measured=b.measured | {"clean_lec_B": 1.2})) == ""
     assert why(replace(b, intervals=b.intervals | {"clean_error_A": [0.1, 0.2]})) == ""
+
+
+@pytest.mark.parametrize(("id", "says", "otherwise"), [
+    ("TWO-1", "0.25 to 0.28 less of the change", {"controls": {"asked_clean_11_reach": 0.1}}),
+    ("CLCAE-1", "costs 1.4 to 2.4 dB", {"measured": {"clean_21_psnr": 0.5}}),
+    ("CLCAE-2", "the part that holds is ours", {"measured": {"strange_block_psnr": 0.2}}),
+    ("CLCAE-4", "W+ is below pSp and e4e", {"measured": {"clean_psp_to_w+_psnr": 0.2}}),
+])  # fmt: skip
+def test_reasons_of_trained_runs_end_where_a_number_turns(id, says, otherwise):
+    found = replace(claims.recorded(id), outdated="")
+    assert says in why(found)
+    ((part, values),) = otherwise.items()
+    assert why(replace(found, **{part: getattr(found, part) | values})) == ""
