@@ -31,7 +31,7 @@ def check_shrink_layers(shrink_layers: Callable[[Tensor, float], Tensor], d: Ten
 
 def check_several(several: Callable[[Mapping[str, float]], Tensor], n: int, names: Sequence[str]) -> None:
     """Targets s (n, K) of some attributes at once, by name. names: of all K attributes."""
-    for wanted in ({}, {names[0]: 1.0}, {names[-1]: -0.5, names[0]: 1.5}):
+    for wanted in ({names[0]: 1.0}, {names[-1]: -0.5, names[0]: 1.5}):
         s = several(wanted)
         expect(s, f"several({wanted})", (n, len(names)))
         right = torch.tensor([wanted.get(name, 0.0) for name in names]).expand(n, -1)
@@ -70,7 +70,7 @@ def check_outside(outside: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Te
     """Eq. 8 as a weighted mean: the squared difference of the two changes, each pixel weighed by a map (N, 1, R, R)."""
     plain, edited, x, refined = torch.linspace(-1, 1, 4 * 2 * 3 * 8 * 8).view(4, 2, 3, 8, 8).sin().unbind()
     left = torch.zeros(2, 1, 8, 8)
-    left[..., :4] = 1.0
+    left[0, ..., :4] = left[1, ..., :2] = 1.0  # areas of two sizes: a mean of the images' means is another number
     each = ((edited - plain) - (refined - x)).square()
     for m in (torch.ones_like(left), left, 0.25 * left + 0.5):
         mine = outside(plain, edited, x, refined, m)
