@@ -33,7 +33,7 @@ GOOD = torch.zeros(2, 3)
     [
         (None, {}, "a: expected an answer, got None"),
         ([0, 0], {}, "a: expected a Tensor, got a list"),
-        (3, {"kind": (str, dict)}, "a: expected a str or dict, got a int"),
+        (3, {"kind": (str, dict)}, "a: expected a str or a dict, got an int"),
         (GOOD, {"shape": (3, 2)}, r"a: expected shape \(3, 2\), got \(2, 3\)"),
         (GOOD, {"shape": (-1, 4)}, "-1 stands for any size"),
         (GOOD, {"shape": (6,)}, r"expected shape \(6,\), got \(2, 3\)"),
@@ -87,6 +87,10 @@ CHANGED[:, :, :4, :4] += 0.1
 
 def nothing(*args):
     return None
+
+
+def true_map(x, y, r):
+    return torch.nn.functional.avg_pool2d(((y - x).abs().amax(1, keepdim=True) <= 0.02).float(), 16 // r)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +165,7 @@ def test_no_check_is_left_out():
          "total_error"),
         (generator.check_down, (lambda x: x[:, :, ::2, ::2], PICTURES), "a chequerboard"),
         (generator.check_gradients, (torch.tensor(0.5), torch.tensor(-0.5), torch.tensor(-6.0)), "pull_saturating"),
-        (generator.check_count, (18, 9088.0, (512, 64)), "numbers: expected a int, got a float"),
+        (generator.check_count, (18, 9088.0, (512, 64)), "numbers: expected an int, got a float"),
         (latent_spaces.check_passing, (256.0, -200.0), "probability .95"),
         (latent_spaces.check_dimension, (lambda x: float(x.square().mean()),), "effective_dimension of 1"),
         (inversion.check_shell, (lambda v: 0.05 * (v.square().mean((1, 2)) - 1).square(), 4, 8), "half of their"),
@@ -174,7 +178,7 @@ def test_no_check_is_left_out():
         (editing.check_score, (lambda x: x.mean((1, 2, 3)) - x.mean(), PICTURES), "the score of one picture"),
         (encoders.check_offsets, (lambda w: (w[:, 0], w[:, 1:]), CODES), "offsets"),
         (encoders.check_blend, (lambda a, b, t: torch.lerp(a, b, 0.5), CODES, -CODES), "one weight for each layer"),
-        (encoders.check_hybrid, ({"a": 3}, ("a",), 1, 1, {}), "expected an inversion, got a int"),
+        (encoders.check_hybrid, ({"a": 3}, ("a",), 1, 1, {}), "expected an inversion, got an int"),
         (alignment.check_crossed, ({"II2S": (torch.ones(4), torch.zeros(4))}, 4), "expected SNCD first"),
         (alignment.check_floors, (lambda mu: (torch.zeros(1), torch.zeros(1)), [torch.tensor([0.6, 0.0])]), "lowest"),
         (clcae.check_lowest, (lambda n, t: math.log(1 + (n - 1) * math.exp(-1 / t)),), "divided by t"),
@@ -194,7 +198,9 @@ def test_no_check_is_left_out():
         (two_branch.check_several, (lambda s: torch.tensor([[v for _, v in sorted(s.items())] + [0.0] * (2 - len(s))])
                                     .repeat(2, 1), 2, BRANCHED), "in the order of"),
         (two_branch.check_true_map, (lambda x, y, r: torch.ones(2, 1, r, r), PICTURES, CHANGED), "a cell without"),
+        (two_branch.check_true_map, (lambda x, y, r: true_map(PICTURES, CHANGED, r), PICTURES, CHANGED), "mirrored"),
         (two_branch.check_matrix, (lambda r: r * r, 64), "pair of positions"),
+        (two_branch.check_matrix, ({4: 256, 16: 65536}.get, 128), r"numbers\(6\): expected an answer"),
         (two_branch.check_matrix, (lambda r: r**4, 100), "a power of two"),
         (two_branch.check_matrix, (lambda r: r**4, 256), "16 GiB"),
         (two_branch.check_matrix, (lambda r: r**4, 64), "the next one fits"),
@@ -209,9 +215,6 @@ def test_wrong_answers_are_found(check, arguments, sentence):
 def test_right_answers_about_two_branches_pass():
     def shrink_layers(d, amount):
         return d * (1 - amount / d.norm(dim=2, keepdim=True).clamp(min=1e-9)).clamp(min=0)
-
-    def true_map(x, y, r):
-        return torch.nn.functional.avg_pool2d(((y - x).abs().amax(1, keepdim=True) <= 0.02).float(), 16 // r)
 
     def outside(plain, edited, x, refined, m):
         weight = m.expand_as(x)

@@ -32,8 +32,8 @@ def expect(
         raise NotYet(f"{name}: expected an answer, got None; put your code in the place of None.")
     if not isinstance(value, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        wanted = " or ".join(k.__name__ for k in kinds)
-        raise NotYet(f"{name}: expected a {wanted}, got a {type(value).__name__}.")
+        wanted = " or ".join(with_article(k) for k in kinds)
+        raise NotYet(f"{name}: expected {wanted}, got {with_article(type(value))}.")
     if not isinstance(value, Tensor):
         return
     if shape is not None:
@@ -68,3 +68,8 @@ def expect_that(holds: Any, sentence: str) -> None:
     """Raises ``NotYet`` with the sentence unless the condition holds (in all places, if it is a tensor)."""
     if not bool(torch.as_tensor(holds).all()):
         raise NotYet(sentence)
+
+
+def with_article(kind: type) -> str:
+    """The name of a type behind its article: an int, a float."""
+    return f"{'an' if kind.__name__[0] in 'aeiouAEIOU' else 'a'} {kind.__name__}"

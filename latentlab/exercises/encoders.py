@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from latentlab import metrics
-from latentlab.exercises import expect, expect_close, expect_that
+from latentlab.exercises import expect, expect_close, expect_that, with_article
 from latentlab.networks.latent_discriminator import LatentDiscriminator
 from latentlab.spaces import Statistics
 
@@ -75,7 +75,7 @@ def check_hybrid(hybrid: Any, names: tuple[str, ...], n: int, steps: int, starts
     expect_that(not missing, f"hybrid: expected {', '.join(names)}; there is no {', '.join(missing)}.")
     for name in names:
         one = hybrid[name]
-        expect_that(hasattr(one, "latent"), f"{name}: expected an inversion, got a {type(one).__name__}.")
+        expect_that(hasattr(one, "latent"), f"{name}: expected an inversion, got {with_article(type(one))}.")
         expect_that(len(one.latent) == n, f"{name}: expected an inversion of {n} faces, got one of {len(one.latent)}.")
         expect_that(one.knobs["steps"] == steps, f"{name}: expected {steps} steps, got {one.knobs['steps']}.")
     for name in starts:

@@ -41,20 +41,21 @@ def check_several(several: Callable[[Mapping[str, float]], Tensor], n: int, name
 
 def check_true_map(true_map: Callable[[Tensor, Tensor, int], Tensor], given: Tensor, truth: Tensor) -> None:
     """Maps (N, 1, r, r): the share of each cell's pixels that the true edit leaves alone."""
-    kept = ((truth - given).abs().amax(1, keepdim=True) <= SEEN).to(given)
+    hint = (f"A pixel counts as changed where any of its three colours changes by more than {SEEN}; 1 is a cell "
+            "without such a pixel.")  # fmt: skip
+    mirrored = (truth.flip(3), given.flip(3))  # other arguments than the variables of the notebook
     for r in (4, 16):
-        m = true_map(given, truth, r)
-        expect(m, f"true_map(given, truth, {r})", (len(given), 1, r, r), like=given)
-        wanted = F.avg_pool2d(kept, given.shape[-1] // r)
-        hint = (f"A pixel counts as changed where any of its three colours changes by more than {SEEN}; 1 is a cell "
-                "without such a pixel.")  # fmt: skip
-        expect_close(m, wanted, f"true_map(given, truth, {r})", atol=1e-3, hint=hint)
+        for (before, after), says in (((given, truth), "given, truth"), (mirrored, "mirrored truth, mirrored given")):
+            m, call = true_map(before, after, r), f"true_map({says}, {r})"
+            expect(m, call, (len(before), 1, r, r), like=before)
+            kept = ((after - before).abs().amax(1, keepdim=True) <= SEEN).to(before)
+            expect_close(m, F.avg_pool2d(kept, before.shape[-1] // r), call, atol=1e-3, hint=hint)
 
 
 def check_matrix(numbers: Callable[[int], int], largest: Any) -> None:
     """How many numbers the matrix of Eq. 6 has at a resolution, and the finest resolution, a power of two, whose matrix
     of 4 bytes a number fits into 1 GiB."""
-    for r in (4, 16):
+    for r in (4, 6, 16, 64):
         n = numbers(r)
         expect(n, f"numbers({r})", kind=int)
         expect_that(n == r**4, f"numbers({r}): expected another number, got {n}; M has one for each pair of positions.")
