@@ -140,12 +140,13 @@ def density(points: Float[Tensor, "n 2"], labels: Sequence[str], *, reach: float
 
 
 def descent(
-    terms: Mapping[str, Float[Tensor, " steps"]], at: Sequence[int], norm: Float[Tensor, " k"]
+    terms: Mapping[str, Float[Tensor, " steps"]], at: Sequence[int], norm: Float[Tensor, " k"], along: str = "step"
 ) -> Float[Tensor, "1 3 512 512"]:
     """Descent of one face: terms of its loss at every step (logarithmic), and below them its pn_norm.
 
-    norm: pn_norm after the numbers of steps ``at``; a dashed line marks the typical value of 1. Returns an image in
-    [-1, 1]. Its axes span ``ACROSS``, from 0 to the last step, and ``PANELS``, so that marks can be drawn into it.
+    norm: pn_norm after the numbers of steps ``at``; a dashed line marks the typical value of 1. along: name of the
+    horizontal axis. Returns an image in [-1, 1]. Its axes span ``ACROSS``, from 0 to the last step, and ``PANELS``, so
+    that marks can be drawn into it.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -166,7 +167,7 @@ def descent(
     lower.plot(at, norm.cpu(), color="C4")
     lower.set_ylim(0, 1.1 * max(1.0, float(norm.max())))
     lower.set_title("pn_norm", loc="left", fontsize=10)
-    lower.set_xlabel("step", labelpad=0)
+    lower.set_xlabel(along, labelpad=0)
     lower.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     for ax in (upper, lower):
         ax.set_xlim(0, at[-1])

@@ -26,7 +26,7 @@ NARROWEST = 150  # least side of an image in CSS pixels
 class Scrubber(Panel):
     """The widget that ``scrub`` returns. controls: step and face."""
 
-    def __init__(self, inv: Inversion, truth: Float[Tensor, "n 3 r r"] | None) -> None:
+    def __init__(self, inv: Inversion, truth: Float[Tensor, "n 3 r r"] | None, along: str = "step") -> None:
         if inv.path is None:
             raise ValueError(
                 "inversion: expected one with a path, got none; invert with record=10 to keep every 10th step"
@@ -35,12 +35,12 @@ class Scrubber(Panel):
             check_images(truth, inv.generator)
             if len(truth) != len(inv):
                 raise ValueError(f"truth: expected one image for each of {len(inv)} faces, got {len(truth)}")
-        self.inv, self.truth, self._curves = inv, truth, {}
+        self.inv, self.truth, self.along, self._curves = inv, truth, along, {}
         # norms[k, n] is that of face n after path_steps[k]. The trace's "pn_norm" may use other statistics.
         norms = pn_norm(inv.path.flatten(0, 1), statistics_for(inv.generator))
         self.norms = norms.unflatten(0, inv.path.shape[:2]).cpu()
         self._plot(0)  # so that the time of the first frame does not include the import of matplotlib
-        self.play, steps, self.link = _player(inv.path_steps)
+        self.play, steps, self.link = _player(inv.path_steps, along)
         face = face_choice(len(inv))
         face.style.description_width = "3em"
         target = [] if truth is None else [Picture("Target")]
@@ -62,39 +62,50 @@ class Scrubber(Panel):
 
     def _jobs(self) -> list[tuple[StepSelection | int, Callable[[], Tensor], str]]:
         moment, face = self.state, self.state.face
-        image, words = moment.image(self.inv), moment.describe(self.inv)
+        image, words = moment.image(self.inv), self._describe(moment)
         jobs = []
         if self.truth is not None:
             target = self.truth[face : face + 1].to(image)
             jobs = [(face, lambda: target, f"face {face}")]
             words += f", PSNR {float(psnr(image, target)):.1f} dB"
         norm = float(self.norms[moment.row(self.inv), face])
-        at_step = f"after {moment.step} steps, pn_norm {norm:.2f} (1 is typical)"
+        at_step = f"{self._moment(moment)}, pn_norm {norm:.2f} (1 is typical)"
         return [*jobs, (moment, lambda: image, words), (moment, lambda: self._descent(moment), at_step)]
+
+    def _describe(self, moment: StepSelection) -> str:
+        is_step = self.along == "step"
+        return moment.describe(self.inv) if is_step else f"face {moment.face} {self._moment(moment)}"
+
+    def _moment(self, moment: StepSelection) -> str:
+        return f"after {moment.step} steps" if self.along == "step" else f"at {self.along} {moment.step}"
 
     def _descent(self, moment: StepSelection) -> Float[Tensor, "1 3 h w"]:
         """The curves with a vertical mark at the step."""
         image = self._plot(moment.face).clone()
         side = image.shape[-1]
         x = round(side * (ACROSS[0] + ACROSS[1] * moment.step / self.inv.path_steps[-1]))
-        for bottom, height in PANELS:
+        for bottom, height in PANELS if self._terms else PANELS[1:]:  # without terms the upper panel is not drawn
             image[0, :, side - round(side * (bottom + height)) : side - round(side * bottom), x - 1 : x + 2] = ORANGE
         return image
 
     def _plot(self, face: int) -> Float[Tensor, "1 3 h w"]:
         """The curves of a face, drawn once and cached."""
         if face not in self._curves:
-            trace = self.inv.trace
-            shown = [name for name in RECONSTRUCTION if name in trace] or ["loss"] * ("loss" in trace)
-            terms = {name: trace[name][:, face] for name in shown}
-            self._curves = {face: descent(terms, self.inv.path_steps, self.norms[:, face])}
+            terms = {name: self.inv.trace[name][:, face] for name in self._terms}
+            self._curves = {face: descent(terms, self.inv.path_steps, self.norms[:, face], self.along)}
         return self._curves[face]
+
+    @property
+    def _terms(self) -> list[str]:
+        """Names of the terms of the loss that are drawn."""
+        trace = self.inv.trace
+        return [name for name in RECONSTRUCTION if name in trace] or ["loss"] * ("loss" in trace)
 
     def _code(self) -> str:
         return self.state.code(self.inv)
 
 
-def _player(path_steps: list[int]) -> tuple[ipywidgets.Play, ipywidgets.SelectionSlider, ipywidgets.Widget]:
+def _player(path_steps: list[int], along: str) -> tuple[ipywidgets.Play, ipywidgets.SelectionSlider, ipywidgets.Widget]:
     """A play control, a slider over the recorded steps, and the link between them in the browser."""
     last = len(path_steps) - 1
     interval = min(max(DURATION // (last + 1), SHORTEST), LONGEST)
@@ -105,23 +116,24 @@ def _player(path_steps: list[int]) -> tuple[ipywidgets.Play, ipywidgets.Selectio
     steps = ipywidgets.SelectionSlider(
         options=path_steps,
         value=path_steps[-1],
-        description="step",
+        description=along,
         style={"description_width": "3em"},
-        tooltip="recorded steps of the descent",
+        tooltip="recorded steps of the descent" if along == "step" else along,
         layout=ipywidgets.Layout(flex="1 1 200px"),
     )
     return play, steps, ipywidgets.jslink((play, "value"), (steps, "index"))
 
 
-def scrub(inversion: Inversion, truth: Float[Tensor, "n 3 r r"] | None = None) -> Scrubber:
+def scrub(inversion: Inversion, truth: Float[Tensor, "n 3 r r"] | None = None, *, along: str = "step") -> Scrubber:
     """Widget that replays an inversion: each face at every recorded step, with curves of its loss and its pn_norm.
 
     It has a play button and a slider, which also responds to the arrow keys.
 
     inversion: with a path, as from ``ll.invert(..., record=10)``; without one this raises ``ValueError``.
     truth: the target images, (N, 3, R, R) in [-1, 1], shown beside it together with the PSNR.
+    along: what ``path_steps`` are, if not steps: "λ" where the path holds the results for several weights.
 
     All steps are drawn with the final noise maps. The last step shows the result of the inversion, which for a method
     that keeps its best iterate is not the last one computed.
     """
-    return Scrubber(inversion, truth)
+    return Scrubber(inversion, truth, along)

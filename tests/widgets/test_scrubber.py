@@ -122,6 +122,15 @@ def test_one_face_without_truth_or_trace(inv):
     torch.testing.assert_close(panel.pictures[0].image, inv.image[1:])
 
 
+def test_along_another_quantity(inv, truth):
+    panel = ll.widgets.scrub(replace(inv, trace={}), truth, along="λ")
+    assert panel.controls["step"].description == "λ"
+    assert "face 0 at λ 5, PSNR" in panel.pictures[1].alt and "at λ 5, pn_norm" in panel.pictures[2].alt
+    bare = descent({}, inv.path_steps, panel.norms[:, 0], "λ")
+    marked = torch.nonzero((panel.pictures[2].image != bare).any(1)[0])[:, 0].div(512)
+    assert 1 - marked.min() < sum(PANELS[1]) + 0.01  # no mark in the upper panel, which is not drawn
+
+
 def test_bad_input_is_refused(G, inv, truth):
     with pytest.raises(ValueError, match="inversion: expected one with a path, got none; invert with record=10"):
         ll.widgets.scrub(replace(inv, path=None, path_steps=[]), truth)
