@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from latentlab.editing.samples import Samples
@@ -57,14 +58,14 @@ def test_right_answers_pass():
 
 
 def test_numbers_are_compared_without_giving_the_answer_away():
-    with pytest.raises(NotYet, match=r"a: expected another number, got 486. Think of n p.") as caught:
+    with pytest.raises(NotYet, match=r"a: expected a smaller number, got 486. Think of n p.") as caught:
         expect_close(486.0, 123.4, "a", hint="Think of n p.")
     assert "123" not in str(caught.value)
     with pytest.raises(NotYet, match="up to 2 away"):
         expect_close(GOOD + 2, GOOD, "a")
     with pytest.raises(NotYet, match=r"expected shape \(2, 3\), got \(\)"):
         expect_close(1.0, GOOD, "a")
-    with pytest.raises(NotYet, match="expected another number, got nan"):
+    with pytest.raises(NotYet, match="expected a number, got nan"):
         expect_close(float("nan"), 1.0, "a")
     with pytest.raises(NotYet, match="^both$"):
         expect_that(torch.tensor([True, False]), "both")
@@ -111,7 +112,7 @@ def true_map(x, y, r):
         (latent_spaces.check_radial, (nothing, GOOD, STATISTICS)),
         (latent_spaces.check_dimension, (nothing,)),
         (inversion.check_early_stop, (None, None, {}, {}, ["a"])),
-        (inversion.check_inversions, (None, ["a"], 1, 1)),
+        (inversion.check_inversions, (None, {"a": 0.0}, PICTURES, 1)),
         (inversion.check_shell, (nothing, 4, 8)),
         (inversion.check_condition, (nothing, PICTURES)),
         (editing.check_errors, (None,)),
@@ -167,10 +168,18 @@ def test_no_check_is_left_out():
         (generator.check_gradients, (torch.tensor(0.5), torch.tensor(-0.5), torch.tensor(-6.0)), "pull_saturating"),
         (generator.check_count, (18, 9088.0, (512, 64)), "numbers: expected an int, got a float"),
         (latent_spaces.check_passing, (256.0, -200.0), "probability .95"),
-        (latent_spaces.check_dimension, (lambda x: float(x.square().mean()),), "effective_dimension of 1"),
+        (latent_spaces.check_dimension, (lambda x: float(x.square().mean()),), "cloud of dimension 1"),
         (inversion.check_shell, (lambda v: 0.05 * (v.square().mean((1, 2)) - 1).square(), 4, 8), "half of their"),
         (inversion.check_condition, (lambda x: x[:, :, ::2, ::2] - x.mean(), PICTURES), "one image"),
         (inversion.check_condition, (lambda x: x * 2, PICTURES), "nearly all of them"),
+        (inversion.check_condition, (lambda x: x.round(), PICTURES), "gradient is 0 everywhere"),
+        (inversion.check_shell, (lambda v: 0.05 * (v.detach().square().mean(2) - 1).square().mean(1), 4, 8),
+         "differentiable"),
+        (latent_spaces.check_passing, (486.4, float(stats.binom.logpmf(219, 512, 0.95)) / math.log(10)), "a larger"),
+        (latent_spaces.check_dimension, (lambda x: float(x.std(0).sum() ** 2 / x.var(0).sum()),), "cloud of dimension"),
+        (latent_spaces.check_dimension, (lambda x: float(torch.linalg.svdvals(x - x.mean(0)).sum() ** 2
+         / torch.linalg.svdvals(x - x.mean(0)).square().sum()),), "cloud of dimension"),
+        (editing.check_score, (lambda x: torch.arange(2.0)[: len(x)], PICTURES), "the score of one picture"),
         (inversion.check_condition, (lambda x: x.mean(1), PICTURES), "expected shape"),
         (editing.check_two_means, (lambda w, y, s: w[0], torch.randn(40, 3), torch.randn(40)), "Sort by y"),
         (editing.check_errors, ((0.9, 2.0, 1.4),), "the second error"),

@@ -60,7 +60,10 @@ def expect_close(value: Any, wanted: Any, name: str, *, atol: float = 1e-4, hint
     away = float((given - target).abs().max())
     if not away <= atol:
         told = f"{float(given):.4g}" if given.ndim == 0 else f"values that are up to {away:.3g} away"
-        expected = "another number" if given.ndim == 0 else f"the right values within {atol:g}"
+        if given.ndim:
+            expected = f"the right values within {atol:g}"
+        else:
+            expected = "a larger number" if given < target else "a smaller number" if given > target else "a number"
         raise NotYet(f"{name}: expected {expected}, got {told}." + f" {hint}" * bool(hint))
 
 

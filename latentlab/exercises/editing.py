@@ -30,7 +30,7 @@ def check_best_length(best_length: Callable, D: Tensor, D_true: Tensor) -> tuple
         expect(value, name, (len(D),), like=D)
     tried = torch.linspace(-1, 3, 401)
     errors = torch.stack([(s * D - D_true).flatten(1).norm(dim=1) for s in tried]) / D_true.flatten(1).norm(dim=1)
-    hint = "The derivative of |s D - D*|^2 by s is 0 there; the mean is over the numbers of one picture."
+    hint = "The derivative of |s D - D*|^2 by s is 0 there; each picture has a factor of its own."
     expect_close(found[0], tried[errors.argmin(0)], "the factor", atol=0.02, hint=hint)
     hint = "It is |s D - D*| / |D*| at that factor."
     expect_close(found[1], errors.min(0).values, "the error", atol=0.01, hint=hint)
@@ -62,6 +62,8 @@ def check_score(score: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     alone = score(images[:1])
     hint = "A picture's score does not depend on the others."
     expect_close(alone, scores[:1], "the score of one picture", atol=1e-3, hint=hint)
+    turned = score(images.flip(0)).flip(0)  # the order of the pictures is no score
+    expect_close(turned, scores, "the score of one picture in another place", atol=1e-3, hint=hint)
     return scores
 
 

@@ -28,24 +28,29 @@ def check_early_stop(step: Any, distance: Any, free: Trace, held: Trace, names: 
         expect_close(float(distance[i]), float(free["pn_norm"][first, i]), f"distance of {name}", atol=1e-2, hint=hint)
 
 
-def check_inversions(found: Any, names: Sequence[str], n: int, steps: int) -> None:
-    """A dict of inversions of ``n`` faces each, of so many steps."""
+def check_inversions(found: Any, lambdas: Mapping[str, float], targets: Tensor, steps: int) -> None:
+    """A dict of inversions of ``targets``, with the weight that ``lambdas`` has under the same name."""
     expect(found, "your answer", kind=dict)
-    missing = [name for name in names if name not in found]
-    none = ", ".join(missing)
-    expect_that(not missing, f"your answer: expected entries for {', '.join(names)}; there is none for {none}.")
-    for name in names:
+    missing = [name for name in lambdas if name not in found]
+    none, n = ", ".join(missing), len(targets)
+    expect_that(not missing, f"your answer: expected entries for {', '.join(lambdas)}; there is none for {none}.")
+    for name, lambda_ in lambdas.items():
         expect(found[name], name, kind=Inversion)
         given = len(found[name].latent)
         expect_that(given == n, f"{name}: expected an inversion of {n} faces, got one of {given}.")
         done = found[name].knobs.get("steps", steps)
         expect_that(done == steps, f"{name}: expected {steps} steps, got {done}.")
+        weight = found[name].knobs.get("lambda_")
+        expect_that(weight == lambda_, f"{name}: expected lambda_={lambda_:g}, got {weight:g}.")
+        away = [float((found[name].image - x).square().mean()) for x in (targets, targets.flip(2))]
+        expect_that(away[0] < away[1], f"{name}: expected faces upside down, got faces nearer to upright ones.")
 
 
 def check_shell(shell: Callable[[Tensor], Tensor], n_layers: int, dim: int) -> None:
     """The penalty .05 mean_l (|v_l|^2 / D - 1)^2 of codes (N, L, D)."""
-    double = shell(torch.full((2, n_layers, dim), 2.0))
+    double = shell(torch.full((2, n_layers, dim), 2.0, requires_grad=True))
     expect(double, "shell(v)", (2,))
+    expect_that(double.requires_grad, "shell: expected a differentiable penalty, got one without a gradient.")
     expect_close(double, torch.full((2,), 0.45), "shell of codes with |v|^2 / D = 4", hint="0.05 (4 - 1)^2 is wanted.")
     half = torch.zeros(1, n_layers, dim)  # half of the layers on the shell, the others at the centre
     half[:, : n_layers // 2, : dim // 4] = 2
@@ -60,12 +65,15 @@ def check_condition(condition: Callable[[Tensor], Tensor], images: Tensor) -> Te
     expect(known, "condition(images)", (len(x), 3, -1, -1))
     expect_that(known.requires_grad, "condition: expected a differentiable function, got one without a gradient.")
     (gradient,) = torch.autograd.grad(known.square().sum(), x)
-    expect_that(gradient.abs().sum() > 0, "condition: expected a result that depends on the image, got a constant.")
+    expect_that(gradient.abs().sum() > 0, "condition: expected a result that changes with the image, got one whose "
+                "gradient is 0 everywhere, such as a constant or rounded values.")
     alone = condition(images[:1])
     hint = "Each image counts alone: no mean over the batch."
     expect_close(alone, known[:1].detach(), "condition of one image", atol=1e-4, hint=hint)
     unseen = (gradient == 0).float().mean()
-    few = unseen > 0.2 or known[0].numel() < 0.5 * x[0].numel()
+    noise = torch.rand(images[:1].shape, generator=torch.Generator().manual_seed(0)).to(images)
+    different = condition(noise).unique().numel()  # repeated values, such as grey in three channels, tell nothing new
+    few = unseen > 0.2 or min(known[0].numel(), different) < 0.55 * x[0].numel()
     expect_that(few, "condition: expected at most half of the numbers of an image, got nearly all of them.")
     return known.detach()
 
@@ -81,10 +89,13 @@ def check_line(line: Callable[[Tensor, Tensor, float], Tensor], a: Tensor, b: Te
         expect_close(v, wanted, f"line(a, b, {t:g}) in PN+", atol=0.05, hint=hint)
 
 
-def report_shell(ends: Mapping[str, Tensor], w_own: Tensor, statistics: Statistics) -> dict[str, list[float]]:
-    """|v|^2 / D of the codes that each penalty led to, and how far the last one is from ``w_own``, squared."""
+def report_shell(
+    ends: Mapping[str, Tensor], w_own: Tensor, statistics: Statistics, names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """|v|^2 / D of the faces, by name, that each penalty led to, and how far the last one is from ``w_own``."""
     v_own, told = statistics.w_to_pn(w_own), {}
-    for name, w in ends.items():
+    for penalty, w in ends.items():
         v = statistics.w_to_pn(w)
-        told[name] = [round(float(x), 2) for x in (*v.square().mean((1, 2)), (v[-1] - v_own).square().mean())]
+        told[penalty] = dict(zip((f"|v|²/D, {name}" for name in names), v.square().mean((1, 2)).tolist(), strict=True))
+        told[penalty]["squared distance from w_own"] = float((v[-1] - v_own).square().mean())
     return told
