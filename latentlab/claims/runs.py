@@ -185,7 +185,7 @@ class Bench:
         Ctrl-C keeps what is done, the descent under way included, and raises ``KeyboardInterrupt``.
         """
         faces = range(faces) if isinstance(faces, int) else faces
-        marks = self._marks(kind, faces)
+        marks = self.marks(kind, faces)
         known = {i: self._known(run, kind, i, mark) for i, mark in marks.items()}
         missing = [i for i, face in known.items() if face is None]
         for start in range(0, len(missing), self.batch):
@@ -211,7 +211,7 @@ class Bench:
         """
         total, missing, seconds, untimed, rates = 0, 0, 0.0, 0, []
         for run, kind, n in dict.fromkeys(plan):
-            known = [self._known(run, kind, i, mark) for i, mark in self._marks(kind, range(n)).items()]
+            known = [self._known(run, kind, i, mark) for i, mark in self.marks(kind, range(n)).items()]
             paces = [face.pace for face in known if face is not None]
             to_do = n - len(paces)
             total, missing = total + n, missing + to_do
@@ -227,11 +227,11 @@ class Bench:
         """Seconds that the runs of a plan, all of them made, take for a face: the mean over its kinds."""
         plan, spent = list(dict.fromkeys(plan)), 0.0
         for run, kind, n in plan:
-            known = [self._known(run, kind, i, mark) for i, mark in self._marks(kind, range(n)).items()]
+            known = [self._known(run, kind, i, mark) for i, mark in self.marks(kind, range(n)).items()]
             spent += sum(face.pace for face in known) / n * run.steps
         return spent / len({kind for _, kind, _ in plan}) if plan else 0.0
 
-    def _marks(self, kind: str, faces: Sequence[int]) -> dict[int, str]:
+    def marks(self, kind: str, faces: Sequence[int]) -> dict[int, str]:
         """What the targets are recognised by, should the renderer change; the generator's own belong to its folder."""
         if kind == OWN:
             return dict.fromkeys(faces, OWN)
@@ -313,10 +313,10 @@ class Bench:
         """The descent that a run continues: its own, where it was interrupted, or a shorter one that was left open."""
         if unfinished is None:
             return None
-        if (found := _read_inversion(unfinished, self.G)) is not None or not run.open:
+        if (found := read_inversion(unfinished, self.G)) is not None or not run.open:
             return found
         paths = [_open(self._path(run, kind, i, mark)) for i, mark in zip(faces, marks, strict=True)]
-        parts = [_read_inversion(path, self.G) for path in paths]
+        parts = [read_inversion(path, self.G) for path in paths]
         lengths = {part and part.knobs["steps"] for part in parts}
         return _join(parts) if len(lengths) == 1 and None not in lengths and max(lengths) < run.steps else None
 
@@ -362,14 +362,15 @@ def _read(path: Path) -> _Face | None:
         return None
 
 
-def _read_inversion(path: Path, G: Generator) -> Inversion | None:
-    """An interrupted descent, on the generator's device; None where there is none that can be continued."""
+def read_inversion(path: Path, G: Generator) -> Inversion | None:
+    """A kept inversion, such as an interrupted descent, on the generator's device; None where there is none that can
+    be read."""
     if not path.is_file():
         return None
     try:
         found = Inversion.load(path, G)
     except (ValueError, LookupError, TypeError) as error:
-        warnings.warn(f"{path}: expected a descent, got a damaged file ({error}); it is made again", stacklevel=4)
+        warnings.warn(f"{path}: expected an inversion, got a damaged file ({error}); it is made again", stacklevel=4)
         return None
     trace = {name: values.to(G.w_avg) for name, values in found.trace.items()}
     return replace(found, trace=trace, path=None if found.path is None else found.path.to(G.w_avg))

@@ -209,8 +209,9 @@ def test_refinements_of_both_encoders_are_compared(G, monkeypatch):
     made = []
 
     def refine(images, G, name, base=None, **knobs):
-        made.append((name, base, knobs))
-        return name
+        made.append((name, base and base.method, knobs))
+        state = State(G.broadcast(G.w_avg.expand(len(images), -1)))
+        return Inversion(state, images, G, name)
 
     def evaluate(inversions, faces, judges, *, edits, matched):
         (base,) = inversions
@@ -224,3 +225,30 @@ def test_refinements_of_both_encoders_are_compared(G, monkeypatch):
     assert ("pti", "lsap_e", {"steps": 3}) in made and ("hfgi", "e4e", {}) in made
     cells = {name for part in RULES["LSAP-6"].parts for name in part.cells if "clean" in name}
     assert {found.measured[name] for name in cells} == {-2.0} and found.controls["e4e_clean_pti_perceptual"] == 3
+
+
+def test_tuned_generators_are_kept(G, monkeypatch, tmp_path):
+    """A second measurement reads them; another encoder, other steps or a damaged file are made anew."""
+    made, (weight, p) = [], next(pair for pair in G.named_parameters() if not pair[0].startswith("mapping"))
+
+    def refine(images, G, name, base=None, **knobs):
+        made.append(name)
+        state = State(G.broadcast(G.w_avg.expand(len(images), -1)))
+        tuned = {weight: p.detach().expand(len(images), *p.shape) + 0.5} if name == "pti" else None
+        return Inversion(replace(state, tuned=tuned), images, G, name, knobs={"encoder": name})
+
+    monkeypatch.setattr(refinement, "invert", refine)
+    bench = Bench(G, folder=tmp_path)
+    for expected, (base, knobs) in ((1, ("e4e", {"steps": 3})), (1, ("e4e", {"steps": 3})), (2, ("e4e", {"steps": 4})),
+                                    (3, ("lsap_e", {"steps": 4}))):  # fmt: skip
+        found = refinement._refine(bench, "pti", base, "clean", range(2), knobs)
+        torch.testing.assert_close(found.state.tuned[weight][0], p.detach() + 0.5)
+        assert made.count("pti") == expected == len(list((tmp_path / "pti").iterdir()))
+    refinement._refine(bench, "hfgi", "e4e", "clean", range(2), {})
+    kept = list((tmp_path / "pti").iterdir())
+    assert len(kept) == 3  # what is fast to make is not kept
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="expected an inversion, got a damaged file"):
+        refinement._refine(bench, "pti", "e4e", "clean", range(2), {"steps": 3})
+    assert made.count("pti") == 4
