@@ -166,6 +166,27 @@ def test_why_lsap_e_is_less_alike_is_told_from_the_record():
     assert not why(replace(record, measured=names | {"clean_11_mse": -0.1}))
 
 
+def test_why_lsap_o_does_not_edit_better_is_told_from_the_record():
+    """Where its codes lie below the samples and cost likeness and the person."""
+    names = {f"{kind}_{what}": x for kind in ("clean", "strange") for what, x in (
+        ("lsap_o_sncd", 0.016), ("psnr", -4.25), ("age_identity", -0.1), ("w_age_identity", 0.1),
+        ("age_projector_matched", 0.5), ("age_lsap_o_matched", 0.75), ("w_age_lsap_o_matched", 0.1))}  # fmt: skip
+    record = Finding(names, controls={"sncd_of_samples": 0.03}, verdict="not reproduced", claim=claims.CLAIMS["LSAP-4"])
+    assert "0.016 (clean faces) and 0.016 (strange faces) against 0.030" in why(record)
+    assert "4.2 dB (clean)" in why(record) and "75% of the edits, not for 50%" in why(record)
+    for other in ({"clean_lsap_o_sncd": 0.04}, {"strange_psnr": 0.1}, {"clean_age_identity": 0.1}):
+        assert not why(replace(record, measured=names | other))
+
+
+def test_why_sncd_does_not_rank_edits_is_told_from_the_record():
+    """Where it ranks realism, and the errors of edits the other way round."""
+    names = {"clean_rank_realism": 0.9, "clean_rank_error": -0.85}
+    record = Finding(names, verdict="partly reproduced", claim=claims.CLAIMS["LSAP-2"])
+    assert "clean faces: +0.90 and -0.85" in why(record) and "strange" not in why(record)
+    assert not why(replace(record, measured=names | {"clean_rank_error": 0.5}))
+    assert not why(replace(record, measured=names | {"clean_rank_realism": -0.5}))
+
+
 def test_rank_correlation_is_that_of_scipy():
     draw = np.random.default_rng(0)
     a, b = draw.normal(size=(2, 7, 12))
