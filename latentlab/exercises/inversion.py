@@ -8,6 +8,7 @@ from torch import Tensor
 
 from latentlab.exercises import expect, expect_close, expect_that
 from latentlab.inversion.result import Inversion
+from latentlab.metrics import psnr
 from latentlab.spaces import Statistics
 
 Trace = Mapping[str, Tensor]
@@ -90,12 +91,15 @@ def check_line(line: Callable[[Tensor, Tensor, float], Tensor], a: Tensor, b: Te
 
 
 def report_shell(
-    ends: Mapping[str, Tensor], w_own: Tensor, statistics: Statistics, names: Sequence[str]
+    ends: Mapping[str, Tensor], drawn: Mapping[str, Tensor], given: Tensor, w_own: Tensor, statistics: Statistics,
+    names: Sequence[str],
 ) -> dict[str, dict[str, float]]:
-    """|v|^2 / D of the faces, by name, that each penalty led to, and how far the last one is from ``w_own``."""
+    """What each penalty led to: PSNR of the pictures drawn, |v|^2 / D of the faces, by name, and how far the code of
+    the last one is from ``w_own``."""
     v_own, told = statistics.w_to_pn(w_own), {}
     for penalty, w in ends.items():
         v = statistics.w_to_pn(w)
-        told[penalty] = dict(zip((f"|v|²/D, {name}" for name in names), v.square().mean((1, 2)).tolist(), strict=True))
+        told[penalty] = {"PSNR, dB": float(psnr(drawn[penalty], given).mean())}
+        told[penalty] |= {f"|v|²/D, {name}": float(x) for name, x in zip(names, v.square().mean((1, 2)), strict=True)}
         told[penalty]["squared distance from w_own"] = float((v[-1] - v_own).square().mean())
     return told
