@@ -1,6 +1,7 @@
 """Checks of answers: each wrong answer gets one sentence, never an empty error."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -81,6 +82,7 @@ NUMBERS = torch.linspace(-1, 1, 6).view(2, 3)
 ATTENTION = nn.MultiheadAttention(3, 1, batch_first=True)
 
 
+SEARCHED = SimpleNamespace(latent=CODES, knobs={"steps": 3, "rate": 0.2})
 BRANCHED = ("smile", "age")
 CHANGED = PICTURES.clone()
 CHANGED[:, :, :4, :4] += 0.1
@@ -125,7 +127,7 @@ def true_map(x, y, r):
         (encoders.check_typical, (nothing, CODES, STATISTICS)),
         (encoders.check_fit, (nothing, GOOD, {"a": GOOD}, {})),
         (encoders.check_layer_gain, (None, {"e4e": CODES}, PICTURES, SIZES)),
-        (encoders.check_hybrid, (None, ("a",), 1, 1, {})),
+        (encoders.check_hybrid, (None, ("a",), 1, {}, {})),
         (encoders.check_offsets, (nothing, CODES)),
         (encoders.check_blend, (nothing, CODES, CODES)),
         (alignment.check_aligned, (None, CODES, SIZES, ANCHORS)),
@@ -187,7 +189,9 @@ def test_no_check_is_left_out():
         (editing.check_score, (lambda x: x.mean((1, 2, 3)) - x.mean(), PICTURES), "the score of one picture"),
         (encoders.check_offsets, (lambda w: (w[:, 0], w[:, 1:]), CODES), "offsets"),
         (encoders.check_blend, (lambda a, b, t: torch.lerp(a, b, 0.5), CODES, -CODES), "one weight for each layer"),
-        (encoders.check_hybrid, ({"a": 3}, ("a",), 1, 1, {}), "expected an inversion, got an int"),
+        (encoders.check_hybrid, ({"a": 3}, ("a",), 1, {}, {}), "expected an inversion, got an int"),
+        (encoders.check_hybrid, ({"a": SEARCHED}, ("a",), 2, {"steps": 3, "rate": 0.1}, {}), "rate=0.1, got 0.2"),
+        (encoders.check_hybrid, ({"a": SEARCHED}, ("a",), 2, {"steps": 3, "weight": 0.1}, {}), "an inversion without"),
         (alignment.check_crossed, ({"II2S": (torch.ones(4), torch.zeros(4))}, 4), "expected SNCD first"),
         (alignment.check_floors, (lambda mu: (torch.zeros(1), torch.zeros(1)), [torch.tensor([0.6, 0.0])]), "lowest"),
         (clcae.check_lowest, (lambda n, t: math.log(1 + (n - 1) * math.exp(-1 / t)),), "divided by t"),

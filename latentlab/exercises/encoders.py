@@ -68,8 +68,10 @@ def check_layer_gain(gain: Any, codes: Mapping[str, Tensor], given: Tensor, G: n
         expect_close(float(gain[layer]), right, f"gain of layer {layer}", atol=0.01, hint=hint)
 
 
-def check_hybrid(hybrid: Any, names: tuple[str, ...], n: int, steps: int, starts: Mapping[str, Tensor]) -> None:
-    """Inversions from different starts, of so many steps. starts: the codes that some of them begin with."""
+def check_hybrid(
+    hybrid: Any, names: tuple[str, ...], n: int, knobs: Mapping[str, float], starts: Mapping[str, Tensor]
+) -> None:
+    """Inversions from different starts, with these knobs. starts: the codes that some of them begin with."""
     expect(hybrid, "hybrid", kind=dict)
     missing = [name for name in names if name not in hybrid]
     expect_that(not missing, f"hybrid: expected {', '.join(names)}; there is no {', '.join(missing)}.")
@@ -77,7 +79,9 @@ def check_hybrid(hybrid: Any, names: tuple[str, ...], n: int, steps: int, starts
         one = hybrid[name]
         expect_that(hasattr(one, "latent"), f"{name}: expected an inversion, got {with_article(type(one))}.")
         expect_that(len(one.latent) == n, f"{name}: expected an inversion of {n} faces, got one of {len(one.latent)}.")
-        expect_that(one.knobs["steps"] == steps, f"{name}: expected {steps} steps, got {one.knobs['steps']}.")
+        for knob, value in knobs.items():
+            got = one.knobs.get(knob, "an inversion without")
+            expect_that(got == value, f"{name}: expected {knob}={value:g}, got {got}.")
     for name in starts:
         to = {other: float((hybrid[name].latent - w).norm()) for other, w in starts.items()}
         nearest = min(to, key=to.get)
