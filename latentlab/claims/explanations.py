@@ -264,6 +264,17 @@ def _towards_the_mean(found: "Finding") -> str:
     )
 
 
+def _first_step(found: "Finding") -> str:
+    shares = {kind: found.measured[f"{kind}_o_sncd_largest_share"] for kind in _kinds(found, "o_sncd_largest_share")}
+    if not shares or min(shares.values()) <= 0.8:
+        return ""
+    told = " and ".join(f"{share:.0%} ({kind} faces)" for kind, share in shares.items())
+    return (
+        f"LSAP_O's likeness falls evenly with lambda, but one step makes {told} of the change of its mean SNCD: the "
+        "search starts at the mean of W, near the lowest SNCD, and a small weight already keeps it there."
+    )
+
+
 def _real_not_editable(found: "Finding") -> str:
     ranks = {kind: [found.measured[f"{kind}_{name}"] for name in ("rank_realism", "rank_error")] for kind in KINDS
              if f"{kind}_rank_error" in found.measured}  # fmt: skip
@@ -347,8 +358,8 @@ def _three_pictures(found: "Finding") -> str:
 
 _WHY: Mapping[str, Callable[["Finding"], str]] = {
     "II2S-8": _wide_encoder, "II2S-9": _no_better_edits, "II2S-11": _no_better_mixes, "E4E-4": _constant_code,
-    "E4E-5": _wrong_way, "E4E-6": _one_principle, "LSAP-1": _scale_seen,
-    "LSAP-2": _real_not_editable, "LSAP-3": _below_the_samples, "LSAP-4": _towards_the_mean,
+    "E4E-5": _wrong_way, "E4E-6": _one_principle, "LSAP-1": _scale_seen, "LSAP-2": _real_not_editable,
+    "LSAP-3": _below_the_samples, "LSAP-4": _towards_the_mean, "LSAP-5": _first_step,
     "EDIT-4": _weak_edits, "CLCAE-1": _recognised_is_not_alike,
     "CLCAE-2": _only_ours_holds, "CLCAE-4": _three_pictures, "TWO-1": _weaker_edits,
 }  # fmt: skip

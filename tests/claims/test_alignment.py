@@ -178,6 +178,14 @@ def test_why_lsap_o_does_not_edit_better_is_told_from_the_record():
         assert not why(replace(record, measured=names | other))
 
 
+def test_why_the_dial_is_uneven_is_told_from_the_record():
+    """Where one step makes nearly the whole change of SNCD."""
+    names = {"clean_o_sncd_largest_share": 0.91, "strange_o_sncd_largest_share": 0.93}
+    record = Finding(names, verdict="partly reproduced", claim=claims.CLAIMS["LSAP-5"])
+    assert "91% (clean faces) and 93% (strange faces)" in why(record)
+    assert not why(replace(record, measured=names | {"clean_o_sncd_largest_share": 0.5}))
+
+
 def test_why_sncd_does_not_rank_edits_is_told_from_the_record():
     """Where it ranks realism, and the errors of edits the other way round."""
     names = {"clean_rank_realism": 0.9, "clean_rank_error": -0.85}
