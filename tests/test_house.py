@@ -24,7 +24,7 @@ LONG_FILE, LONG_FUNCTION = 350, 40  # lines; longer ones are reported, to be loo
 # Imports point to a lower level. Within a level, two components may not import each other. "" is
 # latentlab/__init__.py; "weights.generators" is listed apart from "weights" because it needs "stylegan".
 LEVELS = (
-    {"seeds", "images", "alignment", "checkpoints", "weights", "faces"},
+    {"seeds", "images", "alignment", "checkpoints", "memory", "weights", "faces"},
     {"stylegan", "networks"},
     {"weights.generators", "formats", "normality"},
     {"spaces", "networks.official"},

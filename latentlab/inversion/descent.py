@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from latentlab.checkpoints import deferred_interrupt
+from latentlab.memory import keep_freed_memory
 
 Terms = dict[str, Tensor]
 
@@ -122,6 +123,7 @@ def descend(
     for name, value in {"steps": steps, "patience": patience}.items():
         if value is not None and value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
+    keep_freed_memory()
     rate = learning_rate if callable(learning_rate) else lambda step: learning_rate
     optimizer = torch.optim.Adam(parameters, lr=rate(0), betas=(0.9, 0.999))
     images, began = _Images(parameters, description), time.perf_counter()

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
 from latentlab.checkpoints import deferred_interrupt, differing_settings, load_checkpoint, save_checkpoint
+from latentlab.memory import keep_freed_memory
 from latentlab.seeds import stream
 from latentlab.training.log import Log
 
@@ -272,6 +273,7 @@ def train(
     Ctrl-C and SIGTERM finish the step, write a checkpoint and return. The first loss that is not finite raises
     ``NonFiniteLoss``, which names it, and leaves the last checkpoint as it is.
     """
+    keep_freed_memory()
     out, fabric = Path(out), training.fabric
     checkpoint = _Checkpoint(training, out / "checkpoint.pt", checkpoint_minutes)
     checkpoint.begin(resume)
