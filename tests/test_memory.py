@@ -1,4 +1,4 @@
-"""Page faults of repeated tensors of a few MB, in a process of their own."""
+"""Page faults of repeated steps through the generator, in a process of their own."""
 
 import ctypes.util
 import subprocess
@@ -8,19 +8,17 @@ import pytest
 
 FAULTS = """
 import resource, sys, torch
+import latentlab as ll
 from latentlab.memory import keep_freed_memory
-
-def step():
-    maps = [torch.ones(700_000) for _ in range(8)]
-    torch.stack(maps).sum()
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-for _ in range(5):
-    step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    step()
+G = ll.load("faces-64")
+w_plus = G.broadcast(G.w_avg.expand(10, -1)).clone().requires_grad_()
+for step in range(8):
+    if step == 4:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    G.synthesis(w_plus).sum().backward()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
