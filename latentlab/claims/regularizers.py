@@ -7,7 +7,7 @@ Optimisers are measured on descents that claims share; encoders are read from th
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,6 +23,7 @@ from latentlab.inversion.result import Inversion
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 STRENGTH = 1.0  # of the edits: the truth changes by one standard deviation
@@ -31,6 +32,9 @@ EDITED = ("error", "gain", "residual", "leakage")  # of edits at matched strengt
 MEASURES = {"psnr_db": "PSNR, dB", "error": "total error", "gain": "gain", "residual": "residual",
             "leakage": "leakage"}  # fmt: skip
 _MEMBER = ["faces", "family", "setting"]
+# Where a setting's name stands in the plot: encoders lie close together, one family's names left, the other's right.
+_BESIDE = {"LSAP_E": {"xytext": (-4, 0), "ha": "right", "va": "center"}, "e4e": {"xytext": (4, 0), "va": "center"}}
+_ABOVE: dict[str, Any] = {"xytext": (2, 4), "rotation": 50}
 
 
 @dataclass(frozen=True)
@@ -120,27 +124,39 @@ def _over_factors(table: "pandas.DataFrame") -> "pandas.DataFrame":
 
 
 def draw_regularizers(table: "pandas.DataFrame") -> "Figure":
-    """Total error, gain and residual of edits against PSNR, a line through the settings of each family, by kind."""
+    """Total error, gain and residual of edits against PSNR by kind: means with pale 95 % intervals, a line through the
+    weights of each family."""
     import matplotlib.pyplot as plt
 
     shown = ("error", "gain", "residual")
-    figure, axes = plt.subplots(2, len(shown), figsize=(12, 7), layout="constrained", sharex="row")
-    means = _over_factors(table).groupby(_MEMBER, sort=False)[list(MEASURES)].mean().reset_index()
-    families = [family for family in FAMILIES if family in set(means["family"])]
+    figure, axes = plt.subplots(2, len(shown), figsize=(13, 8), layout="constrained", sharex="row")
+    faces = _over_factors(table)
+    families = [family for family in FAMILIES if family in set(faces["family"])]
     for row, kind in zip(axes, KINDS, strict=True):
         for ax, what in zip(row, shown, strict=True):
-            for family in families:
-                part = means[(means["faces"] == kind) & (means["family"] == family)]
-                ax.plot(part["psnr_db"], part[what], "o-", label=family)
-                for _, point in part.iterrows():
-                    ax.annotate(point["setting"], (point["psnr_db"], point[what]), fontsize=8,
-                                xytext=(3, 3), textcoords="offset points")  # fmt: skip
+            for color, family in enumerate(families):
+                part = faces[(faces["faces"] == kind) & (faces["family"] == family)]
+                line = "o" if family == "e4e" else "o-"  # its configurations are no weights
+                _draw_family(ax, part, what, fmt=line, color=f"C{color}", label=family)
             ax.set(title=f"{MEASURES[what]} of edits, {kind} faces", xlabel="PSNR of the inversion, dB")
             ax.spines[["top", "right"]].set_visible(False)
     axes[0, 0].axhline(1, color="k", lw=0.8, ls=":")
     axes[1, 0].axhline(1, color="k", lw=0.8, ls=":")
-    axes[0, 0].legend(frameon=False)
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=len(families), frameon=False)
     return figure
+
+
+def _draw_family(ax: "Axes", part: "pandas.DataFrame", what: str, *, fmt: str, color: str, label: str) -> None:
+    """One family of one kind of faces: each setting's mean, its interval and its name."""
+    settings = [(name, rows) for name, rows in part.groupby("setting", sort=False)]
+    x = [rows["psnr_db"].mean() for _, rows in settings]
+    y = [rows[what].mean() for _, rows in settings]
+    low, high = zip(*(confidence_interval(rows[what].dropna().to_numpy(float)) for _, rows in settings), strict=True)
+    ax.vlines(x, low, high, color=color, alpha=0.25)
+    ax.plot(x, y, fmt, color=color, label=label)
+    for (name, _), *place in zip(settings, x, y, strict=True):
+        ax.annotate(name, place, fontsize=8, color=color, textcoords="offset points", **_BESIDE.get(label, _ABOVE))
 
 
 def describe_regularizers(table: "pandas.DataFrame") -> str:
@@ -156,7 +172,8 @@ def describe_regularizers(table: "pandas.DataFrame") -> str:
         "reads the true edit; total error (no edit 1, truth 0), gain, residual and leakage are means over these "
         "factors. Matched: share of the edits for which there is such a strength; the others are in no mean, so that "
         "rows with a small share look better than they are. The numbers of every face stand in "
-        "[regularizers.csv](regularizers.csv).\n\n![Edits against distortion, for each family of "
+        "[regularizers.csv](regularizers.csv). The pale intervals of the plot are those of each mean alone; what "
+        "differs is told by the paired intervals of the last table.\n\n![Edits against distortion, for each family of "
         "regularisers](regularizers.png)",
     ]  # fmt: skip
     for kind in KINDS:

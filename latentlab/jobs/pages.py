@@ -68,7 +68,7 @@ def write_regularizers(out: Path, *, faces: int = 40, say: Say = lambda text: No
     from latentlab.claims.runs import Bench
 
     table = regularizers.measure_regularizers(Bench.kept(load("faces-64"), say=say), faces, say)
-    regularizers.draw_regularizers(table).savefig(out / "regularizers.png", dpi=100)
+    regularizers.draw_regularizers(table).savefig(out / "regularizers.png", dpi=90)
     (out / "regularizers.md").write_text(regularizers.describe_regularizers(table))
     return table
 
