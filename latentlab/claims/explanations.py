@@ -275,6 +275,24 @@ def _first_step(found: "Finding") -> str:
     )
 
 
+def _bases_inherited(found: "Finding") -> str:
+    kinds = _kinds(found, "hfgi_perceptual")
+    farther = [found.measured[f"{kind}_hfgi_perceptual"] for kind in kinds]
+    persons = [x for name, x in found.measured.items() if "_pti_" in name and name.endswith("_identity")]
+    if not kinds or min(farther) <= 0 or max(map(abs, persons)) > 0.01:
+        return ""
+    told = " and ".join(f"{x:.4f} ({kind} faces)" for kind, x in zip(kinds, farther, strict=True))
+    turns = " and ".join(f"{found.measured[f'{kind}_hfgi_yaw_error']:+.3f}" for kind in kinds)
+    left = " and ".join(f"{found.controls[f'e4e_{kind}_pti_perceptual']:.4f}" for kind in kinds)
+    return (
+        "HFGI does inherit from its base, but here LSAP_E is the base that is less like the faces (LSAP-3): its "
+        f"perceptual distance stays larger by {told}, and turns of the head are farther from the truth (total error "
+        f"{turns}). PTI inherits nearly nothing: it tunes the generator until the face is drawn, from either codes "
+        f"(perceptual distances from e4e's: {left}), and the identities of its edits differ by at most "
+        f"{max(map(abs, persons)):.3f}."
+    )
+
+
 def _real_not_editable(found: "Finding") -> str:
     ranks = {kind: [found.measured[f"{kind}_{name}"] for name in ("rank_realism", "rank_error")] for kind in KINDS
              if f"{kind}_rank_error" in found.measured}  # fmt: skip
@@ -360,6 +378,7 @@ _WHY: Mapping[str, Callable[["Finding"], str]] = {
     "II2S-8": _wide_encoder, "II2S-9": _no_better_edits, "II2S-11": _no_better_mixes, "E4E-4": _constant_code,
     "E4E-5": _wrong_way, "E4E-6": _one_principle, "LSAP-1": _scale_seen, "LSAP-2": _real_not_editable,
     "LSAP-3": _below_the_samples, "LSAP-4": _towards_the_mean, "LSAP-5": _first_step,
+    "LSAP-6": _bases_inherited,
     "EDIT-4": _weak_edits, "CLCAE-1": _recognised_is_not_alike,
     "CLCAE-2": _only_ours_holds, "CLCAE-4": _three_pictures, "TWO-1": _weaker_edits,
 }  # fmt: skip

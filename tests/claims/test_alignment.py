@@ -195,6 +195,17 @@ def test_why_sncd_does_not_rank_edits_is_told_from_the_record():
     assert not why(replace(record, measured=names | {"clean_rank_realism": -0.5}))
 
 
+def test_why_refinements_inherit_no_advantage_is_told_from_the_record():
+    """Where LSAP_E is the base that is less like the faces, and PTI's persons do not depend on the base."""
+    names = {"clean_hfgi_perceptual": 0.004, "clean_hfgi_yaw_error": 0.02, "clean_pti_yaw_identity": -0.003}
+    record = Finding(names, controls={"e4e_clean_pti_perceptual": 0.001}, verdict="not reproduced",
+                     claim=claims.CLAIMS["LSAP-6"])  # fmt: skip
+    assert "0.0040 (clean faces), and turns" in why(record) and "differ by at most 0.003" in why(record)
+    assert "strange" not in why(record)
+    for other in ({"clean_hfgi_perceptual": -0.004}, {"clean_pti_yaw_identity": -0.05}):
+        assert not why(replace(record, measured=names | other))
+
+
 def test_rank_correlation_is_that_of_scipy():
     draw = np.random.default_rng(0)
     a, b = draw.normal(size=(2, 7, 12))
