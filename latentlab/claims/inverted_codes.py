@@ -10,7 +10,7 @@ from torch import Tensor
 from latentlab.claims.finding import Claim, Finding
 from latentlab.claims.inversion import PAPER_STEPS, collect, faces_text, floors_of, ii2s, kinds_of
 from latentlab.claims.realism import RENDERS, judge_features, kid_differences, render_features
-from latentlab.claims.rules import EDITS, FORTY, RULES
+from latentlab.claims.rules import ALL, EDITS, FORTY, RULES
 from latentlab.claims.runs import FLOORS, Bench, Found, Planned
 from latentlab.editing.edit import State
 from latentlab.editing.mixing import interpolate, mix
@@ -57,7 +57,7 @@ def _edits(bench: Bench) -> Finding:
     ``evaluation.evaluate``: differences of II2S and I2S, over faces for which both have such a strength. matched: share
     of the faces for which a method has one.
     """
-    kinds, judges, means = kinds_of(bench, FORTY), load_judges(device=bench.G.w_avg.device), {}
+    kinds, judges, means = kinds_of(bench, ALL), load_judges(device=bench.G.w_avg.device), {}
     for kind, n in kinds.items():
         faces, found = _on_device(bench, kind, n), _found(bench, kind, n)
         made = {name or "fine": Inversion(State(f.latent), f.image, bench.G, name) for name, f in found.items()}
@@ -132,7 +132,7 @@ def _features(bench: Bench, codes: Codes, a: Sequence[int], b: Sequence[int], ta
 CLAIMS = (
     Claim("II2S-9", "II2S, section 5.2", "Codes of II2S edit better than those of I2S.",
           "Table 2: users prefer II2S to I2S in 80 % (age), 69 % (pose), 79 % (light)",
-          _edits, RULES["II2S-9"], plan=lambda bench: _plan(bench, kinds_of(bench, FORTY))),
+          _edits, RULES["II2S-9"], plan=lambda bench: _plan(bench, kinds_of(bench, ALL))),
     Claim("II2S-11", "II2S, appendix A", "II2S is best for style mixing and on lines in PN+, I2S on lines in W+.",
           "Table 6, FID: mixing 55.69 against 57.36, PN+ 49.15 against 55.25, W+ 48.61 against 43.03",
           _combinations, RULES["II2S-11"], plan=lambda bench: _plan(bench, kinds_of(bench, FORTY, FEW_FACES))),
