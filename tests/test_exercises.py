@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 from torch import nn
 
+from latentlab.editing.edit import Direction, State
 from latentlab.editing.samples import Samples
 from latentlab.exercises import (
     NotYet,
@@ -77,9 +78,24 @@ SIZES.num_ws, SIZES.w_dim = 4, 3
 STATISTICS, ANCHORS, SAMPLES = (object.__new__(kind) for kind in (Statistics, Anchors, Samples))  # never looked at
 INVERSION = object.__new__(Inversion)
 CODES = torch.arange(24.0).view(2, 4, 3)
+MAPLESS, MAPPED = object.__new__(Inversion), object.__new__(Inversion)
+MAPLESS.state, MAPPED.state, MAPPED.generator = State(CODES), State(CODES, features={8: CODES}), None
 PICTURES = torch.linspace(-1, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
 NUMBERS = torch.linspace(-1, 1, 6).view(2, 3)
 ATTENTION = nn.MultiheadAttention(3, 1, batch_first=True)
+
+
+EDITABLE, EDIT = object.__new__(Inversion), object.__new__(Direction)
+EDITABLE.image, EDITABLE.edit = PICTURES, lambda edit, strength: PICTURES + strength
+WEIGHED = "sum of the weights"
+
+
+def wrong_mean(weigh):  # of Eq. 8 of notebook 08, with other weights than m
+    def outside(p, e, x, y, m):
+        weight = weigh(m).expand_as(x)
+        return (weight * (e - p - y + x).square()).sum() / weight.sum()
+
+    return outside
 
 
 SEARCHED = SimpleNamespace(latent=CODES, knobs={"steps": 3, "rate": 0.2})
@@ -100,7 +116,7 @@ def true_map(x, y, r):
     "check, arguments",
     [
         (start.check_mixing, (None, CODES, SIZES)),
-        (start.check_return, (None, PICTURES)),
+        (start.check_return, (None, EDITABLE, EDIT)),
         (start.check_line, (nothing, CODES[0], CODES[1])),
         (start.check_total_error, (nothing, PICTURES, PICTURES, PICTURES, PICTURES)),
         (generator.check_louder, (None, [GOOD], 0)),
@@ -217,7 +233,21 @@ def test_no_check_is_left_out():
         (two_branch.check_matrix, (lambda r: r**4, 100), "a power of two"),
         (two_branch.check_matrix, (lambda r: r**4, 256), "16 GiB"),
         (two_branch.check_matrix, (lambda r: r**4, 64), "the next one fits"),
-        (two_branch.check_outside, (lambda p, e, x, y, m: (m * (e - p - y + x) ** 2).mean(),), "sum of the weights"),
+        (two_branch.check_outside, (lambda p, e, x, y, m: (m * (e - p - y + x) ** 2).mean(),), WEIGHED),
+        (two_branch.check_outside, (wrong_mean(torch.ones_like),), WEIGHED),
+        (two_branch.check_outside, (wrong_mean(lambda m: (m > 0.5).float()),), WEIGHED),
+        (two_branch.check_outside, (wrong_mean(lambda m: m / m.sum((1, 2, 3), keepdim=True)),), WEIGHED),
+        (two_branch.check_shrink_layers, (lambda d, a: d / (n := d.norm(dim=2, keepdim=True)) * (n - a).clamp(min=0),
+                                          CODES + 9, 1.0), "finite values"),
+        (clcae.check_find, (lambda a, b: ((a @ b.T).argmax(1) == torch.arange(6)).float(),), r"expected shape \(\)"),
+        (clcae.check_lowest, (lambda n, t: torch.zeros(3),), r"expected shape \(\), got \(3,\)"),
+        (clcae.check_mixed, (lambda t: MAPLESS, MAPLESS, MAPPED), "expected one, got an inversion without a map"),
+        (start.check_return, (PICTURES, EDITABLE, EDIT), "expected a tuple or a list"),
+        (start.check_return, ((PICTURES, PICTURES), EDITABLE, EDIT), r"the picture after \+2"),
+        (start.check_return, ((PICTURES + 2, PICTURES + 4), EDITABLE, EDIT), "with the other sign"),
+        (start.check_line, (lambda a, b, n: torch.stack([a] * 7), CODES[0], CODES[1]), r"line\(a, b, 3\)"),
+        (generator.check_gradients, (-nn.functional.softplus(torch.tensor(-6.0)), GOOD[0, 0], torch.tensor(-6.0)),
+         "pull_saturating"),  # the loss in the place of its derivative
     ],
 )  # fmt: skip
 def test_wrong_answers_are_found(check, arguments, sentence):
@@ -238,3 +268,8 @@ def test_right_answers_about_two_branches_pass():
     two_branch.check_true_map(true_map, PICTURES, CHANGED)
     two_branch.check_matrix(lambda r: r**4, 128)
     two_branch.check_outside(outside)
+    two_branch.check_outside(lambda *given: float(outside(*given)))
+
+
+def test_an_edit_there_and_back_passes():
+    start.check_return((PICTURES + 2, PICTURES), EDITABLE, EDIT)

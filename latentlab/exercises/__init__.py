@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,9 @@ class NotYet(AssertionError):
 
     def _render_traceback_(self) -> list[str]:  # IPython's protocol for exceptions that print themselves
         return [f"Not yet. {self}"]
+
+
+NUMBER = (float, int, np.number, Tensor)  # what an answer that is one number may be
 
 
 def expect(

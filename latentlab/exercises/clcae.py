@@ -3,23 +3,20 @@
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentlab.encoders.contrastive import info_nce
-from latentlab.exercises import expect, expect_close
+from latentlab.exercises import NUMBER, expect, expect_close, expect_that
 from latentlab.inversion.result import Inversion
-
-NUMBER = (float, int, np.number, Tensor)
 
 
 def check_lowest(lowest: Callable[[int, float], float]) -> None:
     """The loss of Eq. 3 of ``n`` pairs that are equal and as far apart from all others as unit vectors can be."""
     for n, t in ((4, 1.0), (8, 1.0), (8, 0.5), (64, 0.07)):
         value = lowest(n, t)
-        expect(value, f"lowest({n}, {t})", kind=NUMBER)
+        expect(value, f"lowest({n}, {t})", (), kind=NUMBER)
         corners = F.normalize(torch.eye(n) - 1 / n, dim=1)  # of a simplex
         wanted = float(info_nce(corners, corners, torch.tensor(-math.log(t))).mean())
         hint = "The similarity of partners is 1, that of each of the n - 1 others -1 / (n - 1); all are divided by t."
@@ -33,7 +30,7 @@ def check_find(find: Callable[[Tensor, Tensor], float]) -> None:
     crowded = F.normalize(codes + torch.tensor([0, 0, 0, 2, 2, 2])[:, None] * codes[0], dim=1)  # three near the first
     for seen, known in (*tries, (crowded, codes), (codes, crowded)):
         share = find(seen, known)
-        expect(share, "find(h_I, h_w)", kind=NUMBER)
+        expect(share, "find(h_I, h_w)", (), kind=NUMBER)
         similarities = [[float(a @ b) for b in known] for a in seen]
         wanted = sum(max(row) == row[i] for i, row in enumerate(similarities)) / len(seen)
         hint = "Row i of h_I @ h_w.T has the similarities of image i with all codes; its own is number i."
@@ -65,8 +62,10 @@ def check_mixed(mixed: Callable[[float], Inversion], without: Inversion, whole: 
         found = mixed(t)
         expect(found, f"mixed({t:g})", kind=Inversion)
         ((r, f),), G = whole.state.features.items(), whole.generator
+        name = f"map of {r} x {r} in mixed({t:g})"
+        expect_that(bool(found.state.features), f"{name}: expected one, got an inversion without a map.")
         own = G.features(without.latent, upto=r)[r]
-        expect(found.state.features.get(r), f"map of {r} x {r} in mixed({t:g})", f.shape, like=f)
+        expect(found.state.features.get(r), name, f.shape, like=f)
         hint = "At 0 the map is G.features(w_plus, upto=r)[r], at 1 it is f; torch.lerp(a, b, t) is between them."
         expect_close(found.state.features[r], torch.lerp(own, f, t), f"map of mixed({t:g})", atol=1e-2, hint=hint)
         hint = "The codes are w_plus, and replace_rgb is False, as in the inversion in F."

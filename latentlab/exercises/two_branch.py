@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentlab.exercises import expect, expect_close, expect_that
+from latentlab.exercises import NUMBER, expect, expect_close, expect_that
+from latentlab.seeds import stream
 
 SEEN = 0.02  # of a change of a pixel in [-1, 1] that counts
 
@@ -16,12 +17,16 @@ SEEN = 0.02  # of a change of a pixel in [-1, 1] that counts
 def check_shrink_layers(shrink_layers: Callable[[Tensor, float], Tensor], d: Tensor, amount: float) -> Tensor:
     """Directions (K, L, D) whose layers are shorter by ``amount``, and 0 where they were shorter than that; they are
     returned."""
+    empty = d.clone()
+    empty[:, 0] = 0  # a layer without length, by which nothing can be divided
+    expect(shrink_layers(empty, amount), "shrink_layers(d, a), d with a layer of zeros", d.shape, like=d)
     shrunk = shrink_layers(d.clone(), amount)
-    expect(shrunk, "shrink_layers(d, amount)", d.shape, like=d)
+    expect(shrunk, "shrink_layers(d, a)", d.shape, like=d)
     before, after = d.norm(dim=2), shrunk.norm(dim=2)
     short = before <= amount
-    expect_that((after[short] == 0).all(), "shrink_layers: expected exact zeros in layers shorter than amount.")
-    hint = "Each layer d_kl gets shorter by amount; scale it by max(0, 1 - amount / |d_kl|)."
+    sentence = "shrink_layers: expected exact zeros in layers shorter than a; a layer's length is over its D numbers."
+    expect_that((after[short] == 0).all(), sentence)
+    hint = "Each layer d_kl gets shorter by a; scale it by max(0, 1 - a / |d_kl|)."
     expect_close(after, (before - amount).clamp(min=0), "lengths of the layers", atol=1e-3, hint=hint)
     straight = F.cosine_similarity(shrunk, d, dim=2)[~short]
     expect_close(straight, torch.ones_like(straight), "cosine of each layer with what it was", atol=1e-3,
@@ -69,12 +74,12 @@ def check_matrix(numbers: Callable[[int], int], largest: Any) -> None:
 
 def check_outside(outside: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
     """Eq. 8 as a weighted mean: the squared difference of the two changes, each pixel weighed by a map (N, 1, R, R)."""
-    plain, edited, x, refined = torch.linspace(-1, 1, 4 * 2 * 3 * 8 * 8).view(4, 2, 3, 8, 8).sin().unbind()
+    plain, edited, x, refined = torch.rand(4, 2, 3, 8, 8, generator=stream(0, "exercises", "outside")).unbind()
     left = torch.zeros(2, 1, 8, 8)
     left[0, ..., :4] = left[1, ..., :2] = 1.0  # areas of two sizes: a mean of the images' means is another number
     each = ((edited - plain) - (refined - x)).square()
     for m in (torch.ones_like(left), left, 0.25 * left + 0.5):
         mine = outside(plain, edited, x, refined, m)
-        expect(mine, "outside(plain, edited, x, refined, m)", ())
+        expect(mine, "outside(plain, edited, x, refined, m)", (), kind=NUMBER)
         hint = "Divide the weighted sum by the sum of the weights: with m = 1 it is the mean of Eq. 8."
         expect_close(mine, (m * each).sum() / (3 * m.sum()), "outside(..)", atol=1e-4, hint=hint)
