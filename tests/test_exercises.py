@@ -1,11 +1,13 @@
 """Checks of answers: each wrong answer gets one sentence, never an empty error."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from scipy import stats
+from small import small_generator
 from torch import nn
 
 from latentlab.editing.edit import Direction, State
@@ -26,7 +28,8 @@ from latentlab.exercises import (
     two_branch,
 )
 from latentlab.inversion.result import Inversion
-from latentlab.spaces import Anchors, Statistics
+from latentlab.metrics import pn_norm, sncd_of_codes
+from latentlab.spaces import Anchors, Statistics, measure_anchors, measure_statistics
 
 GOOD = torch.zeros(2, 3)
 
@@ -147,7 +150,7 @@ def true_map(x, y, r):
         (encoders.check_offsets, (nothing, CODES)),
         (encoders.check_blend, (nothing, CODES, CODES)),
         (alignment.check_aligned, (None, CODES, SIZES, ANCHORS)),
-        (alignment.check_crossed, (None, 4)),
+        (alignment.check_crossed, (None, None, 4, 3, SIZES, ANCHORS, STATISTICS)),
         (alignment.check_anchors, (nothing, CODES, SIZES)),
         (alignment.check_floors, (nothing, [GOOD[0]])),
         (clcae.check_lowest, (nothing,)),
@@ -208,7 +211,6 @@ def test_no_check_is_left_out():
         (encoders.check_hybrid, ({"a": 3}, ("a",), 1, {}, {}), "expected an inversion, got an int"),
         (encoders.check_hybrid, ({"a": SEARCHED}, ("a",), 2, {"steps": 3, "rate": 0.1}, {}), "rate=0.1, got 0.2"),
         (encoders.check_hybrid, ({"a": SEARCHED}, ("a",), 2, {"steps": 3, "weight": 0.1}, {}), "an inversion without"),
-        (alignment.check_crossed, ({"II2S": (torch.ones(4), torch.zeros(4))}, 4), "expected SNCD first"),
         (alignment.check_floors, (lambda mu: (torch.zeros(1), torch.zeros(1)), [torch.tensor([0.6, 0.0])]), "lowest"),
         (clcae.check_lowest, (lambda n, t: math.log(1 + (n - 1) * math.exp(-1 / t)),), "divided by t"),
         (clcae.check_lowest, (lambda n, t: math.log(1 + (n - 1) * math.exp(-1 / (n - 1) - 1 / t)),), "divided by t"),
@@ -273,3 +275,26 @@ def test_right_answers_about_two_branches_pass():
 
 def test_an_edit_there_and_back_passes():
     start.check_return((PICTURES + 2, PICTURES), EDITABLE, EDIT)
+
+
+def test_numbers_of_another_inversion_are_refused():
+    G = small_generator()
+    anchors, statistics = measure_anchors(G, 100), measure_statistics(G, 1000)
+    codes = torch.randn(4, G.num_ws, G.w_dim, generator=torch.Generator().manual_seed(0))
+    knobs = {"lambda_": 0.005, "steps": 3, "learning_rate": 0.03}
+    inv = Inversion(State(codes), G.synthesis(codes), G, "ii2s", knobs=knobs)
+    pair = sncd_of_codes(codes, G, anchors), pn_norm(codes, statistics)
+
+    def check(inv, pair):
+        alignment.check_crossed({"II2S": pair}, inv, 4, 3, G, anchors, statistics)
+
+    check(inv, pair)
+    wrong = {
+        "SNCD comes first": (inv, pair[::-1]),
+        "an inversion by ii2s, got one by i2s": (replace(inv, method="i2s"), pair),
+        "steps=3, got 4": (replace(inv, knobs=knobs | {"steps": 4}), pair),
+        "relative to the right one": (replace(inv, state=State(codes.flip(0))), pair),
+    }
+    for sentence, (found, numbers) in wrong.items():
+        with pytest.raises(NotYet, match=sentence):
+            check(found, numbers)

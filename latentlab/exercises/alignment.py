@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from latentlab import metrics, spaces
 from latentlab.exercises import expect, expect_close, expect_that
+from latentlab.inversion.result import Inversion
 
 
 def check_fair(fair: Callable[[Tensor], Tensor], w_plus: Tensor, G: nn.Module, anchors: spaces.Anchors) -> None:
@@ -35,16 +36,26 @@ def check_aligned(aligned: Any, start: Tensor, G: nn.Module, anchors: spaces.Anc
     )
 
 
-def check_crossed(crossed: Any, n: int) -> None:
-    """{"II2S": (SNCD, pn_norm)} of ``n`` codes each."""
+def check_crossed(
+    crossed: Any, inv: Any, n: int, steps: int, G: nn.Module, anchors: spaces.Anchors, statistics: spaces.Statistics
+) -> None:
+    """{"II2S": (SNCD, pn_norm)} of the codes of an inversion of ``n`` faces by II2S."""
+    expect(inv, "inv", kind=Inversion)
+    expect_that(inv.method == "ii2s", f"inv: expected an inversion by ii2s, got one by {inv.method}.")
+    expect(inv.latent, "inv.latent", (n, -1, -1), like=inv.latent)
+    for knob, value in {"lambda_": 0.005, "steps": steps, "learning_rate": 0.03}.items():
+        got = inv.knobs.get(knob)
+        expect_that(got == value, f"inv: expected {knob}={value:g}, got {got}.")
     expect(crossed, "crossed", kind=dict)
     expect_that("II2S" in crossed, f"crossed: expected an entry 'II2S', got {', '.join(map(str, crossed)) or 'none'}.")
     pair = crossed["II2S"]
     expect(pair, "crossed['II2S']", kind=(tuple, list))
     expect_that(len(pair) == 2, f"crossed['II2S']: expected SNCD and |v|^2 / D, got {len(pair)} entries.")
-    for name, value in zip(("SNCD", "|v|^2 / D"), pair, strict=True):
-        expect(value, f"{name} of II2S", (n,))
-    expect_that(pair[0].mean() < pair[1].mean(), "crossed['II2S']: expected SNCD first, then |v|^2 / D.")
+    right = metrics.sncd_of_codes(inv.latent, G, anchors), metrics.pn_norm(inv.latent, statistics)
+    for name, value, wanted in zip(("SNCD", "|v|^2 / D"), pair, right, strict=True):
+        expect(value, f"{name} of II2S", (n,), like=wanted)
+        expect_close(value / wanted, torch.ones(n), f"{name} of II2S, relative to the right one", atol=1e-3,
+                     hint="Both are of inv.latent; SNCD comes first, then |v|^2 / D.")  # fmt: skip
 
 
 def check_anchors(anchor: Callable[[Tensor], Sequence[Tensor]], w_plus: Tensor, G: nn.Module) -> list[Tensor]:
