@@ -166,7 +166,7 @@ def describe_regularizers(table: "pandas.DataFrame") -> str:
     factors = ", ".join(ALIGNED_EDITS)
     parts = [
         "# Regularisers of codes, compared",
-        "Written by `latentlab benchmark --only regularizers`. II2S's Mahalanobis prior (lambda 0 is I2S), LSAP_O's "
+        f"Written by `latentlab benchmark --only regularizers --faces {n}`. II2S's prior (lambda 0 is I2S), LSAP_O's "
         "SNCD (lambda 0 is the StyleGAN2 projector in W+), e4e's configurations A to D, and LSAP_E's SNCD, on "
         f"{n} faces of each kind. Edits of {factors} by one standard deviation, at the strength at which the judge "
         "reads the true edit; total error (no edit 1, truth 0), gain, residual and leakage are means over these "
