@@ -216,3 +216,16 @@ def add_titles(sheet: Image.Image, titles: Sequence[str]) -> Image.Image:
         ImageDraw.Draw(band).text((width / 2, height / 2), title, "black", font, anchor="mm")
         titled.paste(band, (column * width, 0))
     return titled
+
+
+def tile_titled(images: Float[Tensor, "n 3 h w"], titles: Sequence[str], columns: int) -> Image.Image:
+    """Arranges images row by row in one picture, each row below a band with the titles of its images."""
+    rows = []
+    for start in range(0, len(images), columns):
+        row = slice(start, start + columns)
+        names = [*titles[row], *[""] * columns][:columns]  # the last row may be shorter
+        rows.append(add_titles(tile(images[row], columns), names))
+    sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
+    for i, row in enumerate(rows):
+        sheet.paste(row, (0, sum(above.height for above in rows[:i])))
+    return sheet

@@ -228,13 +228,14 @@ def plane(
     across, up = _of(summary, distortion), _of(summary, editability)
     for i, method in enumerate(up.index):
         x, y, style = across.loc[method], up.loc[method], {"color": f"C{i}", "lw": 1}
-        ax.plot(x["mean"], y["mean"], "o", label=method, **style)
+        mark = "osD^vP"[i % 6]  # methods that do nearly the same lie on top of one another
+        ax.plot(x["mean"], y["mean"], mark, label=method, **style)
         ax.plot([x["low"], x["high"]], [y["mean"]] * 2, **style)
         ax.plot([x["mean"]] * 2, [y["low"], y["high"]], **style)
         if oracle:
             best = _of(summary, oracle)["mean"][method]
             ax.plot([x["mean"]] * 2, [y["mean"], best], ":", **style)
-            ax.plot(x["mean"], best, "o", mfc="white", **style)
+            ax.plot(x["mean"], best, mark, mfc="white", **style)
     ax.axhline(0, color="k", lw=0.6, ls="--", label="no edit")
     ax.set(xlabel=distortion, ylabel=editability)
     ax.legend(frameon=False, fontsize=8)

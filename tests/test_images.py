@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from latentlab import images as module
-from latentlab.images import add_titles, find_images, read_image, tile, to_uint8
+from latentlab.images import add_titles, find_images, read_image, tile, tile_titled, to_uint8
 
 
 def write_png(path: Path, width: int, height: int, rows: Iterable[bytes], *, depth: int, colour: int) -> None:
@@ -159,6 +159,18 @@ def test_folders(tmp_path, picture):
     for name in ("b.PNG", "a.jpeg", "note.txt"):
         picture.save(tmp_path / name, format="png")
     assert [p.name for p in find_images(tmp_path)] == ["a.jpeg", "b.PNG"]
+
+
+def test_titled_rows_have_their_own_titles():
+    images = torch.zeros(3, 3, 96, 96)
+    sheet = np.asarray(tile_titled(images, ["a", "b", "c"], columns=2).convert("L")).astype(int)
+    band = sheet.shape[0] // 2 - 96
+    assert sheet.shape[1] == 2 * 96 and band > 0
+    upper, lower = sheet[:band], sheet[band + 96 : 2 * band + 96]
+    for title in (upper[:, :96], upper[:, 96:], lower[:, :96]):
+        assert title.min() < 100 < title.max()
+    assert (lower[:, 96:] == 255).all() and (sheet[-96:, 96:] == 255).all()  # no fourth image, and no title
+    assert (sheet[band : band + 96] < 200).all() and not np.array_equal(upper[:, :96], lower[:, :96])
 
 
 def test_tile_lays_out_rows():

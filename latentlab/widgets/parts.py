@@ -16,7 +16,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from latentlab.images import tile, to_uint8
+from latentlab.images import tile_titled, to_uint8
 
 SHOWN = 256  # side of an image in CSS pixels
 SIDES = (256, 512)  # least and largest side of the file that is sent, in pixels; other images are resampled
@@ -331,8 +331,8 @@ class Panel(ipywidgets.VBox):
         images = [p.image.float().cpu() for p in visible]
         if images:
             side = max(SHOWN, *(image.shape[-1] for image in images))
-            images = [F.interpolate(image, side, mode="nearest-exact") for image in images]
-            sheet = tile(torch.cat(images), columns=self.columns or len(images))
+            images = torch.cat([F.interpolate(image, side, mode="nearest-exact") for image in images])
+            sheet = tile_titled(images, [p.name for p in visible], columns=self.columns or len(images))
             bundle["image/png"] = b64encode(encode(sheet, "PNG")).decode()
             bundle["text/plain"] = "\n".join(p.alt for p in visible)
         return bundle

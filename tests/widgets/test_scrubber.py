@@ -147,4 +147,4 @@ def test_bad_input_is_refused(G, inv, truth):
 def test_output_contains_a_still_image(panel):
     data = panel._repr_mimebundle_()
     still = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
-    assert still.size == (3 * 512, 512) and "Found: face 0 after 5 of 5 steps" in data["text/plain"]
+    assert still.width == 3 * 512 and still.height > 512 and "Found: face 0 after 5 of 5 steps" in data["text/plain"]

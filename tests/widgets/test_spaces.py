@@ -109,4 +109,4 @@ def test_bad_input_is_refused(G):
 
 def test_output_contains_a_still_image(panel):
     still = Image.open(io.BytesIO(base64.b64decode(panel._repr_mimebundle_()["image/png"])))
-    assert still.size == (3 * 512, 512)
+    assert still.width == 3 * 512 and still.height > 512  # a title over each image
