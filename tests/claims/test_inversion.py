@@ -12,6 +12,7 @@ from worlds import world
 
 from latentlab import claims
 from latentlab.claims import conditional, inversion, inverted_codes, realism, runs
+from latentlab.claims.explanations import why
 from latentlab.claims.finding import Finding
 from latentlab.claims.rules import RULES
 from latentlab.editing.edit import State
@@ -280,3 +281,19 @@ def test_rules_of_inversion(id: str, changed: dict, says: str):
     if id == "II2S-10":
         assert "lacks: 40 of 80 strange faces" in claims.CLAIMS[id].judge(finding)[1]
     assert claims.CLAIMS[id].judge(finding)[0] == says
+
+
+def test_z_plus_is_called_slow_only_where_more_steps_help_it():
+    rule = RULES["II2S-12"]
+    numbers = {name: part.bar + 1 for part in rule.parts for name in part.cells}
+    numbers |= {f"{kind}_gain_twice_the_steps": 0.5 for kind in ("clean", "strange")}
+
+    def told(**changed: float) -> str:
+        found = Finding(**interval(**numbers | changed), claim=claims.CLAIMS["II2S-12"])
+        verdict, reason = found.claim.judge(found)
+        assert verdict == "partly reproduced"
+        return why(replace(found, verdict=verdict, reason=reason))
+
+    assert "W+'s lead falls from 1.50 to 0.50 dB (clean faces) and from 1.50 to 0.50 dB (strange faces)" in told()
+    assert told(clean_gain_twice_the_steps=1.7, clean_gain_random_start=0.3) == ""  # no gain from more steps
+    assert told(strange_gain_twice_the_steps=-0.1) == ""  # W+ does not lead
