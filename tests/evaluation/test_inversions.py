@@ -173,8 +173,9 @@ def test_figures_show_means_and_intervals():
     assert [list(line[:, 0]) for line in lines] == [[0.5, 2.0], [2.0, 4.0]]
     assert [text.get_text() for text in figure.axes[0].texts] == [" 50% NaN"]
     ax = plots.plane(summary, "x", "y", oracle="z")
-    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines if line.get_marker() == "o"]
-    assert set(points) == {(1.0, 0.5), (1.0, 0.7), (3.0, 0.2), (3.0, 0.9)}
+    marked = [line for line in ax.lines if line.get_marker() != "None"]
+    points = {(line.get_marker(), line.get_xdata()[0], line.get_ydata()[0]) for line in marked}
+    assert points == {("s", 1.0, 0.5), ("s", 1.0, 0.7), ("o", 3.0, 0.2), ("o", 3.0, 0.9)}  # a mark for each method
     with pytest.raises(ValueError, match="measure: expected one of x, y, z; got 'w'"):
         plots.bars(summary, ["w"])
     plt.close("all")
