@@ -1,5 +1,6 @@
 """Reading pictures into tensors in [-1, 1], and writing tensors as pictures."""
 
+import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ LARGE = 2**24  # pixels; a larger picture is downscaled while it is read
 MOST = 10**9  # pixels that are decoded, at up to 4 bytes each
 BAND = 2**22  # pixels that are converted at a time
 SMALLEST = 8  # pixels, the size of the smallest title
+LINE = 30  # characters of a line of a wrapped title
 ORIENTATION = 0x0112  # the EXIF tag, and what turns a picture with each of its values upright
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -199,31 +201,33 @@ def tile(images: Float[Tensor, "n 3 h w"], columns: int, scale: int = 1) -> Imag
 def add_titles(sheet: Image.Image, titles: Sequence[str]) -> Image.Image:
     """The sheet with a white band above it that has one title for each of its equally wide columns.
 
-    All titles have the same size, the largest at which every one fits over its column; one of more than some fifty
-    characters is cut. ``ValueError`` for a sheet that has no such columns.
+    All titles have the same size, the largest at which every line of each fits over its column; a line of more than
+    some fifty characters is cut. ``ValueError`` for a sheet that has no such columns.
     """
     if not titles or sheet.width % len(titles):
         raise ValueError(f"titles: expected one for each column of a sheet {sheet.width} px wide, got {len(titles)}")
     width = sheet.width // len(titles)
     usual = max(SMALLEST, width // 12)
-    longest = max(ImageFont.load_default(usual).getlength(title) for title in titles)
+    lines = [title.split("\n") for title in titles]
+    longest = max(ImageFont.load_default(usual).getlength(line) for title in lines for line in title)
     font = ImageFont.load_default(max(SMALLEST, int(min(usual, usual * 0.95 * width / max(longest, 1)))))
-    height = round(1.6 * font.size)
+    height = round((0.4 + 1.2 * max(map(len, lines))) * font.size)
     titled = Image.new("RGB", (sheet.width, sheet.height + height), "white")
     titled.paste(sheet, (0, height))
     for column, title in enumerate(titles):
         band = Image.new("RGB", (width, height), "white")
-        ImageDraw.Draw(band).text((width / 2, height / 2), title, "black", font, anchor="mm")
+        ImageDraw.Draw(band).text((width / 2, height / 2), title, "black", font, anchor="mm", align="center")
         titled.paste(band, (column * width, 0))
     return titled
 
 
 def tile_titled(images: Float[Tensor, "n 3 h w"], titles: Sequence[str], columns: int) -> Image.Image:
-    """Arranges images row by row in one picture, each row below a band with the titles of its images."""
+    """Arranges images row by row in one picture, each row below a band with the titles of its images, wrapped."""
     rows = []
     for start in range(0, len(images), columns):
         row = slice(start, start + columns)
-        names = [*titles[row], *[""] * columns][:columns]  # the last row may be shorter
+        names = [textwrap.fill(title, LINE) for title in titles[row]]
+        names += [""] * (columns - len(names))  # the last row may be shorter
         rows.append(add_titles(tile(images[row], columns), names))
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
     for i, row in enumerate(rows):

@@ -94,7 +94,10 @@ def trace(values: Mapping[str, Float[Tensor, "steps n"]], *, ax: "Axes | None" =
 
 
 def training_curves(logs: Mapping[str, "pandas.DataFrame"], columns: Sequence[str]) -> "Figure":
-    """Columns of training logs over the images seen, a panel each and a line for each run."""
+    """Columns of training logs over the images seen, a panel each and a line for each run.
+
+    The axis of "variation" is logarithmic from 10 on: runs differ in it by orders of magnitude, and e4e's begins at 0.
+    """
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
@@ -104,7 +107,10 @@ def training_curves(logs: Mapping[str, "pandas.DataFrame"], columns: Sequence[st
     for ax, column in zip(axes[0], columns, strict=True):
         for i, (name, log) in enumerate(logs.items()):
             ax.plot(log["images"] / 1000, log[column], label=name, color=colours(i))
-        ax.set(title=column, xlabel="thousand images", ylim=(0, None))
+        ax.set(title={"identity": "1 - identity"}.get(column, column), xlabel="thousand images")
+        if column == "variation":
+            ax.set_yscale("symlog", linthresh=10)
+        ax.set_ylim(0, None)
         ax.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, loc="outside right center", fontsize=8)
     return figure

@@ -16,6 +16,7 @@ from latentlab.exercises import (
     NotYet,
     alignment,
     clcae,
+    comparing,
     editing,
     encoders,
     expect,
@@ -27,6 +28,7 @@ from latentlab.exercises import (
     start,
     two_branch,
 )
+from latentlab.faces import FaceSet, plain_faces
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import pn_norm, sncd_of_codes
 from latentlab.spaces import Anchors, Statistics, measure_anchors, measure_statistics
@@ -78,7 +80,7 @@ def test_numbers_are_compared_without_giving_the_answer_away():
 
 SIZES = nn.Module()
 SIZES.num_ws, SIZES.w_dim = 4, 3
-STATISTICS, ANCHORS, SAMPLES = (object.__new__(kind) for kind in (Statistics, Anchors, Samples))  # never looked at
+STATISTICS, ANCHORS, SAMPLES, FACES = map(object.__new__, (Statistics, Anchors, Samples, FaceSet))  # never looked at
 INVERSION = object.__new__(Inversion)
 CODES = torch.arange(24.0).view(2, 4, 3)
 MAPLESS, MAPPED = object.__new__(Inversion), object.__new__(Inversion)
@@ -107,6 +109,24 @@ CHANGED = PICTURES.clone()
 CHANGED[:, :, :4, :4] += 0.1
 
 
+DRAWN = {"a": object.__new__(Inversion)}  # of PICTURES, nearly
+DRAWN["a"].state, DRAWN["a"].image = State(CODES), PICTURES + 0.1
+DRAWN["a"].knobs, DRAWN["a"].trace = {"learning_rate": 0.03, "lambda_": 0.0}, {"mse": torch.full((3, 2), 0.01)}
+FLAT = PICTURES.clone()
+FLAT[:, :, 8:] = 0.5
+NOISY = (PICTURES / 2, torch.ones_like(PICTURES), PICTURES / 2 + 0.1)  # pictures, a "noise", 0.1 of it added
+
+
+def corners_of(points, size=1.0, sign=-1):  # FFHQ's crop, with a wrong size or direction
+    left, right, mouth_left, mouth_right = points
+    eyes, e = (left + right) / 2, right - left
+    m = (mouth_left + mouth_right) / 2 - eyes
+    x = torch.nn.functional.normalize(e + torch.stack([m[1], sign * m[0]]), dim=0)
+    x = size * x * max(2 * e.norm(), 1.8 * m.norm())
+    y = torch.stack([-x[1], x[0]])
+    return eyes + 0.1 * m + torch.stack([-x - y, y - x, x + y, x - y])
+
+
 def nothing(*args):
     return None
 
@@ -133,7 +153,7 @@ def true_map(x, y, r):
         (latent_spaces.check_radial, (nothing, GOOD, STATISTICS)),
         (latent_spaces.check_dimension, (nothing,)),
         (inversion.check_early_stop, (None, None, {}, {}, ["a"])),
-        (inversion.check_inversions, (None, {"a": 0.0}, PICTURES, 1)),
+        (inversion.check_inversions, (None, {"a": 0.0}, PICTURES, 1, 0.1)),
         (inversion.check_shell, (nothing, 4, 8)),
         (inversion.check_condition, (nothing, PICTURES)),
         (editing.check_errors, (None,)),
@@ -164,6 +184,10 @@ def true_map(x, y, r):
         (two_branch.check_matrix, (nothing, None)),
         (two_branch.check_matrix, (lambda r: r**4, None)),
         (two_branch.check_outside, (nothing,)),
+        (comparing.check_noise, (None, PICTURES, PICTURES, PICTURES)),
+        (comparing.check_hidden, (None, FACES, (), nothing)),
+        (comparing.check_difference, (None, None, GOOD, GOOD)),
+        (comparing.check_corners, (nothing,)),
     ],
 )
 def test_every_check_says_so_if_there_is_no_answer(check, arguments):
@@ -173,7 +197,7 @@ def test_every_check_says_so_if_there_is_no_answer(check, arguments):
 
 def test_no_check_is_left_out():
     """The list above has all checks but one, which needs 2000 codes before it looks at the answer."""
-    modules = (start, generator, latent_spaces, inversion, editing, encoders, alignment, clcae, two_branch)
+    modules = (start, generator, latent_spaces, inversion, editing, encoders, alignment, clcae, two_branch, comparing)
     checks = {f for m in modules for name, f in vars(m).items() if name.startswith("check_")}
     mark = test_every_check_says_so_if_there_is_no_answer.pytestmark[0]
     assert checks - {case[0] for case in mark.args[1]} == {alignment.check_fair, inversion.check_line}
@@ -244,6 +268,21 @@ def test_no_check_is_left_out():
         (clcae.check_find, (lambda a, b: ((a @ b.T).argmax(1) == torch.arange(6)).float(),), r"expected shape \(\)"),
         (clcae.check_lowest, (lambda n, t: torch.zeros(3),), r"expected shape \(\), got \(3,\)"),
         (clcae.check_mixed, (lambda t: MAPLESS, MAPLESS, MAPPED), "expected one, got an inversion without a map"),
+        (inversion.check_condition, (lambda x: x[:, :, ::2].diff(dim=2).square().sqrt(), FLAT), "under the root"),
+        (inversion.check_shell, (lambda v: 0.05 * (v.square() - 1).square().mean((1, 2)), 4, 8), "first the mean of"),
+        (inversion.check_inversions, (DRAWN, {"a": 0.0}, PICTURES, 3, 0.1), "learning_rate=0.1, got 0.03"),
+        (inversion.check_inversions, (DRAWN, {"a": 0.5}, PICTURES, 3, 0.03), "lambda_=0.5, got 0"),
+        (inversion.check_inversions, (DRAWN, {"a": 0.0}, PICTURES.flip(2), 3, 0.03), "nearer to upright"),
+        (inversion.check_inversions, (DRAWN, {"a": 0.0}, PICTURES.flip(0), 3, 0.03), "one of other pictures"),
+        (comparing.check_noise, ([0.2], *NOISY), "got a list"),
+        (comparing.check_noise, (torch.ones(2), *NOISY), r"expected shape \(\), got \(2,\)"),
+        (comparing.check_noise, (0.12, *NOISY), "expected a larger number"),
+        (comparing.check_noise, (0.08, *NOISY), "expected a smaller number"),
+        (comparing.check_noise, (-0.1, *NOISY), "a positive number"),
+        (comparing.check_corners, (lambda points: corners_of(points)[[3, 2, 1, 0]],), "another order"),
+        (comparing.check_corners, (lambda points: corners_of(points) + 1,), "the middle of the eyes plus"),
+        (comparing.check_corners, (lambda points: corners_of(points, 0.5),), "half of the width"),
+        (comparing.check_corners, (lambda points: corners_of(points, sign=1),), "the second coordinate points down"),
         (start.check_return, (PICTURES, EDITABLE, EDIT), "expected a tuple or a list"),
         (start.check_return, ((PICTURES, PICTURES), EDITABLE, EDIT), r"the picture after \+2"),
         (start.check_return, ((PICTURES + 2, PICTURES + 4), EDITABLE, EDIT), "with the other sign"),
@@ -298,3 +337,62 @@ def test_numbers_of_another_inversion_are_refused():
     for sentence, (found, numbers) in wrong.items():
         with pytest.raises(NotYet, match=sentence):
             check(found, numbers)
+
+
+def test_right_answers_about_comparing_pass():
+    assert comparing.check_noise(0.1, *NOISY).shape == PICTURES.shape
+    comparing.check_corners(corners_of)
+
+
+def paired(a, b, n=2000, level=0.95, seed=3):
+    d = a - b
+    means = d[torch.randint(len(d), (n, len(d)), generator=torch.Generator().manual_seed(seed))].mean(1)
+    return means.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2])).tolist()
+
+
+def test_the_paired_interval_is_told_from_others():
+    generator = torch.Generator().manual_seed(0)
+    face = 3 * torch.randn(12, generator=generator)
+    a, b = 30 + face, 29.7 + face + 0.2 * torch.randn(12, generator=generator)
+    comparing.check_difference(*paired(a, b), a, b)
+    apart = [float((a.mean() - b.mean()) + sign * 1.96 * (a.var() / 12 + b.var() / 12).sqrt()) for sign in (-1, 1)]
+    wrong = {
+        "the other way round": paired(b, a),
+        "quantiles .025 and .975": paired(a, b, level=0.9),
+        "quantiles of the faces": (a - b).quantile(torch.tensor([0.025, 0.975])).tolist(),
+        "draw faces of their own": apart,
+        "2000 times": [0.0, 1.0],
+        "expected low < high": [1.0, 0.0],
+    }
+    for sentence, ends in wrong.items():
+        with pytest.raises(NotYet, match=sentence):
+            comparing.check_difference(*ends, a, b)
+
+
+def test_an_edit_is_hidden_from_numbers_over_the_faces_that_it_changes():
+    faces = plain_faces(4).with_factors(smile=torch.tensor([0.0, 0.1, 0.2, 1.0]))
+
+    def measure(reading):  # as if PSNR were 30 dB on changed faces and, as it is, infinite on others
+        def of(name, x, y):
+            psnr = torch.where((x != y).flatten(1).any(1), 30.0, math.inf)
+            right = {"PSNR": psnr, "SSIM": 0.95, "perceptual": 0.01, "identity": 0.99, "reading, sd": reading}
+            return {name: torch.as_tensor(value).expand(len(x)) for name, value in right.items()}
+
+        return of
+
+    found = comparing.check_hidden({"smile": 0.4}, faces, ["gaze_x"], measure(1.5))
+    assert found["PSNR"] == 30.0  # without the face that smiles already
+    wrong = {
+        "a factor of ll.faces.TABLE, got 'grin'": {"grin": 0.4},
+        "another factor than gaze_x": {"gaze_x": 0.4},
+        "expected one factor": {"smile": 0.4, "yaw": 1.0},
+        "got a string|got a str": {"smile": "0.4"},
+        "width of its range": {"smile": 50.0},
+        "one that changes most faces, got 1 of 4": {"smile": 0.4},
+    }
+    for sentence, hidden in wrong.items():
+        full = faces.with_factors(smile=torch.tensor([1.0, 1.0, 1.0, 0.2])) if "1 of 4" in sentence else faces
+        with pytest.raises(NotYet, match=sentence):
+            comparing.check_hidden(hidden, full, ["gaze_x"], measure(1.5))
+    with pytest.raises(NotYet, match=r"expected reading, sd above 1, got 0.500. Of the five numbers 4 are right"):
+        comparing.check_hidden({"smile": 0.4}, faces, ["gaze_x"], measure(0.5))

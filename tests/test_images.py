@@ -173,6 +173,17 @@ def test_titled_rows_have_their_own_titles():
     assert (sheet[band : band + 96] < 200).all() and not np.array_equal(upper[:, :96], lower[:, :96])
 
 
+def test_a_long_title_takes_several_lines_in_letters_of_readable_size():
+    images = torch.zeros(2, 3, 256, 256)
+    words = "Left: regression, smile +2.0 in all layers: total error 1.16"
+    short, long_ = (np.asarray(tile_titled(images, ["a", title], columns=2).convert("L")) for title in ("b", words))
+    band, wrapped = short.shape[0] - 256, long_.shape[0] - 256
+    assert wrapped > band
+    written = (long_[:wrapped, 256:] < 128).any(1)
+    lines = int((np.diff(written.astype(int)) == 1).sum())
+    assert lines >= 2 and (long_[:wrapped, [256, 257, -2, -1]] == 255).all()  # nothing is cut at the sides
+
+
 def test_tile_lays_out_rows():
     images = torch.stack([torch.full((3, 4, 4), v) for v in (-1.0, 0.0, 1.0)])
     sheet = np.asarray(tile(images, columns=2, scale=2))

@@ -30,9 +30,10 @@ HEADINGS = {
     "leakage max": ("Largest leak", "absolute change of the factor that changes most, in standard deviations"),
     "systematic": ("Systematic part of the leakage", "mean over the other factors of the absolute mean change"),
     "scatter": ("Scatter of the leakage", "mean over the other factors of the standard deviation of the change over "
-                "pictures, which no straight line can take away"),
+                "pictures: subtracting one more fixed step does not remove it"),
     "identity": ("Identity", "similarity of the picture before and after; 1 is the same person"),
-    "strength": ("Strength", "in units of what should do by the edit's own account; 1 is well calibrated"),
+    "strength": ("Strength", "the strength found, divided by the one at which the edit itself claims to make the asked "
+                 "change; 1: its scale is right"),
 }  # fmt: skip
 SHOWN = {
     FACES: ("matched", "gain", "error", "leakage above floor", "leakage max", "identity", "strength"),
@@ -172,7 +173,8 @@ def _leaks(cells: Sequence[Cell], way: str) -> list[str]:
         found[factor, "largest of the others"] = ", ".join(f"{k} {leaks[k][0]:+.2f}" for _, k in rest)
     says = (
         f"Change of each factor (column) in the {way} edit of another (row): mean over the pictures and, in brackets, "
-        "standard deviation, in standard deviations of the factor, positive the way of the asked change."
+        "standard deviation, in standard deviations of the factor, positive for the direction in which it changes when "
+        "the edited factor is asked to grow."
     )
     return [f"### Leakage matrix\n\n{says}\n\n{_markdown(_wide(found, known, [*known, 'largest of the others']))}"]
 

@@ -45,7 +45,8 @@ def describe(
     if curves:
         parts.append(
             f"![Losses and variation of the codes during the trainings]({page}_curves.png)\n\n*Losses on batches of "
-            "the training, means over 1000 images, and variation of the codes of these batches."
+            "the training, means over 1000 images (that of identity is 1 minus the similarity), and variation of the "
+            "codes of these batches."
             + " Those of encoders into F space are sums over their two or three pictures." * (page == "clcae") + "*"
         )
     return "\n\n".join(parts) + "\n"
@@ -80,7 +81,8 @@ def _introduction(names: Sequence[str], page: str = "encoders") -> str:
         "of the judges, face world, 64 px. SNCD: distance of the styles' directions from those of the generator's "
         "samples (LSAP, Eq. 6), mean over layers. Variation: distance of a code from its mean over layers; of it "
         "visible: the part that the affine maps of the layers can see. Deviation: mean of |E(G(w)) - w| over "
-        f"{CODES:,} codes of W. LEC: latent editing consistency (e4e, Eq. 8), which rewards codes that hardly move. "
+        f"{CODES:,} codes of W. LEC: latent editing consistency (e4e, Eq. 8; small is good), which is also small "
+        "for an encoder whose codes hardly follow what changes in the picture. "
         f"s/image: {TIMING}.\n\n"
         f"LEC and edits are means over {edits}. Edits are made by the shipped edits at the strength at which the judge "
         f"sees {STRENGTH:g} standard deviation of change, where there is one, and compared with the rendered truth: "

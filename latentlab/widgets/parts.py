@@ -332,7 +332,7 @@ class Panel(ipywidgets.VBox):
         if images:
             side = max(SHOWN, *(image.shape[-1] for image in images))
             images = torch.cat([F.interpolate(image, side, mode="nearest-exact") for image in images])
-            sheet = tile_titled(images, [p.name for p in visible], columns=self.columns or len(images))
+            sheet = tile_titled(images, [p.caption for p in visible], columns=self.columns or len(images))
             bundle["image/png"] = b64encode(encode(sheet, "PNG")).decode()
             bundle["text/plain"] = "\n".join(p.alt for p in visible)
         return bundle
