@@ -171,10 +171,14 @@ def descent(
         upper.legend(frameon=False, ncols=len(terms), loc="lower left", bbox_to_anchor=(0, 1), **spacing)
     lower.axhline(1, color="k", lw=0.8, ls="--")
     lower.plot(at, norm.cpu(), color="C4")
-    lower.set_ylim(0, 1.1 * max(1.0, float(norm.max())))
-    lower.set_title("pn_norm", loc="left", fontsize=10)
+    if far := float(norm.max()) > 10:  # the line at 1 would lie on a linear axis
+        lower.set(yscale="log", ylim=(0.8 * min(1.0, float(norm.min())), 1.3 * float(norm.max())))
+    else:
+        lower.set_ylim(0, 1.1 * max(1.0, float(norm.max())))
+    lower.set_title("|v|²/D (pn_norm)", loc="left", fontsize=10)
     lower.set_xlabel(along, labelpad=0)
-    lower.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    places = LogLocator(subs=(1, 3), numticks=4) if far else MaxNLocator(4, steps=[1, 2, 5, 10])
+    lower.yaxis.set(major_locator=places, minor_locator=NullLocator())
     for ax in (upper, lower):
         ax.set_xlim(0, at[-1])
         ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
