@@ -4,6 +4,7 @@ import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -198,37 +199,44 @@ def tile(images: Float[Tensor, "n 3 h w"], columns: int, scale: int = 1) -> Imag
     return Image.fromarray(sheet)
 
 
-def add_titles(sheet: Image.Image, titles: Sequence[str]) -> Image.Image:
+def add_titles(sheet: Image.Image, titles: Sequence[str], font: Path | None = None) -> Image.Image:
     """The sheet with a white band above it that has one title for each of its equally wide columns.
 
     All titles have the same size, the largest at which every line of each fits over its column; a line of more than
-    some fifty characters is cut. ``ValueError`` for a sheet that has no such columns.
+    some fifty characters is cut. font: a TrueType file; Pillow's own font has no Greek letters. ``ValueError`` for a
+    sheet that has no such columns.
     """
     if not titles or sheet.width % len(titles):
         raise ValueError(f"titles: expected one for each column of a sheet {sheet.width} px wide, got {len(titles)}")
     width = sheet.width // len(titles)
     usual = max(SMALLEST, width // 12)
     lines = [title.split("\n") for title in titles]
-    longest = max(ImageFont.load_default(usual).getlength(line) for title in lines for line in title)
-    font = ImageFont.load_default(max(SMALLEST, int(min(usual, usual * 0.95 * width / max(longest, 1)))))
-    height = round((0.4 + 1.2 * max(map(len, lines))) * font.size)
+    load = ImageFont.load_default if font is None else partial(ImageFont.truetype, font)
+    longest = max(load(size=usual).getlength(line) for title in lines for line in title)
+    letters = load(size=max(SMALLEST, int(min(usual, usual * 0.95 * width / max(longest, 1)))))
+    height = round((0.4 + 1.2 * max(map(len, lines))) * letters.size)
     titled = Image.new("RGB", (sheet.width, sheet.height + height), "white")
     titled.paste(sheet, (0, height))
     for column, title in enumerate(titles):
         band = Image.new("RGB", (width, height), "white")
-        ImageDraw.Draw(band).text((width / 2, height / 2), title, "black", font, anchor="mm", align="center")
+        ImageDraw.Draw(band).text((width / 2, height / 2), title, "black", letters, anchor="mm", align="center")
         titled.paste(band, (column * width, 0))
     return titled
 
 
-def tile_titled(images: Float[Tensor, "n 3 h w"], titles: Sequence[str], columns: int) -> Image.Image:
-    """Arranges images row by row in one picture, each row below a band with the titles of its images, wrapped."""
+def tile_titled(
+    images: Float[Tensor, "n 3 h w"], titles: Sequence[str], columns: int, font: Path | None = None
+) -> Image.Image:
+    """Arranges images row by row in one picture, each row below a band with the titles of its images, wrapped.
+
+    font: as in ``add_titles``.
+    """
     rows = []
     for start in range(0, len(images), columns):
         row = slice(start, start + columns)
         names = [textwrap.fill(title, LINE) for title in titles[row]]
         names += [""] * (columns - len(names))  # the last row may be shorter
-        rows.append(add_titles(tile(images[row], columns), names))
+        rows.append(add_titles(tile(images[row], columns), names, font))
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
     for i, row in enumerate(rows):
         sheet.paste(row, (0, sum(above.height for above in rows[:i])))

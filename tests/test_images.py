@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -182,6 +183,14 @@ def test_a_long_title_takes_several_lines_in_letters_of_readable_size():
     written = (long_[:wrapped, 256:] < 128).any(1)
     lines = int((np.diff(written.astype(int)) == 1).sum())
     assert lines >= 2 and (long_[:wrapped, [256, 257, -2, -1]] == 255).all()  # nothing is cut at the sides
+
+
+def test_titles_can_have_greek_letters_in_a_font_that_has_them():
+    sheet = Image.new("RGB", (256, 256))
+    file = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
+    drawn = {title: np.asarray(add_titles(sheet, [title], file)) for title in "λψ"}
+    missing = {title: np.asarray(add_titles(sheet, [title])) for title in "λψ"}  # the same box for both
+    assert not np.array_equal(drawn["λ"], drawn["ψ"]) and np.array_equal(missing["λ"], missing["ψ"])
 
 
 def test_tile_lays_out_rows():

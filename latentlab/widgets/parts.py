@@ -5,10 +5,12 @@ import io
 import time
 from base64 import b64encode
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anywidget
 import ipywidgets
+import matplotlib
 import torch
 import torch.nn.functional as F
 import traitlets
@@ -332,7 +334,8 @@ class Panel(ipywidgets.VBox):
         if images:
             side = max(SHOWN, *(image.shape[-1] for image in images))
             images = torch.cat([F.interpolate(image, side, mode="nearest-exact") for image in images])
-            sheet = tile_titled(images, [p.caption for p in visible], columns=self.columns or len(images))
+            captions, columns = [p.caption for p in visible], self.columns or len(images)
+            sheet = tile_titled(images, captions, columns, Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
             bundle["image/png"] = b64encode(encode(sheet, "PNG")).decode()
             bundle["text/plain"] = "\n".join(p.alt for p in visible)
         return bundle
