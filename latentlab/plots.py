@@ -246,6 +246,8 @@ def plane(
             best = _of(summary, oracle)["mean"][method]
             ax.plot([x["mean"]] * 2, [y["mean"], best], ":", **style)
             ax.plot(x["mean"], best, mark, mfc="white", **style)
+    if oracle:
+        ax.scatter([], [], facecolors="white", edgecolors="0.4", label="hollow: oracle")
     ax.axhline(0, color="k", lw=0.6, ls="--", label="no edit")
     ax.set(xlabel=distortion, ylabel=editability)
     ax.legend(frameon=False, fontsize=8)

@@ -99,7 +99,7 @@ def _remark_sparsity(f: Finding) -> str:
             reach, leakage, identity = (f.controls[f"asked_{kind}_{seed}_{what}"] for what in ASKED)
             told.append(f"{kind} faces, seed {seed}: the judge reads {reach:+.2f} of the change, leakage "
                         f"{leakage:+.3f}, identity {identity:+.3f}")  # fmt: skip
-    return "with sparsity less without, at the strength that is asked for: " + "; ".join(told) if told else ""
+    return "*With* sparsity minus *without*, at the strength that is asked for: " + "; ".join(told) if told else ""
 
 
 CLAIMS = (

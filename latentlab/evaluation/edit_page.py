@@ -199,7 +199,7 @@ def _ties(cells: Sequence[Cell]) -> list[str]:
         return []
     says = "Mean change of a factor that is correlated with the edited one in the face world, in standard deviations."
     wide = _wide(found, dict.fromkeys(way for way, _ in found), [f"{a} -> {b}" for a, b in TIED.items()])
-    return [f"### What the world ties together\n\n{says}\n\n{_markdown(wide)}"]
+    return [f"### Changes of correlated factors\n\n{says}\n\n{_markdown(wide)}"]
 
 
 def _shares(table: "pandas.DataFrame") -> list[str]:

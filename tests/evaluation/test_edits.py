@@ -344,7 +344,7 @@ def test_a_page_of_both_tasks_has_leaks_ties_and_the_share_of_the_inversion():
     page = describe(tabulate(cells), cells)
     leaks = page.split("### Leakage matrix")[1]
     assert "| glasses | +0.00 (0.50) | age +0.70, hair_grey -0.30," in leaks
-    assert "| shipped | 0.70 [0.21, 1.19] |" in leaks.split("### What the world ties together")[1]
+    assert "| shipped | 0.70 [0.21, 1.19] |" in leaks.split("### Changes of correlated factors")[1]
     shares = page.split("## The share of the inversion")[1]
     assert "| shipped | 0.30 | 0.20 | 0.10 |" in shares and "| shipped | 0.80 | 0.90 | -0.10 |" in shares
     assert shares.index("### Leakage\n") < shares.index("### Scatter") < shares.index("### Identity")
