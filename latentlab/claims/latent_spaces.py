@@ -98,8 +98,8 @@ def _remark_normality(f: Finding) -> str:
     return (
         "With n = 1000 in d = 512, the paper's case, the answer of Henze-Zirkler depends on the implementation: the "
         "formula as printed gives no number, pingouin 0.7 gives p = .5 for any samples, and computed without rounding "
-        "it does not see heavy tails of independent coordinates (Student's t); by the textbook Mardia's kurtosis "
-        "rejects a normal"
+        "it does not see heavy tails of independent coordinates (Student's t); with its textbook p-value Mardia's "
+        "kurtosis rejects even normal clouds"
     ) * blind
 
 

@@ -262,9 +262,9 @@ RULES: Mapping[str, Rule] = {
         _is("a > 0 on convolutions", "convolutions_positive", below=2e-3, source=EQUAL),
         _is("a < 0", "convolutions_negative", below=2e-3, source=EQUAL),
         _is("toRGB", "torgb", below=2e-3, source=EQUAL),
-        _is("other codes of W+, the same picture (Property 3.3)", "least_squares_residual", "own_codes", below=2e-3,
-            source=EQUAL),
-        _is("also where toRGB reads the code", "shared_codes", below=2e-3, source=EQUAL),
+        _is("a code of W+ that doubles the styles of convolutions draws the same picture (Property 3.3)",
+            "least_squares_residual", "own_codes", below=2e-3, source=EQUAL),
+        _is("the same in layers whose code a toRGB reads as well", "shared_codes", below=2e-3, source=EQUAL),
     )),
     "LSAP-4": Rule("the projector and LSAP_O, lambda 20, 1000 steps each, in W+, the same noise; edits of one standard "
                    "deviation at the strength at which the judge reads the true edit", tuple(
