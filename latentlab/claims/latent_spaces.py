@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from latentlab.claims.finding import Claim, Finding, over_samples
 from latentlab.claims.rules import NORMALITY, RULES
 from latentlab.claims.runs import FLOORS, Bench
-from latentlab.evaluation.intervals import share_interval
+from latentlab.evaluation.intervals import jackknife, share_interval
 from latentlab.faces import render, sample_factors
 from latentlab.judges.attributes import load_attribute_judge
 from latentlab.losses.attributes import load_attributes
@@ -228,17 +228,17 @@ def _samplers(bench: Bench) -> Finding:
     measured, intervals, controls, samples = {}, {}, {}, {}
     for network in networks:
         x = {name: features[network] for name, features in sets.items()}
-        group = torch.arange(n) * groups // n
-        keeps = [group >= 0, *(group != g for g in range(groups))]  # all groups, then all but one
-        d = np.array([[fid(x[name][keep], x["renders"][keep]) for name in SAMPLERS] for keep in keeps])
-        ratios = d[:, 1:] / d[:, :1]
-        # Jackknife: standard error from leaving out one group of images at a time
-        half = stats.t.ppf(0.975, groups - 1) * ratios[1:].std(0) * (groups - 1) ** 0.5
-        measured |= {f"{network}_fid_{name}": float(v) for name, v in zip(SAMPLERS, d[0], strict=True)}
-        for name, ratio, h in zip(SAMPLERS[1:], ratios[0], half, strict=True):
-            measured[f"{network}_{name}_ratio"] = float(ratio)
-            intervals[f"{network}_{name}_ratio"] = [float(ratio - h), float(ratio + h)]
-            samples[f"{network}_{name}_ratio"] = {"n": groups}
+
+        def distances(keep: Tensor, x: dict = x, network: str = network) -> dict[str, float]:
+            d = {name: fid(x[name][keep], x["renders"][keep]) for name in SAMPLERS}
+            ratios = {f"{network}_{name}_ratio": d[name] / d[SAMPLERS[0]] for name in SAMPLERS[1:]}
+            return {f"{network}_fid_{name}": v for name, v in d.items()} | ratios
+
+        found, ends = jackknife(distances, n, groups=groups)
+        measured |= found
+        ends = {name: interval for name, interval in ends.items() if name.endswith("_ratio")}
+        intervals |= ends
+        samples |= {name: {"n": groups} for name in ends}
         controls |= {f"{network}_fid_{name}_halves": fid(*x[name].chunk(2)) for name in ("renders", "mapping")}
         controls |= {f"{network}_fid_{name}_to_mapping": fid(x[name], x["mapping"]) for name in SAMPLERS[1:]}
         bad, good = (fid(x[name][:few], x["renders"][:few]) for name in ("w_diagonal", "mapping"))

@@ -124,7 +124,7 @@ def add_benchmark(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_benchmark(options: argparse.Namespace) -> int:
-    from latentlab.evaluation import benchmark_page, edit_tables, encoder_page, generators, marks, timing
+    from latentlab.evaluation import benchmark_page, edit_tables, encoder_page, marks, timing
     from latentlab.evaluation import tables as measured
     from latentlab.jobs import pages
 
@@ -137,7 +137,9 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         "inversions": lambda: measured.measure_inversions(options.method, device=device),
         "learning-rates": lambda: measured.measure_learning_rates(device=device),
         **{name: partial(_encoders, options, name) for name in ENCODERS},
-        "generators": lambda: generators.measure_generators(options.generator or ["faces-64"]),
+        "generators": lambda: pages.write_generators(
+            options.out, options.generator or ["faces-64"], partial(print, flush=True)
+        ),
         "full-size": lambda: pages.write_full_size(options.out, options.generator, device, partial(print, flush=True)),
         "edits": lambda: edit_tables.measure_edits(
             options.out, generator=(options.generator or ["faces-64"])[0], method=(options.method or ["ii2s"])[0],

@@ -86,7 +86,7 @@ def measure_inversions(
     for method in methods or methods_for(G):
         keywords = accepted(method, steps=steps)
         for label, faces in (("clean", real.clean), ("strange", real.strange)):
-            grades = _grade_all(faces, G, method, judges, keywords)
+            grades = grade_all(faces, G, method, judges, keywords)
             psnr_db = grades["psnr_db"]
             rows.append(
                 {"method": method, "faces": label, "n": len(faces), "steps": keywords.get("steps", float("nan"))}
@@ -113,7 +113,7 @@ def measure_learning_rates(
     for method in methods:
         first = None
         for learning_rate in LEARNING_RATES:
-            grades = _grade_all(faces, G, method, judges, {"steps": steps, "learning_rate": learning_rate})
+            grades = grade_all(faces, G, method, judges, {"steps": steps, "learning_rate": learning_rate})
             first = grades["psnr_db"] if first is None else first
             gained = (grades["psnr_db"] - first).cpu().double().numpy()
             low, high = confidence_interval(gained, method="t")
@@ -125,9 +125,10 @@ def measure_learning_rates(
     return pandas.DataFrame(rows)
 
 
-def _grade_all(
+def grade_all(
     faces: FaceSet, G: nn.Module, method: str, judges: Judges, keywords: dict[str, Any]
 ) -> dict[str, torch.Tensor]:
+    """What inversions of these faces by a method are worth, see ``grade_inversion``, twenty at a time: (N,) each."""
     parts = []
     for images in faces.images.to(G.w_avg.device).split(20):
         inversion = invert(images, G, method, **keywords)

@@ -1,4 +1,4 @@
-"""Pages of measurements: encoders, two branches, regularizers, generators of full size."""
+"""Pages of measurements: encoders, two branches, regularizers, generators, generators of full size."""
 
 import os
 from collections.abc import Sequence
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from latentlab import plots
-from latentlab.evaluation import encoder_page, full_size
+from latentlab.evaluation import encoder_page, full_size, generator_page
 from latentlab.evaluation.encoders import measure_encoders, shipped_encoders, trained_encoders
+from latentlab.evaluation.generators import measure_generators
 from latentlab.evaluation.two_branch import chosen_branches, describe_branches, measure_branches, strip_rows
 from latentlab.jobs.inversions import Say
 from latentlab.weights.generators import load
@@ -70,6 +71,27 @@ def write_regularizers(out: Path, *, faces: int = 40, say: Say = lambda text: No
     table = regularizers.measure_regularizers(Bench.kept(load("faces-64"), say=say), faces, say)
     regularizers.draw_regularizers(table).savefig(out / "regularizers.png", dpi=90)
     (out / "regularizers.md").write_text(regularizers.describe_regularizers(table))
+    return table
+
+
+def write_generators(
+    out: Path, sources: Sequence[str] = ("faces-64",), say: Say = lambda text: None
+) -> "pandas.DataFrame":
+    """Measures generators and runs beside each other and writes ``generators.md`` with its picture; returns the table.
+
+    Rows of ``generators.csv`` in ``out`` whose weights have not changed are kept, so that a measurement that was
+    stopped goes on; remove the file to measure all again.
+    """
+    import pandas
+
+    path = out / "generators.csv"
+    known = pandas.read_csv(path) if path.is_file() else None
+    for i in range(len(sources)):
+        table = measure_generators(sources[: i + 1], kept=known, say=say)
+        known = pandas.concat([known, table]).drop_duplicates(["generator", "fingerprint"], keep="last")
+        known.to_csv(path, index=False, float_format="%.6g")
+    plots.compare(generator_page.rows_of_samples(list(sources)), size=0.9).savefig(out / "generators.png", dpi=80)
+    (out / "generators.md").write_text(generator_page.describe_generators(table))
     return table
 
 

@@ -6,7 +6,15 @@ import torch
 from scipy import stats
 
 from latentlab.evaluation import intervals
-from latentlab.evaluation.intervals import confidence_interval, coverage, holm, nanmean, samples_needed, share_interval
+from latentlab.evaluation.intervals import (
+    confidence_interval,
+    coverage,
+    holm,
+    jackknife,
+    nanmean,
+    samples_needed,
+    share_interval,
+)
 
 
 def skewed(n: int, seed: int = 0) -> np.ndarray:
@@ -86,6 +94,35 @@ def test_intervals_of_shares_are_where_the_score_test_rejects():
     assert share_interval(40, 40)[1] == 1 and share_interval(0, 12)[0] == 0
     with pytest.raises(ValueError, match="hits: expected from 0 to n samples, and n at least 1, got 5 of 4"):
         share_interval(5, 4)
+
+
+def test_jackknife_of_a_mean_is_students():
+    """With as many groups as samples; with ten, the interval of the means of ten groups."""
+    x = torch.from_numpy(skewed(40))
+    for groups in (40, 10):
+        found, intervals = jackknife(lambda keep: {"mean": float(x[keep].mean())}, 40, groups=groups)
+        means = x.unflatten(0, (groups, -1)).mean(1).numpy()
+        expected = stats.t.interval(0.95, groups - 1, means.mean(), stats.sem(means))
+        assert found["mean"] == pytest.approx(float(x.mean()))
+        assert intervals["mean"] == pytest.approx(list(expected))
+    with pytest.raises(ValueError, match="groups: expected from 2 to the number of samples, 5, got 6"):
+        jackknife(lambda keep: {}, 5, groups=6)
+
+
+def test_jackknife_covers_what_is_not_a_mean():
+    """The median and the coefficient of variation of normal samples, whose values are known: 10 and .1."""
+    draw, held = torch.Generator().manual_seed(0), {"median": 0, "variation": 0}
+    for _ in range(300):
+        x = 10 + torch.randn(200, generator=draw)
+
+        def measures(keep: torch.Tensor, x: torch.Tensor = x) -> dict[str, float]:
+            return {"median": float(x[keep].quantile(0.5)), "variation": float(x[keep].std() / x[keep].mean())}
+
+        _, intervals = jackknife(measures, 200)
+        for name, truth in (("median", 10), ("variation", 0.1)):
+            low, high = intervals[name]
+            held[name] += low < truth < high
+    assert 0.91 < held["variation"] / 300 < 0.98 and held["median"] / 300 > 0.88, held
 
 
 def test_holm_is_the_step_down_procedure():
