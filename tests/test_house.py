@@ -49,7 +49,7 @@ LOSSES = {f"{PACKAGE}.{name}" for name in ("losses", "load_perceptual", "load_id
 COMPARES_FAMILIES = {
     "evaluation.tables": {"measure_samples", "measure_networks"},
     "evaluation.timing": {"_networks"},
-    "evaluation.generators": {"measure_distribution"},
+    "evaluation.generators": {"_seen"},
     "claims.latent_spaces": {"_samplers"},  # FID on the features of both, which must agree
 }
 # No method imports the networks that grade it.

@@ -66,7 +66,7 @@ def draw_judged(G: Generator, n: int, *, seed: int = 0, batch_size: int = 250) -
     draw, parts = stream(seed, "judged samples"), []
     for start in range(0, n, batch_size):
         w = G.mapping(torch.randn(min(batch_size, n - start), G.z_dim, generator=draw))
-        parts.append((w, *_judged(G.synthesis(G.broadcast(w)).clamp(-1, 1))))
+        parts.append((w, *_seen(G.synthesis(G.broadcast(w)).clamp(-1, 1))))
     return Samples(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -75,11 +75,11 @@ def draw_judged(G: Generator, n: int, *, seed: int = 0, batch_size: int = 250) -
 def render_judged(n: int, resolution: int, *, seed: int = 555_555) -> Samples:
     """``n`` renders, seen in the same way."""
     starts = range(0, n, 250)
-    parts = [_judged(render(sample_factors(min(250, n - i), seed=seed, start=i), resolution)) for i in starts]
+    parts = [_seen(render(sample_factors(min(250, n - i), seed=seed, start=i), resolution)) for i in starts]
     return Samples(torch.empty(n, 0), *(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def _judged(x: Float[Tensor, "n 3 r r"]) -> tuple[Tensor, Tensor, Tensor]:
+def _seen(x: Float[Tensor, "n 3 r r"]) -> tuple[Tensor, Tensor, Tensor]:
     return read_factors(load_attribute_judge(), x), load_identity_judge().features(x), load_attributes()(x)
 
 
