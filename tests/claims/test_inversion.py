@@ -283,6 +283,24 @@ def test_rules_of_inversion(id: str, changed: dict, says: str):
     assert claims.CLAIMS[id].judge(finding)[0] == says
 
 
+def test_gains_are_called_small_only_where_most_are_gains():
+    claim = claims.CLAIMS["II2S-10"]
+    names = [name for part in claim.rule.parts for name in part.cells]
+
+    def told(ratio: float, known: float = 1.5, held: int = 4) -> str:
+        numbers = dict.fromkeys(names, ratio) | dict.fromkeys(names[:held], 0.5)
+        found = Finding(**interval(**numbers), controls={"known_clean_colour": known, "known_clean_half": 3.0})
+        found = replace(found, claim=claim)
+        verdict, reason = claim.judge(found)
+        return why(replace(found, verdict=verdict, reason=reason))
+
+    assert "24 of the 24 ratios are on the claimed side, but the gains are small, 2% to 50% (median 2%): 4 of them" in (
+        told(0.98)
+    )
+    assert "with 1.5 to 3.0 times I2S's squared error" in told(0.98)
+    assert told(1.02) == told(0.98, known=0.9) == told(0.98, held=24) == ""
+
+
 def test_z_plus_is_called_slow_only_where_more_steps_help_it():
     rule = RULES["II2S-12"]
     numbers = {name: part.bar + 1 for part in rule.parts for name in part.cells}
