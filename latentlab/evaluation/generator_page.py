@@ -29,7 +29,7 @@ STEP = {
 }  # fmt: skip
 PICTURES = {
     "ks": "KS distance", "fid_judges": "FID, judge", "fid_losses": "FID, losses", "ii2s psnr_db": "ii2s: PSNR, dB",
-    "ii2s pn_norm": "pn_norm", "sg2_w psnr_db": "sg2_w: PSNR, dB", "sg2_w pn_norm": "pn_norm ",
+    "ii2s pn_norm": "ii2s: pn_norm", "sg2_w psnr_db": "sg2_w: PSNR, dB", "sg2_w pn_norm": "sg2_w: pn_norm",
 }  # fmt: skip
 
 

@@ -229,7 +229,7 @@ def measure_generators(
         if key not in before:
             say(f"measuring {opened.name}")
             before[key] = {"generator": key[0], "fingerprint": key[1]} | opened.settings | _measure(opened, n)
-        rows.append(before[key])
+        rows.append(before[key] | opened.settings)
     return pandas.DataFrame(rows)
 
 
@@ -255,6 +255,7 @@ def open_generator(source: str) -> Opened:
     else:
         G, told = load(source), read_manifest().get(f"{source}.generator.safetensors", {})
         config, images = told.get("config", {}), told.get("images", float("nan"))
+    config = {"mapping_learning_rate": 1.0} | config if config else config  # older trainings had no other
     settings = {"mapping_layers": len(G.mapping.layers)} | {
         name: config.get(name, float("nan")) for name in ("path_length_weight", "mapping_learning_rate", "seed")
     }

@@ -146,7 +146,7 @@ def test_a_page_of_generators(monkeypatch, run, tmp_path):
     assert table["mapping_layers"].tolist() == [8, 2] and table["mapping_moved"][0] < 0.05
     assert table["path_length_weight"].tolist() == [0, 2] and (tmp_path / "generators.png").is_file()
     page = (tmp_path / "generators.md").read_text()
-    assert "| `mine` | 2 | 2 |  | 7 | 24 |" in page and "| 0.500 ± 0.040 |" in page
+    assert "| `mine` | 2 | 2 | 1 | 7 | 24 |" in page and "| 0.500 ± 0.040 |" in page
     write_generators(tmp_path, sources[::-1])
     assert measured == ["faces-64-deep", "mine"]  # kept, in any order
     state = torch.load(run / "checkpoint.pt")
