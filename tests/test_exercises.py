@@ -31,7 +31,9 @@ from latentlab.exercises import (
 from latentlab.faces import FaceSet, plain_faces
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import pn_norm, sncd_of_codes
+from latentlab.seeds import stream
 from latentlab.spaces import Anchors, Statistics, measure_anchors, measure_statistics
+from latentlab.weights.generators import load
 
 GOOD = torch.zeros(2, 3)
 
@@ -337,6 +339,23 @@ def test_numbers_of_another_inversion_are_refused():
     for sentence, (found, numbers) in wrong.items():
         with pytest.raises(NotYet, match=sentence):
             check(found, numbers)
+
+
+def test_codes_that_were_not_searched_for_from_their_starts_are_refused():
+    G = load("faces-64")  # codes of the small generator lie nearer to each other than a search goes
+    anchors = measure_anchors(G, 2000)
+    start = G.broadcast(G.mapping(torch.randn(500, G.z_dim, generator=stream(0, "aligned"))))
+    aligned = start[:4].clone().requires_grad_()
+    adam = torch.optim.Adam([aligned], lr=0.1)
+    for _ in range(100):
+        adam.zero_grad()
+        sncd_of_codes(aligned, G, anchors).sum().backward()
+        adam.step()
+    alignment.check_aligned(aligned.detach(), start[:4], G, anchors)
+    with pytest.raises(NotYet, match="near its lowest value"):
+        alignment.check_aligned(start[:4], start[:4], G, anchors)
+    with pytest.raises(NotYet, match="nearest to the code that its search started from"):
+        alignment.check_aligned(start.mean(0).expand(4, -1, -1), start[:4], G, anchors)
 
 
 def test_right_answers_about_comparing_pass():

@@ -24,7 +24,7 @@ def check_fair(fair: Callable[[Tensor], Tensor], w_plus: Tensor, G: nn.Module, a
 
 
 def check_aligned(aligned: Any, start: Tensor, G: nn.Module, anchors: spaces.Anchors) -> None:
-    """Codes after a descent on SNCD alone: near its lowest value."""
+    """Codes after a descent on SNCD alone: near its lowest value, each one nearest to its own start."""
     expect(aligned, "aligned", start.shape, like=start)
     expect_that(not aligned.requires_grad, "aligned: expected codes without a gradient; end with .detach().")
     lowest = float(metrics.sncd_floors(anchors.means())[0].mean())
@@ -33,6 +33,13 @@ def check_aligned(aligned: Any, start: Tensor, G: nn.Module, anchors: spaces.Anc
         highest < 1.1 * lowest,
         f"aligned: expected an SNCD near its lowest value, {lowest:.4f}, got up to {highest:.4f}; take 100 steps of "
         "Adam with learning rate 0.1 on the sum over the codes.",
+    )
+    # The mean of W, four times, has nearly the lowest SNCD, too.
+    nearest = torch.cdist(aligned.flatten(1), start.flatten(1)).argmin(1)
+    expect_that(
+        nearest == torch.arange(len(start), device=start.device),
+        "aligned: expected each code to lie nearest to the code that its search started from, got others; start Adam "
+        "from w_plus[:4].clone().",
     )
 
 
