@@ -85,7 +85,10 @@ def _measure_claims(options: argparse.Namespace) -> None:
 def add_benchmark(commands: argparse._SubParsersAction) -> None:
     says = "Measure speed, networks, samples, encoders and inversions, and write the tables as CSV files."
     benchmark = add_command(commands, "benchmark", says, example="latentlab benchmark --only speed --check")
-    tables = ("speed", "optimisers", "networks", "samples", "inversions", "learning-rates", "encoders", "generators")
+    tables = (
+        "speed", "optimisers", "networks", "samples", "inversions", "learning-rates", "floors", "encoders",
+        "generators",
+    )  # fmt: skip
     only = (
         f"The one table to measure: {', '.join((*tables, *HOURS))} (default: all but {', '.join(HOURS)}, which take "
         "long)."
@@ -136,6 +139,7 @@ def _run_benchmark(options: argparse.Namespace) -> int:
         "samples": lambda: measured.measure_samples(device=device),
         "inversions": lambda: measured.measure_inversions(options.method, device=device),
         "learning-rates": lambda: measured.measure_learning_rates(device=device),
+        "floors": lambda: measured.measure_floors(device=device),
         **{name: partial(_encoders, options, name) for name in ENCODERS},
         "generators": lambda: pages.write_generators(
             options.out, options.generator or ["faces-64"], partial(print, flush=True)

@@ -29,6 +29,11 @@ COLUMNS: dict[str, dict[str, str]] = {
         "method": "method", "learning_rate": "learning rate", "n": "n", "steps": "steps", "psnr_db": "PSNR, dB",
         "gained_db": "gained, dB", "gained_low": "from", "gained_high": "to", "pn_norm": "pn_norm",
     },
+    "floors": {
+        "floor": "floor", "raised_axes": "axes that it raises", "own_pn_norm": "own codes", "n": "n", "steps": "steps",
+        "psnr_db": "PSNR, dB", "gained_db": "gained, dB", "gained_low": "from", "gained_high": "to",
+        "pn_norm": "pn_norm",
+    },
 }  # fmt: skip
 
 

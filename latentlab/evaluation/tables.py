@@ -1,6 +1,7 @@
 """Benchmark tables: distribution of samples, quality of inversions, accuracy of the shipped networks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +31,7 @@ from latentlab.metrics import kolmogorov_smirnov, mse, verification
 from latentlab.networks.attributes import read_factors
 from latentlab.networks.augmentation import augment
 from latentlab.seeds import stream
+from latentlab.spaces import statistics_for
 from latentlab.weights.generators import load
 
 if TYPE_CHECKING:
@@ -107,18 +109,47 @@ def measure_learning_rates(
     One row for each method and rate: the mean of psnr_db and pn_norm over the n faces, and by how many dB the face is
     nearer than at the first rate: its mean, and the ends of its 95 % interval (Student's, of the paired differences).
     """
+    G, faces = load("faces-64", device=device), real_set().clean[:n]
+    return _compare(G, faces, methods, [{"steps": steps, "learning_rate": rate} for rate in LEARNING_RATES])
+
+
+FLOORS = (1e-4, 1e-2, 1e-3, 1e-5, 1e-8)  # of the eigenvalues of P, relative to the largest; the library's first
+
+
+def measure_floors(steps: int = 300, n: int = 20, device: torch.device | str = "cpu") -> "pandas.DataFrame":
+    """How much the likeness of II2S depends on the floor of P's eigenvalues, on the first clean faces of the real set.
+
+    One row for each floor: the number of axes that it raises, own_pn_norm, the mean of |v|^2 / D of codes of the
+    generator, and what ``measure_learning_rates`` has, in comparison with the library's floor.
+    """
+    G, faces = load("faces-64", device=device), real_set().clean[:n]
+    all_statistics = [replace(statistics_for(G), floor=floor) for floor in FLOORS]
+    table = _compare(G, faces, ["ii2s"], [{"steps": steps, "statistics": each} for each in all_statistics])
+    own = G.mapping(torch.randn(10_000, G.z_dim, generator=stream(0, "measured floors")).to(device))
+    table["floor"] = FLOORS
+    table["raised_axes"] = [int((each.floored > each.eigenvalues).sum()) for each in all_statistics]
+    table["own_pn_norm"] = [float(each.w_to_pn(own).square().mean()) for each in all_statistics]
+    return table
+
+
+def _compare(
+    G: nn.Module, faces: FaceSet, methods: Sequence[str], settings: Sequence[dict[str, Any]]
+) -> "pandas.DataFrame":
+    """One row for each method and setting: settings that are numbers, means of psnr_db and pn_norm over the faces, and
+    by how many dB a face is nearer than with the first setting: the mean, and the ends of its 95 % interval."""
     import pandas
 
-    G, faces, judges, rows = load("faces-64", device=device), real_set().clean[:n], load_judges(device=device), []
+    judges, rows = load_judges(device=G.w_avg.device), []
     for method in methods:
         first = None
-        for learning_rate in LEARNING_RATES:
-            grades = grade_all(faces, G, method, judges, {"steps": steps, "learning_rate": learning_rate})
+        for keywords in settings:
+            grades = grade_all(faces, G, method, judges, keywords)
             first = grades["psnr_db"] if first is None else first
             gained = (grades["psnr_db"] - first).cpu().double().numpy()
             low, high = confidence_interval(gained, method="t")
             rows.append(
-                {"method": method, "learning_rate": learning_rate, "n": n, "steps": steps}
+                {"method": method, "n": len(faces)}
+                | {name: value for name, value in keywords.items() if isinstance(value, int | float)}
                 | {name: float(grades[name].mean()) for name in ("psnr_db", "pn_norm")}
                 | {"gained_db": float(gained.mean()), "gained_low": low, "gained_high": high}
             )

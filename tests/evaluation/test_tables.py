@@ -68,6 +68,14 @@ def test_learning_rates_are_compared_face_by_face(few_faces: None):
     assert (table["gained_low"] < gained)[1:].all() and (gained < table["gained_high"])[1:].all()
 
 
+def test_floors_are_compared_face_by_face(few_faces: None):
+    table = tables.measure_floors(steps=3, n=2).set_index("floor")
+    assert table.loc[1e-4, ["gained_db", "gained_low", "gained_high"]].tolist() == [0, 0, 0]  # against itself
+    assert table["raised_axes"].sort_index().is_monotonic_increasing and table.loc[1e-8, "raised_axes"] == 0
+    assert (table["own_pn_norm"] <= 1.02).all() and table.loc[1e-2, "own_pn_norm"] < 0.9  # a raised axis varies less
+    assert table["psnr_db"].nunique() > 1  # the search uses the floor
+
+
 def test_networks_are_measured_beside_pixels():
     table = tables.measure_networks(people=12, renders=100, choices=6).set_index(["measure", "faces"])
     auc = table.loc["AUC"]
