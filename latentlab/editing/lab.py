@@ -27,8 +27,9 @@ class Finding:
 
     agreement: from -1 to 1, how well the edit's line predicts examples that it was not found from: for scores and
     labels the correlation with them, for pairs the mean cosine between a pair's difference and the others' mean.
-    About 0: the examples do not agree on anything; NaN where there are too few to leave some out. effect: what strength
-    1 does to other attributes, None where nothing reads this generator's pictures.
+    About 0: it does not, because there is no such line or the examples are too few to find it; NaN where there are too
+    few to leave some out. effect: what strength 1 does to other attributes, None where nothing reads this generator's
+    pictures.
     """
 
     edit: Edit

@@ -240,7 +240,7 @@ def _mark_buttons() -> ipywidgets.ToggleButtons:
 def _report(finding: Finding, current: bool) -> str:
     """What speaks for an edit, in HTML: agreement, and its largest effects."""
     agreement = "too few to leave some out" if math.isnan(finding.agreement) else f"{finding.agreement:.2f}"
-    parts = [f"agreement with marks left out: {agreement} (1: the marks agree on something, 0: on nothing)"]
+    parts = [f"agreement with marks left out: {agreement} (1: the others predict them, 0: they do not)"]
     parts += [] if current else ["marks or name have changed since: press Find again"]
     table = ""
     if finding.effect is None:
