@@ -16,7 +16,7 @@ OWN = "our own bar"
 
 Outcome = Literal["holds", "undecided", "fails", "not measured"]
 # In the order of a reason
-WORDS = ("control at fault", "control undecided", "holds", "undecided", "fails", "by construction", "not measured")
+WORDS = ("control that fails", "control undecided", "holds", "undecided", "fails", "by construction", "not measured")
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Rule:
         """What the parts and controls say, by what came of them, and under "lacks" the faces that are missing.
 
         A part "holds" if all its cells hold, "fails" if one fails, is "undecided" if one is, and else "not measured".
-        Controls, and parts by construction, are told as "control at fault" or "control undecided"; controls that hold
+        Controls, and parts by construction, are told as "control that fails" or "control undecided"; controls that hold
         are not told. Where the cells of a part differ, their outcomes are counted in brackets.
         """
         cells, told = self.compare(numbers), {word: [] for word in WORDS}
@@ -175,7 +175,7 @@ class Rule:
             count = Counter(cell.outcome for cell in cells if cell.part is part)
             word = next(word for word in ("fails", "undecided", "not measured", "holds") if count[word])
             if part in self.controls or part.constructed:
-                word = {"fails": "control at fault", "undecided": "control undecided"}.get(word, word)
+                word = {"fails": "control that fails", "undecided": "control undecided"}.get(word, word)
                 word = "by construction" if word == "holds" and part.constructed else word
             if word != "holds" or part not in self.controls:
                 told[word].append(part.says + _counted(count))
@@ -220,7 +220,7 @@ def _counted(count: Mapping[str, int]) -> str:
 
 
 def _verdict(told: Mapping[str, list[str]], *, only_built: bool) -> str:
-    if "control at fault" in told or "control undecided" in told:
+    if "control that fails" in told or "control undecided" in told:
         return "not reproduced"
     if only_built:
         return "by construction"

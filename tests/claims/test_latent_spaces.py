@@ -66,7 +66,7 @@ def test_whiteness_needs_the_right_statistics(monkeypatch):
         monkeypatch.setattr(latent_spaces, "statistics_for", lambda _, wrong=wrong: wrong)
         found = claims.measure("II2S-4", G=G)
         assert found.verdict == "not reproduced", found
-        assert part in found.reason.split("control at fault: ")[1].split("; ")[0], found
+        assert part in found.reason.split("control that fails: ")[1].split("; ")[0], found
 
 
 def test_scale_is_free_only_where_it_is_demodulated(monkeypatch):
@@ -87,7 +87,7 @@ def test_samplers_are_compared_by_their_ratio():
         assert found.measured[f"{network}_w_ratio"] == pytest.approx(ratio) and low < ratio < high
         # An untrained world is far from faces, and so are all its samplers: nothing to tell them apart.
         assert found.controls[f"{network}_fid_pn_to_mapping"] < 0.1 * found.measured[f"{network}_fid_mapping"]
-    assert found.verdict == "not reproduced" and "control at fault: FID sees a bad sampler" in found.reason
+    assert found.verdict == "not reproduced" and "control that fails: FID sees a bad sampler" in found.reason
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_verdicts():
     below_4 = part("z", says="z is seen", bar=4, exact=True)
     assert Rule("", (down,), (below_4,)).judge(numbers)[0] == "reproduced"
     assert Rule("", (down,), (replace(below_4, bar=2),)).judge(numbers) == (
-        "not reproduced", "control at fault: z is seen; holds: x falls"
+        "not reproduced", "control that fails: z is seen; holds: x falls"
     )  # fmt: skip
 
 
