@@ -111,8 +111,9 @@ NUMBERS: Mapping[str, str] = {
     "TWO-2": _DETAIL, "TWO-3": _DETAIL,
     "TWO-4": "The full model on codes of e4e (`e4e_..`) and of pSp (`psp_..`) minus these encoders: `perceptual` "
              "distance, `ssim`, `detail_mse`: squared error inside the detail. `later_..`: the full model's own.",
-    "TWO-5": "`yaw_reach`: share of the change of yaw that is asked for which the judge reads, with the sparsity term "
-             "minus without it, training seeds `11` and `12`. `later_..`: with it.",
+    "TWO-5": "`yaw_reach`: share of the change of yaw that is asked for which the judge reads; `yaw_less_others`: it less "
+             "that of the edits of TWO-1; both with the sparsity term minus without it, training seeds `11` and `12`. "
+             "`later_..`: with it.",
     "ALL-1": "`x_by_y`: seconds an image of method x divided by those of y. `seconds_..`: these seconds.",
     "EDIT-1": "`w`, `pn`: |v|^2 / D in PN+ after an edit along a line of W and of PN, divided by that before; "
               "`w_by_pn`: the one divided by the other. `unedited_pn_norm`: before the edit.",
