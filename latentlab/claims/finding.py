@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from latentlab.claims.explanations import NUMBERS, why
+from latentlab.claims.explanations import NUMBERS
+from latentlab.claims.reasons import why
 from latentlab.claims.rule import Cell, Estimate, Rule
 from latentlab.claims.runs import Bench, Planned
 from latentlab.evaluation.intervals import Statistic, confidence_interval, nanmean, share_interval

@@ -4,9 +4,10 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from latentlab.claims.explanations import COMMON, NUMBERS, why
+from latentlab.claims.explanations import COMMON, NUMBERS
 from latentlab.claims.finding import WIDTH, Finding, p_text
 from latentlab.claims.ledger import CLAIMS, recorded, recorded_ids
+from latentlab.claims.reasons import why
 from latentlab.claims.rule import Cell
 from latentlab.evaluation.intervals import METHODS, POPULATIONS, coverage
 

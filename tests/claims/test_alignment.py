@@ -11,9 +11,9 @@ from worlds import world
 
 from latentlab import claims
 from latentlab.claims import alignment, encoder_runs, ranks, refinement, runs
-from latentlab.claims.explanations import why
 from latentlab.claims.finding import Finding
 from latentlab.claims.ranks import rank_correlation
+from latentlab.claims.reasons import why
 from latentlab.claims.rules import ALIGNED_EDITS, RULES
 from latentlab.claims.runs import Bench
 from latentlab.editing.edit import State

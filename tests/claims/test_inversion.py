@@ -12,8 +12,8 @@ from worlds import world
 
 from latentlab import claims
 from latentlab.claims import conditional, inversion, inverted_codes, realism, runs
-from latentlab.claims.explanations import why
 from latentlab.claims.finding import Finding
+from latentlab.claims.reasons import why
 from latentlab.claims.rules import RULES
 from latentlab.editing.edit import State
 from latentlab.faces import real_set

@@ -14,8 +14,9 @@ from worlds import world
 
 from latentlab import claims
 from latentlab.claims import ledger, pages
-from latentlab.claims.explanations import NUMBERS, why
+from latentlab.claims.explanations import NUMBERS
 from latentlab.claims.finding import Finding, over_resamples, over_samples
+from latentlab.claims.reasons import why
 from latentlab.claims.rule import Cell, Estimate
 from latentlab.cli import main
 from latentlab.evaluation.intervals import confidence_interval, coverage
