@@ -315,3 +315,12 @@ def test_z_plus_is_called_slow_only_where_more_steps_help_it():
     assert "W+'s lead falls from 1.50 to 0.50 dB (clean faces) and from 1.50 to 0.50 dB (strange faces)" in told()
     assert told(clean_gain_twice_the_steps=1.7, clean_gain_random_start=0.3) == ""  # no gain from more steps
     assert told(strange_gain_twice_the_steps=-0.1) == ""  # W+ does not lead
+
+
+def test_the_gain_without_a_regulariser_is_said_to_grow_only_where_it_does():
+    record = claims.recorded("II2S-6")
+    said = why(record)
+    assert "1.83 to 1.98 times over the last half" in said and "PSNR is 0.89 to 1.21 dB higher" in said, said
+    settled = {name: 0.0 for name in record.measured if name.endswith("_late_gain_free")}
+    assert why(replace(record, measured=record.measured | settled)) == ""
+    assert why(replace(record, measured=record.measured | {"clean_growth_free": 0.9})) == ""
