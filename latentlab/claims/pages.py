@@ -53,6 +53,9 @@ measurement shows nothing: it must hold as well, and is told only where it does 
 | partly reproduced | some parts hold; others fail, are undecided or were not measured |
 | not reproduced | no part holds, or a control does not hold |
 
+*With* another generator: the same rule, measured on that one. The mapping network of `faces-64-deep` has eight layers
+and another seed; the convolutions of `faces-64` began as its own ([generators](generators.md)).
+
 {textwrap.fill(COMMON, 119, break_long_words=False, break_on_hyphens=False)} Other words are in the
 [glossary](glossary.md).
 
@@ -151,7 +154,7 @@ def _section(found: Finding) -> str:
     for name, other in found.others.items():
         old = " (under another version of the rule)" if other.get("rule") != rule.version else ""
         rows.append(f"With {name}{old}: **{other['verdict']}**: {other['reason']}.\n")
-    seeds = f"{1 + len(found.others)} generator seeds" if found.others else "single seed"
+    seeds = f"{1 + len(found.others)} generators" if found.others else "one generator"
     told = {k: v for k, v in told.items() if v is not None}
     rows.append(f"Measured by `{told.pop('command', '')}`, {seeds}; "
                 + ", ".join(f"{key} {value}" for key, value in told.items()) + ".\n")  # fmt: skip
