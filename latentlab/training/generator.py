@@ -279,7 +279,7 @@ def train_generator(
 
     faces: ``faces(start, n, device)`` gives the real images start to start + n - 1 of an endless row,
         (n, 3, R, R) in [-1, 1].
-    initial: weights to fine-tune from, "G.*" and "D.*", as shipped in ``*.training.safetensors``.
+    initial: weights to fine-tune from, "G.*" and "D.*".
 
     The samples are 36 fixed codes through the moving average, truncation 1. In the log, r1 is |grad D|^2 without
     gamma / 2, and path_length the mean length rather than the penalty.

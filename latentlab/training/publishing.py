@@ -50,8 +50,8 @@ class Run:
         return weights.publish(file, tensors, metadata, self.described, half=half, folder=self.folder)
 
 
-def training_file(name: str) -> str:
-    return f"{name}.training.safetensors"
+def discriminator_file(name: str) -> str:
+    return f"{name}.discriminator.safetensors"
 
 
 def publish_generator(run: Run) -> list[Path]:
@@ -65,8 +65,7 @@ def publish_generator(run: Run) -> list[Path]:
     files = [run.write(f"{run.name}.generator.safetensors", G.state_dict(), metadata)]
     if not own_codes:
         return files
-    players = {f"{player}.{k}": v for player in "GD" for k, v in run.state[player].items()}
-    files.append(run.write(training_file(run.name), players, metadata))
+    files.append(run.write(discriminator_file(run.name), run.state["D"], metadata))
     tensors, numbers = statistics.to_tensors()
     files.append(run.write(f"{run.name}.statistics.safetensors", tensors, numbers, half=False))
     reader = load_attributes()

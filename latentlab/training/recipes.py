@@ -45,6 +45,7 @@ from latentlab.training.loop import train
 from latentlab.training.pictures import PictureFolder
 from latentlab.training.publishing import (
     Run,
+    discriminator_file,
     publish_attributes,
     publish_contrastive,
     publish_edits,
@@ -53,7 +54,6 @@ from latentlab.training.publishing import (
     publish_identity,
     publish_judge,
     publish_refiner,
-    training_file,
 )
 from latentlab.training.readers import fit_factors, fit_identity
 from latentlab.training.two_branch import LOSSES, TwoBranchTraining, configure_two_branch
@@ -100,32 +100,29 @@ def train_faces(
 
     initial = origin = None
     if start_from is not None and not resume:
-        initial, origin = _players_of(start_from, config), weights.read_manifest()[training_file(start_from)]
+        initial, origin = _players_of(start_from, config), weights.read_manifest()[discriminator_file(start_from)]
     facts = {"preset": preset, "start_from": origin, "config": asdict(config)}
     _describe(out, "generator", config.seed, facts, fabric)
     return train_generator(config, faces, out, images=images, fabric=fabric, resume=resume, initial=initial)
 
 
 def _players_of(name: str, config: TrainingConfig) -> dict[str, Tensor]:
-    """The players of a shipped generator, "G.*" and "D.*", in the shape that ``config`` trains."""
-    players, metadata = weights.read_weights(training_file(name))
+    """The players of a shipped generator, "G.*" and "D.*", in the shape that ``config`` trains.
+
+    G is the moving average, the only one that is shipped.
+    """
+    D, metadata = weights.read_weights(discriminator_file(name))
     donor, wanted = GeneratorConfig.from_dict(metadata["config"]), config.generator
     if replace(donor, mapping_layers=wanted.mapping_layers) != wanted:
         raise ValueError(f"start_from: expected a generator of the preset's shape, {wanted}, got {name} with {donor}")
-    if not config.learn_mapping:
-        if donor != wanted:
+    G = load(name)
+    if donor != wanted:
+        if not config.learn_mapping:
             raise ValueError(f"mapping_layers: expected the {donor.mapping_layers} of {name}, whose mapping is kept, "
                              f"got {wanted.mapping_layers}")  # fmt: skip
-        # W must be that of the moving average, which is the one that is used.
-        return players | {f"G.{k}": v for k, v in load(name).state_dict().items()}
-    if donor == wanted:
-        return players
-    G = Generator(donor)
-    G.load_state_dict({k.removeprefix("G."): v for k, v in players.items() if k.startswith("G.")})
-    heir = replace_mapping(G, wanted.mapping_layers, config.seed)
-    return {k: v for k, v in players.items() if k.startswith("D.")} | {
-        f"G.{k}": v for k, v in heir.state_dict().items()
-    }
+        G = replace_mapping(G, wanted.mapping_layers, config.seed)
+    states = {"G": G.state_dict(), "D": D}
+    return {f"{player}.{k}": v for player, state in states.items() for k, v in state.items()}
 
 
 def train_network(

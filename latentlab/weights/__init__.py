@@ -17,7 +17,7 @@ ENCODERS = (
 )  # fmt: skip
 # HFGI's networks and those of the two branches, each for the codes of one encoder
 REFINERS = ("hfgi_e4e", "hfgi_lsap_e", "two_branch_e4e", "two_branch_psp")
-KINDS = ("generator", "training", "statistics", "directions", "edits", "contrastive", *ENCODERS, *REFINERS)
+KINDS = ("generator", "discriminator", "statistics", "directions", "edits", "contrastive", *ENCODERS, *REFINERS)
 
 
 def read_manifest(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
@@ -29,9 +29,8 @@ def read_manifest(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
 def find(kind: str, fingerprint: str, folder: Path = FOLDER) -> str | None:
     """Name of the shipped file of a kind that belongs to the generator with this fingerprint; None if none does.
 
-    kind: "generator", "training" (to go on training, with its discriminator), "statistics", "directions",
-    "edits", "contrastive" (CLCAE's pair), and encoders and refiners by name (these of the whole generator, so by its
-    other fingerprint).
+    kind: "generator", "discriminator" (to go on training with), "statistics", "directions", "edits", "contrastive"
+    (CLCAE's pair), and encoders and refiners by name (these of the whole generator, so by its other fingerprint).
     Raises ``ValueError`` if several files do, as for generators that share a mapping network.
     """
     if kind not in KINDS:

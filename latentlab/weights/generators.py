@@ -116,10 +116,9 @@ def _look(G: Generator, path: Path) -> list[str]:
 
 def load_discriminator(name: str, *, device: torch.device | str = "cpu") -> Discriminator:
     """Opens the discriminator that was trained against a shipped generator, for fine-tuning: not frozen."""
-    tensors, metadata = read_weights(f"{name}.training.safetensors")
-    own = {k.removeprefix("D."): v for k, v in tensors.items() if k.startswith("D.")}
+    tensors, metadata = read_weights(f"{name}.discriminator.safetensors")
     config = {k: metadata["config"][k] for k in ("resolution", "channels")}
-    return _build(Discriminator, DiscriminatorConfig, own, {"config": config}, name).to(device)
+    return _build(Discriminator, DiscriminatorConfig, tensors, {"config": config}, name).to(device)
 
 
 def _build(kind: type, config: type, tensors: dict[str, torch.Tensor], metadata: dict[str, Any], source: str):

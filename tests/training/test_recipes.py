@@ -174,7 +174,7 @@ def test_settings_from_the_command_line_are_recorded(tmp_path, capsys):
         (["--mapping-lr", "nan"], "mapping_learning_rate: expected a positive finite factor, got nan"),
         (["--seed", str(2**62)], "training seed: expected 0 to 2**62 - 1"),
         (["--start-from", "faces-64"], "start_from: expected a generator of the preset's shape"),
-        (["--start-from", "nothing"], "got 'nothing.training.safetensors'"),
+        (["--start-from", "nothing"], "got 'nothing.discriminator.safetensors'"),
         (["--preset", "faces-64-sketch", "--start-from", "faces-64", "--mapping-layers", "8"], "expected the 2 of"),
     ],
 )

@@ -40,7 +40,7 @@ def test_the_sketch_generator_draws_the_same_faces():
 
 def test_files_are_found_by_the_fingerprint_of_their_generator():
     mark = fingerprint(load("faces-64"))
-    for kind in ("training", "statistics", "directions"):
+    for kind in ("discriminator", "statistics", "directions"):
         assert weights.find(kind, mark) == f"faces-64.{kind}.safetensors"
         assert weights.find(kind, "0123456789ab") is None
     assert weights.find("w_encoder", mark) is None
