@@ -142,7 +142,7 @@ def _dial(bench: Bench) -> Finding:
             "mse": {x: mse(run.image.clamp(-1, 1), images) for x, run in runs.items()},
             "sncd": {x: sncd_of_codes(run.latent, bench.G, anchors) for x, run in runs.items()},
         }
-        for name, values in (("o", of_search), ("e", _dial_of_encoders(kind, n))):
+        for name, values in (("o", of_search), ("e", _dial_of_encoders(kind, n, bench))):
             _turn(f"{kind}_{name}", values, means, ratios)
             if values:
                 dials[f"{kind}_{name}_sncd_largest_share"] = torch.stack(list(values["sncd"].values()))
@@ -173,12 +173,12 @@ def largest_share(values: Float[Tensor, "l n"]) -> Statistic:
     return statistic
 
 
-def _dial_of_encoders(kind: str, n: int) -> dict[str, dict[float, Tensor]]:
+def _dial_of_encoders(kind: str, n: int, bench: Bench) -> dict[str, dict[float, Tensor]]:
     """The same quantities of LSAP_E, and its LEC, from the table of runs named L0, L0.25, ..; empty without them."""
     names = {x: f"L{x:g}" for x in LAMBDAS_E}
-    if not is_measured(names.values()):
+    if not is_measured(names.values(), bench):
         return {}
-    rows = rows_of_runs(names.values(), kind, n)
+    rows = rows_of_runs(names.values(), kind, n, bench)
     by_lambda = {what: {x: column(rows[name], what) for x, name in names.items()} for what in ("mse", "sncd")}
     return by_lambda | {"lec": {x: consistencies(rows[name], ALIGNED_EDITS).mean(1) for x, name in names.items()}}
 
@@ -192,7 +192,7 @@ def _better(bench: Bench) -> Finding:
     """MSE, perceptual distance, SNCD and LEC of LSAP_E, trained with two seeds, minus those of e4e, face by face."""
     kinds, means, of_e4e = kinds_of(bench, FORTY), {}, {}
     for kind, n in kinds.items():
-        rows = rows_of_runs([E4E, *LSAP_E.values()], kind, n)
+        rows = rows_of_runs([E4E, *LSAP_E.values()], kind, n, bench)
         for what in ("mse", "perceptual", "sncd", *(f"lec {factor}" for factor in ALIGNED_EDITS)):
             theirs, name = column(rows[E4E], what), what.replace(" ", "_")
             of_e4e[f"e4e_{kind}_{name}"] = theirs

@@ -5,7 +5,6 @@ spaces of one run. All of them but ``SHIPPED`` have one budget. Numbers are diff
 """
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,7 +24,6 @@ from latentlab.training.contrastive import measure_retrieval
 if TYPE_CHECKING:
     import pandas
 
-RESULTS = Path(__file__).parents[2] / "docs" / "clcae.csv"
 SEEDS = {"21": ("full", "no_alignment"), "22": ("full2", "no_alignment2")}  # with and without the loss
 SHIPPED = ("clcae_multi_token", "clcae")  # trained longer than the runs of the ablation
 PAIRS = {True: 1_000, False: 100}  # held-out pairs of the retrieval
@@ -34,18 +32,20 @@ SPACES = ("W", "W+", "F")
 COLUMNS = {"psnr": "psnr_db", "perceptual": "perceptual", "identity": "identity"}
 
 
-def _rows(names: Iterable[str], kind: str, n: int) -> "dict[str, pandas.DataFrame]":
-    return rows_of_runs(names, kind, n, RESULTS, "clcae")
+def _rows(names: Iterable[str], kind: str, n: int, bench: Bench) -> "dict[str, pandas.DataFrame]":
+    return rows_of_runs(names, kind, n, bench, "clcae")
 
 
-def _is_measured(names: Iterable[str]) -> bool:
-    return is_measured(names, RESULTS)
+def _is_measured(names: Iterable[str], bench: Bench) -> bool:
+    return is_measured(names, bench, "clcae")
 
 
-def _fidelity(better: str, other: str, kind: str, n: int, prefix: str, *, one_seed: bool = True) -> Columns:
+def _fidelity(
+    better: str, other: str, kind: str, n: int, bench: Bench, prefix: str, *, one_seed: bool = True
+) -> Columns:  # fmt: skip
     """PSNR, perceptual distance and identity of one row of the table less those of another, face by face. The runs must
     have seen as many images, and with ``one_seed`` be of one seed."""
-    rows = _rows((better, other), kind, n)
+    rows = _rows((better, other), kind, n, bench)
     require_one(rows, "images_seen")
     if one_seed:
         require_one(rows, "seed")
@@ -53,9 +53,9 @@ def _fidelity(better: str, other: str, kind: str, n: int, prefix: str, *, one_se
     return {f"{prefix}_{what}": a[what] - b[what] for what in a}
 
 
-def _levels(names: Mapping[str, str], kind: str, n: int) -> Columns:
+def _levels(names: Mapping[str, str], kind: str, n: int, bench: Bench) -> Columns:
     """The same three themselves, under "at_" names, for the record."""
-    rows = _rows(names.values(), kind, n)
+    rows = _rows(names.values(), kind, n, bench)
     return {f"at_{kind}_{short}_{what}": column(rows[name], COLUMNS[what])
             for short, name in names.items() for what in COLUMNS}  # fmt: skip
 
@@ -72,20 +72,21 @@ def _alignment(bench: Bench) -> Finding:
     The pair is the loss's own network, so what it retrieves is recorded and not judged.
     """
     kinds, means = kinds_of(bench, ALL, QUICK_FACES), {}
-    trained = {seed: runs for seed, runs in SEEDS.items() if _is_measured(f"{run} W" for run in runs)} or SEEDS
+    trained = {seed: runs for seed, runs in SEEDS.items() if _is_measured((f"{run} W" for run in runs), bench)} or SEEDS
     for kind, n in kinds.items():
-        require_one(_rows([f"{run} W" for runs in trained.values() for run in runs], kind, n), "images_seen")
+        require_one(_rows([f"{run} W" for runs in trained.values() for run in runs], kind, n, bench),
+                    "images_seen")  # fmt: skip
         for seed, runs in trained.items():
             names = [f"{run} W" for run in runs]
-            rows = _rows(names, kind, n)
+            rows = _rows(names, kind, n, bench)
             require_one(rows, "seed", int(seed))
-            means |= _fidelity(*names, kind, n, f"{kind}_{seed}")
+            means |= _fidelity(*names, kind, n, bench, f"{kind}_{seed}")
             with_loss, without = (column(part, "retrieved") for part in rows.values())
             means[f"at_{kind}_{seed}_retrieved"] = with_loss - without
             # A share, which a column of booleans is; the difference above is none.
             means |= {f"at_{kind}_{runs[0]}_retrieved": with_loss > 0,
                       f"at_{kind}_{runs[1]}_retrieved": without > 0}  # fmt: skip
-            means |= _levels({run: f"{run} W" for run in runs}, kind, n)
+            means |= _levels({run: f"{run} W" for run in runs}, kind, n, bench)
     found = measure_retrieval(pair_for(bench.G, device=bench.G.w_avg.device), bench.G, PAIRS[bench.full])
     return _finding(means, kinds, {f"pair_{name}": value for name, value in found._asdict().items()})
 
@@ -111,10 +112,11 @@ def _w_plus_block(bench: Bench) -> Finding:
         network = encoder_for(bench.G, encoder, device=bench.G.w_avg.device)
         influence[f"{name}_query_influence"] = query_influence(network, images)
     for kind, n in kinds.items():
-        means |= _fidelity("full W+", "no_w_plus_block W+", kind, n, f"{kind}_block")
-        if _is_measured(f"{run} W+" for run in SHIPPED):
-            means |= _fidelity(*(f"{run} W+" for run in SHIPPED), kind, n, f"at_{kind}_multi_token_above_published")
-        means |= _levels({run: f"{run} W+" for run in ("full", "no_w_plus_block")}, kind, n)
+        means |= _fidelity("full W+", "no_w_plus_block W+", kind, n, bench, f"{kind}_block")
+        if _is_measured((f"{run} W+" for run in SHIPPED), bench):
+            means |= _fidelity(*(f"{run} W+" for run in SHIPPED), kind, n, bench,
+                               f"at_{kind}_multi_token_above_published")  # fmt: skip
+        means |= _levels({run: f"{run} W+" for run in ("full", "no_w_plus_block")}, kind, n, bench)
     return _finding(means, kinds, influence)
 
 
@@ -122,15 +124,15 @@ def _f_block(bench: Bench) -> Finding:
     """G(w+, f) with the block less that without it, and what edits are worth in each of the three spaces."""
     kinds, means = kinds_of(bench, ALL, QUICK_FACES), {}
     for kind, n in kinds.items():
-        means |= _fidelity("full F", "no_f_block F", kind, n, f"{kind}_block")
+        means |= _fidelity("full F", "no_f_block F", kind, n, bench, f"{kind}_block")
         names = {space: f"full {space}" for space in SPACES} | {"without": "no_f_block F"}
-        rows = _rows(names.values(), kind, n)
+        rows = _rows(names.values(), kind, n, bench)
         gains = {short: of_edits(rows[name], FACTORS, "gain") for short, name in names.items()}
         means[f"{kind}_block_gain"] = (gains["F"] - gains["without"]).nanmean(1)
         for short, name in names.items():
             means |= {f"at_{kind}_{short}_gain": gains[short].nanmean(1),
                       f"at_{kind}_{short}_error": edit_errors(rows[name], FACTORS).nanmean(1)}  # fmt: skip
-        means |= _levels(names, kind, n)
+        means |= _levels(names, kind, n, bench)
     return _finding(means, kinds)
 
 
@@ -141,9 +143,10 @@ def _order(bench: Bench) -> Finding:
     steps |= {f"{name}_to_w+": ("full W+", name) for name in ("psp", "e4e")}
     for kind, n in kinds.items():
         for step, names in steps.items():
-            means |= _fidelity(*names, kind, n, f"{kind}_{step}", one_seed=False)
-        beside = [name for name in ("style_transformer", "feature_style F") if _is_measured([name])]
-        means |= _levels({name: name for name in (*(f"full {s}" for s in SPACES), "psp", "e4e", *beside)}, kind, n)
+            means |= _fidelity(*names, kind, n, bench, f"{kind}_{step}", one_seed=False)
+        beside = [name for name in ("style_transformer", "feature_style F") if _is_measured([name], bench)]
+        means |= _levels({name: name for name in (*(f"full {s}" for s in SPACES), "psp", "e4e", *beside)}, kind, n,
+                         bench)  # fmt: skip
     return _finding(means, kinds)
 
 

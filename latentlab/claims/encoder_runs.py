@@ -8,29 +8,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from latentlab.claims.runs import Bench
 from latentlab.evaluation.encoders import STRENGTH
+from latentlab.spaces import fingerprint
 
 if TYPE_CHECKING:
     import pandas
 
-RESULTS = Path(__file__).parents[2] / "docs" / "encoders.csv"
-
 
 def rows_of_runs(
-    names: Iterable[str], kind: str, n: int, path: Path | None = None, what: str = "encoders"
+    names: Iterable[str], kind: str, n: int, bench: Bench, what: str = "encoders"
 ) -> dict[str, "pandas.DataFrame"]:
-    """The rows of the first ``n`` faces of a kind, by name of the run; ``ValueError`` for a run that is not in it.
+    """The rows of the first ``n`` faces of a kind, by name of the run; ``ValueError`` for a run that is not in the
+    table, and for the table of another generator.
 
-    path: of the table (None: that of encoders), which ``latentlab benchmark --only`` what writes.
+    what: the name of the table, which ``latentlab benchmark --only`` what writes.
     """
-    path = path or RESULTS
-    table, found = _table(path, what), {}
+    table, found = _table(bench, what), {}
     for name in names:
         rows = table[(table["method"] == name) & (table["faces"] == kind)].head(n)
         if rows.empty:
             known = ", ".join(table["method"].unique())
-            raise ValueError(f"{path}: expected a run named {name}, got {known}; train it, and measure the folder "
-                             "of all runs again")  # fmt: skip
+            raise ValueError(f"{bench.tables / what}.csv: expected a run named {name}, got {known}; train it, and "
+                             "measure the folder of all runs again")  # fmt: skip
         found[name] = rows
     return found
 
@@ -49,19 +49,37 @@ def require_one(rows: Mapping[str, "pandas.DataFrame"], name: str, value: int | 
                          "all runs again")  # fmt: skip
 
 
-def is_measured(names: Iterable[str], path: Path | None = None) -> bool:
-    """Whether the table, see ``rows_of_runs``, has rows of all these runs."""
-    path = path or RESULTS
-    return path.is_file() and set(names) <= set(_table(path, "encoders")["method"])
+def is_measured(names: Iterable[str], bench: Bench, what: str = "encoders") -> bool:
+    """Whether the table, see ``rows_of_runs``, is of the generator and has rows of all these runs."""
+    if not (path := bench.tables / f"{what}.csv").is_file():
+        return False
+    table = _read(path)
+    return _others(table, bench) == [] and set(names) <= set(table["method"])
 
 
-def _table(path: Path, what: str) -> "pandas.DataFrame":
-    import pandas
-
-    if not path.is_file():
+def _table(bench: Bench, what: str) -> "pandas.DataFrame":
+    if not (path := bench.tables / f"{what}.csv").is_file():
         raise ValueError(f"{path}: expected the table of `latentlab benchmark --only {what} --runs FOLDER`, got no "
                          "such file")  # fmt: skip
-    return pandas.read_csv(path)
+    table = _read(path)
+    if others := _others(table, bench):
+        raise ValueError(f"{path}: expected runs of generator {fingerprint(bench.G, 'generator')}, got "
+                         f"{', '.join(others)}; measure its own with `latentlab benchmark --only {what} --runs FOLDER "
+                         "--out TABLES`, and give `latentlab claims --tables TABLES`")  # fmt: skip
+    return table
+
+
+def _read(path: Path) -> "pandas.DataFrame":
+    import pandas
+
+    return pandas.read_csv(path, dtype={"generator": str})  # a fingerprint may have decimal digits only
+
+
+def _others(table: "pandas.DataFrame", bench: Bench) -> list[str]:
+    """Fingerprints of other generators than the bench's in the table."""
+    if "generator" not in table:
+        return ["a table without the column generator"]
+    return sorted(set(table["generator"].astype(str)) - {fingerprint(bench.G, "generator")})
 
 
 def column(rows: "pandas.DataFrame", name: str) -> Float[Tensor, " n"]:

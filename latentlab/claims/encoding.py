@@ -150,7 +150,7 @@ def _configurations(bench: Bench) -> Finding:
     --runs``, since B and C are not shipped."""
     means, ratios, kinds = {}, {}, kinds_of(bench, ALL, 40)
     for kind, n in kinds.items():
-        rows = rows_of_runs("ABCD", kind, n)
+        rows = rows_of_runs("ABCD", kind, n, bench)
         for name in ("images_seen", "seed"):
             require_one(rows, name)
         consistent = {name: consistencies(part, FACTORS) for name, part in rows.items()}

@@ -104,27 +104,29 @@ def table(path: str | Path | None = None) -> pd.DataFrame:
 
 def write(
     ids: Sequence[str] = (), path: str | Path | None = None, *, full: bool = True, G: Generator | None = None,
-    name: str = SHIPPED, faces: int | None = None, kinds: Sequence[str] = KINDS, batch: int | None = None,
-    say: Callable[[str], object] | None = None,
+    name: str = SHIPPED, faces: int | None = None, kinds: Sequence[str] = KINDS, tables: Path | None = None,
+    batch: int | None = None, say: Callable[[str], object] | None = None,
 ) -> list[Finding]:  # fmt: skip
     """Measures these claims (default: all) and records each one as soon as it is measured; other entries stay.
 
     At full size the descents are kept in the user's cache folder, so that an interrupted measurement goes on where it
     stopped. name: of ``G``; that of another generator than faces-64 (None: ``load(name)``) makes the finding a
     replication, recorded beside the first. faces, kinds: at most so many of each kind, and only these kinds; the record
-    then says what it lacks. batch: faces that descend together. say: is told what is done and what is left.
+    then says what it lacks. tables: folder of the generator's tables of runs (None: docs, with those of faces-64).
+    batch: faces that descend together. say: is told what is done and what is left.
     """
     if faces is not None and faces < 2:
         raise ValueError(f"faces: expected at least 2, got {faces}; without them no interval can be given")
     path, G = Path(path or LEDGER), G or (_shipped() if name == SHIPPED else load(name))
-    knobs = {"faces": faces, "kinds": kinds} | ({"batch": batch} if batch else {}) | ({"say": say} if say else {})
+    given = {"tables": tables, "batch": batch, "say": say}
+    knobs = {"faces": faces, "kinds": kinds} | {name: value for name, value in given.items() if value}
     bench = Bench.kept(G, **knobs) if full else Bench(G, **knobs)
     findings = []
     for claim in [_claim(id) for id in ids or CLAIMS]:
         if say:
             say(f"{claim.id}: {remaining(claim.id, bench)}")
         began, found = time.perf_counter(), _measure(claim, bench)
-        told = {"command": _command(claim.id, full, name, faces, kinds), "date": date.today().isoformat()}
+        told = {"command": _command(claim.id, full, name, faces, kinds, tables), "date": date.today().isoformat()}
         told |= {"seconds": round(time.perf_counter() - began), "generator": name}
         if pace := bench.pace(claim.plan(bench)):
             told["seconds a face"] = round(pace, 1)  # of all descents, also those that other claims share
@@ -150,9 +152,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _command(id: str, full: bool, name: str, faces: int | None, kinds: Sequence[str]) -> str:
+def _command(
+    id: str, full: bool, name: str, faces: int | None, kinds: Sequence[str], tables: Path | None
+) -> str:  # fmt: skip
     parts = ["latentlab claims", "--full" * full, f"--only {id}", f"--generator {name}" * (name != SHIPPED)]
-    parts += [f"--faces {faces}" * (faces is not None), f"--kinds {' '.join(kinds)}" * (set(kinds) != set(KINDS))]
+    parts += [f"--tables {tables.name}" if tables else "", f"--faces {faces}" * (faces is not None)]
+    parts += [f"--kinds {' '.join(kinds)}" * (set(kinds) != set(KINDS))]
     return " ".join(part for part in parts if part)
 
 

@@ -53,7 +53,7 @@ def members(bench: Bench) -> Iterator[Member]:
     yield from (Member("LSAP_O", f"{x:g}", lsap_o(bench, x)) for x in LAMBDAS_O)
     encoders = [Member("e4e", x, name=x) for x in "ABCD"]
     encoders += [Member("LSAP_E", f"{x:g}", name=f"L{x:g}") for x in LAMBDAS_E]
-    yield from (member for member in encoders if is_measured([member.name]))
+    yield from (member for member in encoders if is_measured([member.name], bench))
 
 
 @torch.no_grad()
@@ -73,7 +73,7 @@ def measure_regularizers(
         for member in members(bench):
             say(f"{kind} faces, {member.family} {member.setting}")
             if member.run is None:
-                rows = rows_of_runs([member.name], kind, n)[member.name]
+                rows = rows_of_runs([member.name], kind, n, bench)[member.name]
             else:
                 found = bench.find(member.run, kind, n)
                 made = {member.family: Inversion(found.state, found.image, bench.G, member.family)}

@@ -31,6 +31,7 @@ from latentlab.stylegan.generator import Generator
 from latentlab.weights import read_manifest, read_tensors, write_tensors
 from latentlab.weights.downloads import cache_folder
 
+TABLES = Path(__file__).parents[2] / "docs"
 VERSION = 1  # of the descents: to be raised when a change of the code gives other codes
 FLOORS = {"": 1e-4, "coarse_": 1e-2}  # of the eigenvalues of P, relative to the largest: prefix of a number -> floor
 KINDS = ("clean", "strange")
@@ -135,14 +136,15 @@ class Bench:
     """Where claims are measured.
 
     full: at the size of the ledger; False: on a quick subset. faces: at most so many of each kind. kinds: of faces that
-    are measured. folder: where descents are kept between processes; None: nowhere. batch: faces that descend together.
-    say: is told what goes on.
+    are measured. tables: folder of the tables of runs that are not shipped, see ``encoder_runs``. folder: where
+    descents are kept between processes; None: nowhere. batch: faces that descend together. say: is told what goes on.
     """
 
     G: Generator
     full: bool = False
     faces: int | None = None
     kinds: Sequence[str] = KINDS
+    tables: Path = field(default_factory=lambda: TABLES)
     folder: Path | None = None
     batch: int = BATCH
     say: Callable[[str], object] = field(default=lambda text: None)

@@ -1,7 +1,6 @@
 """Claims about two branches (Yin et al. 2022, arXiv 2204.12530), from the table of their runs."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +17,6 @@ from latentlab.evaluation.two_branch import FACTORS, SHIPPED  # the latter: trai
 if TYPE_CHECKING:
     import pandas
 
-RESULTS = Path(__file__).parents[2] / "docs" / "two_branch.csv"
 # Runs of the ablation, of one budget; {} is one of MARKS, for each of SEEDS. The sparse directions are those of the
 # full model without its content branch.
 MARKS = ("", "2")
@@ -28,8 +26,8 @@ EDITED = ("leakage", "identity", "error")  # of the edits
 ASKED = ("reach", "leakage", "identity")  # of the edits at the strength that is asked for, not at matched strength
 
 
-def _rows(names: Iterable[str], kind: str, n: int) -> "dict[str, pandas.DataFrame]":
-    return rows_of_runs(names, kind, n, RESULTS, "two_branch")
+def _rows(names: Iterable[str], kind: str, n: int, bench: Bench) -> "dict[str, pandas.DataFrame]":
+    return rows_of_runs(names, kind, n, bench, "two_branch")
 
 
 def _step(later: str, earlier: str, *cells: str, asked: bool = False) -> Callable[[Bench], Finding]:
@@ -44,9 +42,9 @@ def _step(later: str, earlier: str, *cells: str, asked: bool = False) -> Callabl
         kinds, means = kinds_of(bench, FORTY), {}
         for kind, n in kinds.items():
             names = {seed: (later.format(mark), earlier.format(mark)) for seed, mark in zip(SEEDS, MARKS, strict=True)}
-            require_one(_rows([name for pair in names.values() for name in pair], kind, n), "images_seen")
+            require_one(_rows([name for pair in names.values() for name in pair], kind, n, bench), "images_seen")
             for seed, pair in names.items():
-                rows = _rows(pair, kind, n)
+                rows = _rows(pair, kind, n, bench)
                 require_one(rows, "seed", seed)
                 for cell in cells:
                     after, before = (_values(part, cell) for part in rows.values())
@@ -87,7 +85,7 @@ def _reconstruct(bench: Bench) -> Finding:
     kinds, means = kinds_of(bench, ALL), {}
     for kind, n in kinds.items():
         for base, run in SHIPPED.items():
-            rows = _rows([run, base], kind, n)
+            rows = _rows([run, base], kind, n, bench)
             for cell in ("perceptual", "ssim", "detail_mse")[: 3 if kind == "strange" else 2]:
                 after, before = (column(part, COLUMNS[cell]) for part in rows.values())
                 means |= {f"{kind}_{base}_{cell}": after - before, f"later_{kind}_{base}_{cell}": after}

@@ -222,8 +222,8 @@ def measure_encoders(
     """The table of encoders on the real set, a row for each encoder and face; see ``grade_encoder``.
 
     Every row also has seconds an image, the median of several passes after a warm-up, the deviation, which is a mean
-    over codes of W, the number of images and the seed of the training, and the encoder's fingerprint. known: an earlier
-    table, whose rows of the same encoder by the same name are taken over.
+    over codes of W, the number of images and the seed of the training, and the fingerprints of encoder and generator.
+    known: an earlier table, whose rows of the same encoder by the same name are taken over.
     """
     import pandas
 
@@ -240,7 +240,7 @@ def measure_encoders(
         made = encoder.provenance
         told = {"images_seen": made["images"], "seed": made["seed"], "network": encoder.network}
         tables.append(table.assign(seconds=seconds, deviation=deviation, **told))
-    return pandas.concat(tables, ignore_index=True)
+    return pandas.concat(tables, ignore_index=True).assign(generator=fingerprint(G, "generator"))
 
 
 def _rows_of(encoder: Encoded, known: "pandas.DataFrame | None") -> "pandas.DataFrame | None":

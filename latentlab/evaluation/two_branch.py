@@ -190,7 +190,7 @@ def measure_branches(
     several: Sequence[Branched], G: Generator, say: Callable[[str], object] = lambda text: None
 ) -> "pandas.DataFrame":
     """The rows of ``grade_branches`` on the real set, for several, with the number of images and the seed of their
-    training, which the encoders alone have not."""
+    training, which the encoders alone have not, and the generator's fingerprint."""
     import pandas
 
     tables, trained = [], _trainings(several)
@@ -198,7 +198,7 @@ def measure_branches(
         say(branches.name)
         table = grade_branches(branches, G, real_set(G.resolution))
         tables.append(table.assign(**trained.get(branches.name, {})))
-    return pandas.concat(tables, ignore_index=True)
+    return pandas.concat(tables, ignore_index=True).assign(generator=fingerprint(G, "generator"))
 
 
 def _trainings(several: Sequence[Branched]) -> dict[str, dict[str, int]]:

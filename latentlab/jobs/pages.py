@@ -39,7 +39,8 @@ def write_encoders(
     if not encoders:
         raise ValueError(f"generator: expected one with shipped encoders, got {generator}; give --runs")
     kept = out / f"{page}.csv"
-    table = measure_encoders(encoders, G, say, pandas.read_csv(kept) if kept.is_file() else None)
+    marks = {"network": str, "generator": str}  # all of whose digits may be decimal
+    table = measure_encoders(encoders, G, say, pandas.read_csv(kept, dtype=marks) if kept.is_file() else None)
     shown = [e for e in shipped if encoder_page.is_on_strip(e.name, page)]
     strip = encoder_page.strip_rows(shown or encoders, G)
     plots.compare(strip, size=1.0).savefig(out / f"{page}.png", dpi=100)
@@ -51,10 +52,12 @@ def write_encoders(
     return table
 
 
-def write_branches(out: Path, runs: Path | None = None, say: Say = lambda text: None) -> "pandas.DataFrame":
-    """Measures two branches on the real set, the shipped networks and the runs in a folder, and writes the page
-    ``two_branch.md`` with its picture; returns the table."""
-    G = load("faces-64")
+def write_branches(
+    out: Path, generator: str = "faces-64", runs: Path | None = None, say: Say = lambda text: None
+) -> "pandas.DataFrame":
+    """Measures two branches on the real set, the networks shipped for the generator and the runs in a folder, and
+    writes the page ``two_branch.md`` with its picture; returns the table."""
+    G = load(generator)
     several = chosen_branches(G, runs)
     table = measure_branches(several, G, say)
     whole = [b for b in several if b.network is not None and b.network.config.resolutions]
@@ -85,7 +88,7 @@ def write_generators(
     import pandas
 
     path = out / "generators.csv"
-    known = pandas.read_csv(path) if path.is_file() else None
+    known = pandas.read_csv(path, dtype={"fingerprint": str}) if path.is_file() else None
     for i in range(len(sources)):
         table = measure_generators(sources[: i + 1], kept=known, say=say)
         known = pandas.concat([known, table]).drop_duplicates(["generator", "fingerprint"], keep="last")

@@ -10,7 +10,7 @@ from scipy import stats
 from worlds import world
 
 from latentlab import claims
-from latentlab.claims import alignment, encoder_runs, ranks, refinement, runs
+from latentlab.claims import alignment, ranks, refinement, runs
 from latentlab.claims.finding import Finding
 from latentlab.claims.ranks import rank_correlation
 from latentlab.claims.reasons import why
@@ -19,7 +19,7 @@ from latentlab.claims.runs import Bench
 from latentlab.editing.edit import State
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import sncd_of_codes
-from latentlab.spaces import anchors_for
+from latentlab.spaces import anchors_for, fingerprint
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 
 
@@ -122,7 +122,7 @@ def test_rules_of_alignment(id: str, changed: dict, says: str):
     assert RULES[id].judge(interval(**numbers | changed).estimates)[0] == says
 
 
-def table_of_runs(path, monkeypatch, sizes: dict[str, float], faces: int = 3):
+def table_of_runs(G, path, monkeypatch, sizes: dict[str, float], faces: int = 3):
     """A table of ``latentlab benchmark`` whose numbers are those of the run times one more than that of the face."""
     rows = []
     for name, size in sizes.items():
@@ -130,14 +130,15 @@ def table_of_runs(path, monkeypatch, sizes: dict[str, float], faces: int = 3):
             names = ["mse", "perceptual (x)", "sncd", *(f"lec {factor}" for factor in ALIGNED_EDITS)]
             rows += [{"method": name, "faces": kind, "image": i} | dict.fromkeys(names, size * (i + 1))
                      for i in range(faces)]  # fmt: skip
-    pandas.DataFrame(rows).to_csv(path / "encoders.csv", index=False)
-    monkeypatch.setattr(encoder_runs, "RESULTS", path / "encoders.csv")
+    table = pandas.DataFrame(rows).assign(generator=fingerprint(G, "generator"))
+    table.to_csv(path / "encoders.csv", index=False)
+    monkeypatch.setattr(runs, "TABLES", path)
 
 
 def test_the_dial_of_encoders_is_read_from_their_runs(G, tmp_path, monkeypatch):
-    table_of_runs(tmp_path, monkeypatch, {"L0": 1.0, "L0.25": 0.5, "L0.5": 0.4})
+    table_of_runs(G, tmp_path, monkeypatch, {"L0": 1.0, "L0.25": 0.5, "L0.5": 0.4})
     assert not any(name.startswith("clean_e_") for name in claims.measure("LSAP-5", G=G).measured)
-    table_of_runs(tmp_path, monkeypatch, {"L0": 1.0, "L0.25": 0.5, "L0.5": 0.4, "L1": 0.2})
+    table_of_runs(G, tmp_path, monkeypatch, {"L0": 1.0, "L0.25": 0.5, "L0.5": 0.4, "L1": 0.2})
     found = claims.measure("LSAP-5", G=G)
     assert found.measured["clean_e_mse_0_to_0.25"] == pytest.approx(0.5)
     assert found.measured["clean_e_lec_0.5_to_1"] == pytest.approx(0.5)
@@ -147,7 +148,7 @@ def test_the_dial_of_encoders_is_read_from_their_runs(G, tmp_path, monkeypatch):
 
 
 def test_lsap_e_is_compared_with_e4e_face_by_face(G, tmp_path, monkeypatch):
-    table_of_runs(tmp_path, monkeypatch, {"D": 1.0, "LSAP": 0.5, "LSAP2": 2.0})
+    table_of_runs(G, tmp_path, monkeypatch, {"D": 1.0, "LSAP": 0.5, "LSAP2": 2.0})
     found = claims.measure("LSAP-3", G=G)
     assert found.measured["clean_11_mse"] == pytest.approx(-1) and found.measured["clean_12_lec_yaw"] == 2
     assert found.samples["clean_11_sncd"]["n"] == 3

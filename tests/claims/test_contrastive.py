@@ -18,6 +18,7 @@ from latentlab.encoders.contrastive import ContrastiveConfig, ContrastivePair
 from latentlab.encoders.kinds import build_encoder, slim_config
 from latentlab.evaluation.encoders import STRENGTH
 from latentlab.seeds import stream
+from latentlab.spaces import fingerprint
 
 FEW = {"clean": 3, "strange": 4}
 RUNS = ("full", "full2", "no_alignment", "no_alignment2", "clcae_multi_token", "no_w_plus_block", "no_f_block",
@@ -42,13 +43,13 @@ def bench(G, tmp_path, monkeypatch) -> Bench:
     for row in rows:
         row |= {"seed": 22} if row["method"].startswith(("full2", "no_alignment2")) else {}
         row |= {"images_seen": 30_000} if row["method"].startswith("clcae") else {}
-    pandas.DataFrame(rows).to_csv(tmp_path / "clcae.csv", index=False)
-    monkeypatch.setattr(contrastive, "RESULTS", tmp_path / "clcae.csv")
+    table = pandas.DataFrame(rows).assign(generator=fingerprint(G, "generator"))
+    table.to_csv(tmp_path / "clcae.csv", index=False)
     monkeypatch.setattr(contrastive, "ALL", FEW)
     monkeypatch.setattr(contrastive, "PAIRS", {True: 20, False: 20})
     monkeypatch.setattr(contrastive, "pair_for", lambda G, device: ContrastivePair(ContrastiveConfig.slim(G.config)))
     monkeypatch.setattr(contrastive, "encoder_for", lambda G, name, device: encoder(G, name))
-    return Bench(G, True)
+    return Bench(G, True, tables=tmp_path)
 
 
 def encoder(G, name: str):
@@ -97,22 +98,22 @@ def test_retrieval_is_recorded_and_not_judged(bench):
     ("CLCAE-4", "psp", {"images_seen": 60_000}, r"images_seen: .*, got 10000 of full W\+, 60000 of psp"),
 ])  # fmt: skip
 def test_runs_that_are_not_trained_alike_are_refused(bench, id, run, changed, message):
-    table = pandas.read_csv(contrastive.RESULTS)
+    table = pandas.read_csv(bench.tables / "clcae.csv")
     assert (table["method"] == run).any()
     for name, value in changed.items():
         table.loc[table["method"] == run, name] = value
-    table.to_csv(contrastive.RESULTS, index=False)
+    table.to_csv(bench.tables / "clcae.csv", index=False)
     with pytest.raises(ValueError, match=message):
         claims.CLAIMS[id].measure(bench)
     table.loc[table["method"] == run, [*changed]] = float("nan")  # an older row, which says nothing
-    table.to_csv(contrastive.RESULTS, index=False)
+    table.to_csv(bench.tables / "clcae.csv", index=False)
     claims.CLAIMS[id].measure(bench)
 
 
 def test_all_runs_of_two_seeds_have_one_budget(bench):
-    table = pandas.read_csv(contrastive.RESULTS)
+    table = pandas.read_csv(bench.tables / "clcae.csv")
     table.loc[table["method"].str.contains("2 W"), "images_seen"] = 20_000
-    table.to_csv(contrastive.RESULTS, index=False)
+    table.to_csv(bench.tables / "clcae.csv", index=False)
     with pytest.raises(ValueError, match="images_seen: expected one number"):
         claims.CLAIMS["CLCAE-1"].measure(bench)
 
@@ -127,21 +128,21 @@ def test_a_column_that_is_missing_or_there_twice_is_told():
 
 
 def test_gains_are_compared_of_edits_that_both_runs_can_make(bench):
-    table = pandas.read_csv(contrastive.RESULTS)
+    table = pandas.read_csv(bench.tables / "clcae.csv")
     smile = f"smile{STRENGTH:+g} gain"
     table[smile] += 100
     table.loc[table["method"] == "no_f_block F", smile] = float("nan")
-    table.to_csv(contrastive.RESULTS, index=False)
+    table.to_csv(bench.tables / "clcae.csv", index=False)
     found = claims.CLAIMS["CLCAE-3"].measure(bench)
     assert found.measured["clean_block_gain"] == pytest.approx(-6)
 
 
 def test_the_second_seed_may_be_missing(bench, tmp_path):
-    table = pandas.read_csv(contrastive.RESULTS)
-    table[~table["method"].str.startswith("full2")].to_csv(contrastive.RESULTS, index=False)
+    table = pandas.read_csv(bench.tables / "clcae.csv")
+    table[~table["method"].str.startswith("full2")].to_csv(bench.tables / "clcae.csv", index=False)
     found = claims.CLAIMS["CLCAE-1"].measure(bench)
     assert "clean_21_psnr" in found.measured and "clean_22_psnr" not in found.measured
-    table[~table["method"].str.startswith("full")].to_csv(contrastive.RESULTS, index=False)
+    table[~table["method"].str.startswith("full")].to_csv(bench.tables / "clcae.csv", index=False)
     with pytest.raises(ValueError, match="expected a run named full W, got"):
         claims.CLAIMS["CLCAE-1"].measure(bench)
 

@@ -15,7 +15,7 @@ from latentlab.editing.edit import Direction
 from latentlab.evaluation import encoders
 from latentlab.evaluation.encoders import Encoded, summarize_encoders, summary_columns
 from latentlab.metrics import psnr
-from latentlab.spaces import visible_part
+from latentlab.spaces import fingerprint, visible_part
 from latentlab.stylegan.generator import Generator, GeneratorConfig
 
 FEW = {"clean": 4, "strange": 3}
@@ -112,19 +112,24 @@ def test_the_line_ends_at_both_encoders(bench, G, monkeypatch):
     assert found.measured["clean_error_0.25_to_0.5"] == pytest.approx(0.25 / 4)  # one of the four factors changes
 
 
-def test_configurations_are_read_from_their_table(bench, tmp_path, monkeypatch):
+def test_configurations_are_read_from_their_table(bench, tmp_path):
     rows = []
     for method, size in zip("ABCD", (4.0, 3.0, 2.0, 1.0), strict=True):
         for face in range(4):
             errors = {f"{f}+1 error": size for f in encoding.FACTORS} | {f"lec {f}": size for f in encoding.FACTORS}
             rows.append({"method": method, "image": face, "faces": "clean" if face < 2 else "strange", **errors})
-    monkeypatch.setattr(encoder_runs, "RESULTS", tmp_path / "encoders.csv")
+    bench.tables = tmp_path
     with pytest.raises(ValueError, match="expected the table of `latentlab benchmark --only encoders --runs FOLDER`"):
         measure("E4E-6", bench)
+    mark = fingerprint(bench.G, "generator")
+    pandas.DataFrame(rows).assign(generator="0123456789ab").to_csv(tmp_path / "encoders.csv", index=False)
+    with pytest.raises(ValueError, match=f"expected runs of generator {mark}, got 0123456789ab; measure its own with"):
+        measure("E4E-6", bench)
+    rows = [row | {"generator": mark} for row in rows]
     pandas.DataFrame(rows).to_csv(tmp_path / "encoders.csv", index=False)
     found = measure("E4E-6", bench)
     with pytest.raises(ValueError, match="expected a run named L0.5, got A, B, C, D"):
-        encoder_runs.rows_of_runs(["A", "L0.5"], "clean", 2)
+        encoder_runs.rows_of_runs(["A", "L0.5"], "clean", 2, bench)
     assert found.measured["clean_error_A"] == pytest.approx(3) and found.measured["strange_lec_B"] == pytest.approx(3)
     for name in ("images_seen", "seed"):
         unlike = [row | {name: 2 if row["method"] == "C" else 1} for row in rows]

@@ -61,7 +61,7 @@ def test_searches_are_measured_and_encoders_left_out_without_their_runs(monkeypa
     monkeypatch.setattr(alignment, "PROJECTOR_STEPS", {False: 3})
     monkeypatch.setattr(regularizers, "LAMBDAS", (0.0,))
     monkeypatch.setattr(regularizers, "LAMBDAS_O", (5.0,))
-    monkeypatch.setattr(regularizers, "is_measured", lambda names: False)
+    monkeypatch.setattr(regularizers, "is_measured", lambda names, bench: False)
 
     def graded(inversions, faces, judges, *, edits, matched):
         names = [f"{factor}{strength:+g} {what}" for factor, strength in edits for what in regularizers.EDITED]

@@ -10,7 +10,7 @@ from worlds import world
 
 import latentlab as ll
 from latentlab import claims
-from latentlab.claims import two_branch
+from latentlab.claims import runs, two_branch
 from latentlab.claims.reasons import why
 from latentlab.claims.rules import RULES
 from latentlab.claims.runs import Bench
@@ -19,6 +19,7 @@ from latentlab.evaluation.inversions import load_judges
 from latentlab.evaluation.two_branch import FACTORS
 from latentlab.faces import real_set
 from latentlab.networks.two_branch import TwoBranch, TwoBranchConfig
+from latentlab.spaces import fingerprint
 from latentlab.training.two_branch import CONTENT, LOSSES, configure_two_branch
 
 RUNS = ("style{}", "full{} (style)", "content{}", "full{}")
@@ -39,8 +40,10 @@ def results(tmp_path, monkeypatch):
             made |= {"images_seen": 10_000, "seed": 12 if "2" in name else 11} if name not in ("e4e", "psp") else {}
             rows += [{"method": name, "faces": kind, "image": i} | made | dict.fromkeys(numbers, size * (i + 1))
                      | {"asked reach": 2 * size * (i + 1)} for i in range(3)]  # fmt: skip
-    pandas.DataFrame(rows).to_csv(tmp_path / "two_branch.csv", index=False)
-    monkeypatch.setattr(two_branch, "RESULTS", tmp_path / "two_branch.csv")
+    path = tmp_path / "two_branch.csv"
+    pandas.DataFrame(rows).assign(generator=fingerprint(world(), "generator")).to_csv(path, index=False)
+    monkeypatch.setattr(runs, "TABLES", tmp_path)
+    return path
 
 
 @pytest.mark.parametrize("id", ["TWO-1", "TWO-2", "TWO-3", "TWO-4", "TWO-5"])
@@ -59,13 +62,13 @@ def test_claims_are_differences_of_runs_face_by_face(results, id):
 
 def test_edits_are_compared_that_both_runs_can_make(results):
     """One run cannot put glasses on: it must not gain by leaving out what is difficult."""
-    table = pandas.read_csv(two_branch.RESULTS)
+    table = pandas.read_csv(results)
     glasses = [c for c in table.columns if c.startswith("glasses ") and not c.endswith("matched")]
     table.loc[:, glasses] *= 100
     table["glasses matched"] = (table["method"] != "full (style)").astype(float)
     table.loc[table["method"] == "full (style)", glasses] = float("nan")
     table.loc[table["image"] == 0, [c for c in table.columns if c.startswith("beard")]] = float("nan")  # has no room
-    table.to_csv(two_branch.RESULTS, index=False)
+    table.to_csv(results, index=False)
     found = claims.CLAIMS["TWO-1"].measure(Bench(world(), True, faces=3))
     assert found.measured["clean_11_error"] == 2.0 and found.measured["clean_12_error"] > 2.0
     assert found.controls["clean_11_matched"] == pytest.approx((2 / 3 + 0.75 + 0.75) / 3)
@@ -73,11 +76,11 @@ def test_edits_are_compared_that_both_runs_can_make(results):
 
 
 def test_edits_without_effect_do_not_reproduce_a_claim(results):
-    table = pandas.read_csv(two_branch.RESULTS)
+    table = pandas.read_csv(results)
     sparse, made = table["method"].str.endswith("(style)"), [f"{factor} matched" for factor in FACTORS]
     table.loc[sparse, [c for c in table.columns if c.startswith(FACTORS) and c not in made]] = float("nan")
     table.loc[sparse, made] = 0.0
-    table.to_csv(two_branch.RESULTS, index=False)
+    table.to_csv(results, index=False)
     for id in ("TWO-1", "TWO-2"):
         found = claims.CLAIMS[id].measure(Bench(world(), True, faces=3))
         verdict, reason = RULES[id].judge(found.estimates)
@@ -87,11 +90,11 @@ def test_edits_without_effect_do_not_reproduce_a_claim(results):
 @pytest.mark.parametrize("id", ["TWO-1", "TWO-2", "TWO-3", "TWO-5"])
 def test_runs_that_are_not_trained_alike_are_refused(results, id):
     """One budget of both seeds, and the seed that the name of the number has."""
-    table = pandas.read_csv(two_branch.RESULTS)
+    table = pandas.read_csv(results)
     for name, value, message in (("images_seen", 30_000, "images_seen: expected one number for the runs"),
                                  ("seed", 11, "seed: expected 12, got .*11 of ")):  # fmt: skip
         second = table["method"].isin([run.format("2") for run in RUNS])
-        table.assign(**{name: table[name].where(~second, value)}).to_csv(two_branch.RESULTS, index=False)
+        table.assign(**{name: table[name].where(~second, value)}).to_csv(results, index=False)
         with pytest.raises(ValueError, match=message):
             claims.CLAIMS[id].measure(Bench(world(), True, faces=3))
 
@@ -106,13 +109,14 @@ def test_tables_say_how_runs_were_trained(monkeypatch):
     several = [evaluation.Branched("e4e", "e4e"), evaluation.Branched("full2", "e4e", None, made),
                evaluation.Branched("full2 (style)", "e4e")]  # fmt: skip
     table = evaluation.measure_branches(several, world()).set_index("method")
-    assert table.loc["e4e"].isna().all(axis=None)
+    assert table.loc["e4e"].drop(columns="generator").isna().all(axis=None)
+    assert (table["generator"] == fingerprint(world(), "generator")).all()
     for name in ("full2", "full2 (style)"):
         assert (table.loc[name, "images_seen"] == 10_000).all() and (table.loc[name, "seed"] == 12).all()
 
 
 def test_a_missing_table_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(two_branch, "RESULTS", tmp_path / "none.csv")
+    monkeypatch.setattr(runs, "TABLES", tmp_path)
     with pytest.raises(ValueError, match="expected the table of `latentlab benchmark --only two_branch --runs FOLDER`"):
         claims.CLAIMS["TWO-1"].measure(Bench(world(), True))
 
