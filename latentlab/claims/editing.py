@@ -209,7 +209,7 @@ def _reading(judge: torch.nn.Module, k: int, images: Tensor) -> Float[Tensor, " 
 
 CLAIMS = (
     Claim("EDIT-1", "latentlab",
-          "A straight line of W leaves the region of the generator's codes, a straight line of PN does not.",
+          "A straight line of W leaves the region of the generator's codes, a short one of PN does not.",
           "no paper has it", _leaving, RULES["EDIT-1"]),
     Claim("EDIT-2", "latentlab",
           "The world's entanglement is in the plain directions and shrinks in the conditional ones.",

@@ -64,7 +64,7 @@ def fit_directions(w: Float[Tensor, "n dim"], readings: Float[Tensor, "n k"], na
 
 @dataclass(frozen=True, eq=False)
 class PnDirection(Edit):
-    """A straight line in PN+, which stays where the generator has codes.
+    """A straight line in PN+; a short one stays where the generator has codes.
 
     PN is an affine map of P, so the line is straight in P as well: x + strength * step, and w = LeakyReLU_0.2(x)
     (II2S, arXiv 2012.09036, Eq. 1, 2). A line of W crosses into the other half of many coordinates instead, where

@@ -137,10 +137,10 @@ def _limits(rows: "pandas.DataFrame", baseline: str) -> list[str]:
         return []
     factors = dict.fromkeys(rows[rows["way"] == baseline]["factor"])
     says = (
-        "The oracle is no edit: it inverts the edited truth. What it does not reach is lost in the inversions. The "
+        "The oracle is no edit: it inverts the edited truth. It is a yardstick and no bound. The "
         "identity of the truth is the judge's similarity of a face and the same face rendered with the factor changed."
     )
-    return [f"### What bounds them\n\n{says}\n\n{_markdown(_wide(cells, factors, [*LIMITS.values(), truth]))}"]
+    return [f"### Beside the oracle\n\n{says}\n\n{_markdown(_wide(cells, factors, [*LIMITS.values(), truth]))}"]
 
 
 def _grid(rows: "pandas.DataFrame", measure: str) -> str:
