@@ -21,7 +21,7 @@ from latentlab.evaluation.intervals import Statistic
 from latentlab.evaluation.inversions import evaluate, load_judges
 from latentlab.faces import FaceSet
 from latentlab.inversion.result import Inversion
-from latentlab.metrics import mse, psnr, sncd_floors, sncd_of_codes
+from latentlab.metrics import mse, psnr, sncd_of_codes, sncd_references
 from latentlab.spaces import anchors_for
 
 PROJECTOR_STEPS = {True: 1000, False: 60}
@@ -57,7 +57,7 @@ def _finding(
 
 def _floors(bench: Bench) -> dict[str, float]:
     """SNCD at its minimum, and of the generator's own samples, means over the layers."""
-    lowest, samples = (floors.mean() for floors in sncd_floors(anchors_for(bench.G).means()))
+    lowest, samples = (floors.mean() for floors in sncd_references(anchors_for(bench.G).means()))
     return {"sncd_lowest": float(lowest), "sncd_of_samples": float(samples)}
 
 

@@ -152,15 +152,21 @@ def _towards_the_mean(found: "Finding") -> str:
     identities = [x for name, x in found.measured.items() if name.endswith("_identity") and "_w_" not in name]
     if not kinds or max(reached.values()) >= samples or min(lost.values()) <= 0 or max(identities) >= 0:
         return ""
-    shares = {who: [x for name, x in found.measured.items() if name.endswith(f"_{who}_matched") and "_w_" not in name]
-              for who in ("projector", "lsap_o")}  # fmt: skip
-    makes = {who: sum(values) / len(values) for who, values in shares.items()}
+    makes = {}
+    for who in ("projector", "lsap_o"):
+        shares = {name: x for name, x in found.measured.items()
+                  if name.endswith(f"_{who}_matched") and "_w_" not in name}  # fmt: skip
+        for turn in (True, False):
+            part = [x for name, x in shares.items() if ("_yaw_" in name) == turn]
+            makes[who, turn] = sum(part) / len(part)
     return (
         f"With the paper's lambda the codes end far below the SNCD of the generator's own, at "
         f"{' and '.join(f'{x:.3f} ({kind} faces)' for kind, x in reached.items())} against {samples:.3f}: they are "
         "drawn to the mean of the samples. That costs "
-        f"{' and '.join(f'{x:.1f} dB ({kind})' for kind, x in lost.items())}, and the person, before any edit. What is "
-        f"gained: the judge finds a strength for {makes['lsap_o']:.0%} of the edits, not for {makes['projector']:.0%}."
+        f"{' and '.join(f'{x:.1f} dB ({kind})' for kind, x in lost.items())}, and the person, before any edit. The "
+        f"judge finds a strength for {makes['lsap_o', True]:.0%} of the turns of the head instead of "
+        f"{makes['projector', True]:.0%}, and for {makes['lsap_o', False]:.0%} of the other edits instead of "
+        f"{makes['projector', False]:.0%}."
     )
 
 
@@ -170,8 +176,9 @@ def _first_step(found: "Finding") -> str:
         return ""
     told = " and ".join(f"{share:.0%} ({kind} faces)" for kind, share in shares.items())
     return (
-        f"LSAP_O's likeness falls evenly with lambda, but one step makes {told} of the change of its mean SNCD: the "
-        "search starts at the mean of W, near the lowest SNCD, and a small weight already keeps it there."
+        f"LSAP_O's likeness falls evenly with lambda, but one step makes {told} of the change of its mean SNCD. "
+        "SNCD is least at the mean direction of the samples, and a small weight already draws codes nearer to it than "
+        "samples are."
     )
 
 

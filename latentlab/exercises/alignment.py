@@ -27,7 +27,7 @@ def check_aligned(aligned: Any, start: Tensor, G: nn.Module, anchors: spaces.Anc
     """Codes after a descent on SNCD alone: near its lowest value, each one nearest to its own start."""
     expect(aligned, "aligned", start.shape, like=start)
     expect_that(not aligned.requires_grad, "aligned: expected codes without a gradient; end with .detach().")
-    lowest = float(metrics.sncd_floors(anchors.means())[0].mean())
+    lowest = float(metrics.sncd_references(anchors.means())[0].mean())
     highest = float(metrics.sncd_of_codes(aligned, G, anchors).max())
     expect_that(
         highest < 1.1 * lowest,
@@ -80,12 +80,15 @@ def check_anchors(anchor: Callable[[Tensor], Sequence[Tensor]], w_plus: Tensor, 
     return list(mine)
 
 
-def check_floors(floors: Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]], means: Sequence[Tensor]) -> None:
-    """Lowest and typical SNCD of each layer, from the anchors."""
-    found = floors(means)
-    expect(found, "floors(mu)", kind=(tuple, list))
-    expect_that(len(found) == 2, f"floors(mu): expected two results, lowest and typical, got {len(found)}.")
-    for name, mine, right in zip(("lowest", "typical"), found, metrics.sncd_floors(means), strict=True):
+def check_references(
+    references: Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]], means: Sequence[Tensor]
+) -> None:  # fmt: skip
+    """Floor of SNCD and the mean over samples, of each layer, from the anchors."""
+    found = references(means)
+    expect(found, "references(mu)", kind=(tuple, list))
+    names = ("the floor", "the mean of samples")
+    expect_that(len(found) == 2, f"references(mu): expected two results, {' and '.join(names)}, got {len(found)}.")
+    for name, mine, right in zip(names, found, metrics.sncd_references(means), strict=True):
         expect(mine, name, (len(means),))
         hint = "The length of the anchor is |mu|: 1 - |mu| and 1 - |mu|^2."
         expect_close(mine, right, name, atol=1e-4, hint=hint)

@@ -6,8 +6,8 @@ from latentlab.metrics.codes import (
     lec,
     sncd,
     sncd_error,
-    sncd_floors,
     sncd_of_codes,
+    sncd_references,
 )
 from latentlab.metrics.distributions import feature_moments, fid, kid, kolmogorov_smirnov, swd
 from latentlab.metrics.edits import (

@@ -71,7 +71,7 @@ def sncd(styles: Sequence[Float[Tensor, "n _"]], means: Sequence[Float[Tensor, "
     """S^N cosine distance 1 - mu_l . s_l of each image and layer, (N, L), 0 to 2 (LSAP, Eq. 6).
 
     ``.mean(0)`` is per layer; ``.mean()`` is the paper's number (taken to be a mean over layers). Compare both with
-    ``sncd_floors``. styles: normalised S codes s_l, (N, C_l) for each layer. means: mu_l, their mean over many
+    ``sncd_references``. styles: normalised S codes s_l, (N, C_l) for each layer. means: mu_l, their mean over many
     samples of the generator, (C_l,) for each layer, not normalised again.
 
     >>> sncd([torch.tensor([[0.6, 0.8]])], [torch.tensor([0.5, 0.5])])
@@ -116,12 +116,12 @@ def sncd_of_codes(
     return distances.mean(1) if reduction == "mean" else distances.sum(1)
 
 
-def sncd_floors(means: Sequence[Float[Tensor, " _"]]) -> tuple[Float[Tensor, " layers"], Float[Tensor, " layers"]]:
+def sncd_references(means: Sequence[Float[Tensor, " _"]]) -> tuple[Float[Tensor, " layers"], Float[Tensor, " layers"]]:
     """SNCD of each layer at its minimum, 1 - |mu_l|, and on average over the generator's samples, 1 - |mu_l|^2: (L,).
 
-    Codes with an SNCD below the second are nearer to the mean than samples are, which is not better.
+    Codes whose mean SNCD is below the second are nearer to the anchors than samples are, which is not better.
 
-    >>> sncd_floors([torch.tensor([0.6, 0.0])])
+    >>> sncd_references([torch.tensor([0.6, 0.0])])
     (tensor([0.4000]), tensor([0.6400]))
     """
     lengths = torch.stack([mu.norm() for mu in means])

@@ -171,10 +171,12 @@ def test_why_lsap_o_does_not_edit_better_is_told_from_the_record():
     """Where its codes lie below the samples and cost likeness and the person."""
     names = {f"{kind}_{what}": x for kind in ("clean", "strange") for what, x in (
         ("lsap_o_sncd", 0.016), ("psnr", -4.25), ("age_identity", -0.1), ("w_age_identity", 0.1),
-        ("age_projector_matched", 0.5), ("age_lsap_o_matched", 0.75), ("w_age_lsap_o_matched", 0.1))}  # fmt: skip
+        ("age_projector_matched", 0.5), ("age_lsap_o_matched", 0.75), ("w_age_lsap_o_matched", 0.1),
+        ("yaw_projector_matched", 0.8), ("yaw_lsap_o_matched", 0.9))}  # fmt: skip
     record = Finding(names, controls={"sncd_of_samples": 0.03}, verdict="not reproduced", claim=claims.CLAIMS["LSAP-4"])
     assert "0.016 (clean faces) and 0.016 (strange faces) against 0.030" in why(record)
-    assert "4.2 dB (clean)" in why(record) and "75% of the edits, not for 50%" in why(record)
+    assert "4.2 dB (clean)" in why(record) and "for 90% of the turns of the head instead of 80%" in why(record)
+    assert "for 75% of the other edits instead of 50%" in why(record)
     for other in ({"clean_lsap_o_sncd": 0.04}, {"strange_psnr": 0.1}, {"clean_age_identity": 0.1}):
         assert not why(replace(record, measured=names | other))
 

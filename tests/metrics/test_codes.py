@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentlab.metrics import code_distance, code_variation, lec, sncd, sncd_floors
+from latentlab.metrics import code_distance, code_variation, lec, sncd, sncd_references
 from latentlab.stylegan import Generator, GeneratorConfig
 
 
@@ -77,7 +77,7 @@ def test_sncd_is_the_mean_over_all_pairs_and_respects_its_floors():
     distance = sncd(found, means)
     pairs = [1 - (s.double() @ f.double().T).mean() for s, f in zip(samples, found, strict=True)]  # LSAP, Eq. 5
     torch.testing.assert_close(distance.mean(0), torch.stack(pairs).float())
-    lowest, average = sncd_floors(means)
+    lowest, average = sncd_references(means)
     torch.testing.assert_close(sncd(samples, means).mean(0), average)
     best = [mu[None] / mu.norm() for mu in means]
     torch.testing.assert_close(sncd(best, means)[0], lowest)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from latentlab import spaces
-from latentlab.metrics import sncd, sncd_error, sncd_floors, sncd_of_codes
+from latentlab.metrics import sncd, sncd_error, sncd_of_codes, sncd_references
 from latentlab.seeds import stream
 from latentlab.spaces import Anchors, Statistics, anchors_for, measure_anchors, measure_statistics, s_to_sn, w_to_s
 from latentlab.stylegan import Generator, GeneratorConfig
@@ -51,7 +51,7 @@ def test_anchors_are_means_of_directions(G):
 def test_samples_score_the_second_floor(G, anchors):
     w_plus = codes(G, 20_000)
     for torgb in (True, False):
-        average = sncd_floors(anchors.means(torgb=torgb))[1]
+        average = sncd_references(anchors.means(torgb=torgb))[1]
         found = sncd_of_codes(w_plus, G, anchors, torgb=torgb)
         torch.testing.assert_close(found.mean(), average.mean(), rtol=0.01, atol=0)
     assert not torch.equal(sncd_of_codes(w_plus, G, anchors), sncd_of_codes(w_plus, G, anchors, torgb=False))
@@ -69,7 +69,7 @@ def test_descent_on_sncd_reaches_its_first_floor():
     G = generator(NARROW)  # here every direction of a layer's style is the style of some code
     anchors = measure_anchors(G, 2_000)
     w_plus = (3 * codes(G, 2)).requires_grad_()
-    lowest = sncd_floors(anchors.means(torgb=False))[0].mean()
+    lowest = sncd_references(anchors.means(torgb=False))[0].mean()
     adam = torch.optim.Adam([w_plus], lr=0.3)
     for _ in range(150):
         value = sncd_of_codes(w_plus, G, anchors, torgb=False)
