@@ -44,7 +44,8 @@ class Scrubber(Panel):
         face = face_choice(len(inv))
         face.style.description_width = "3em"
         target = [] if truth is None else [Picture("Target")]
-        super().__init__({"step": steps, "face": face}, [*target, Picture("Found"), Picture("Descent")], "scrub")
+        plot = Picture("Descent" if along == "step" else "Distance")
+        super().__init__({"step": steps, "face": face}, [*target, Picture("Found"), plot], "scrub")
         for picture in self.pictures:  # below this width the plot is not readable, so the row wraps instead
             picture.layout.flex, picture.layout.max_width = f"1 1 {NARROWEST}px", f"{SHOWN}px"
         self.reset_button.layout.width = "6em"
