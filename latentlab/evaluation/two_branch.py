@@ -42,6 +42,7 @@ COLUMNS = {"psnr_db": "PSNR, dB", "ssim": "SSIM", "perceptual": "perceptual", "i
            f"{POSE} reach": "yaw reached, as asked", "zeros": "zeros"}  # fmt: skip
 ASKED = {"asked reach": "change reached", "asked identity": "identity after it", "asked leakage": "leakage",
          "asked change": "squared change of the picture"}  # fmt: skip
+PAIRED = ("edit error", "edit gain", "edit leakage", "edit identity")  # of which differences on the same faces are told
 
 
 @dataclass(frozen=True)
@@ -246,6 +247,11 @@ def describe_branches(table: "pandas.DataFrame", several: Sequence[Branched]) ->
         parts.append(f"## {n} {kind} faces of the real set\n\n" + _means(rows, COLUMNS))
         parts.append("The same edits at the strength that is asked for, whatever the judge reads there. One that does "
                      "less of what it is asked for changes less besides, too.\n\n" + _means(rows, ASKED))  # fmt: skip
+        if not (differences := _differences(rows)).empty:
+            columns = {key: COLUMNS[key] for key in PAIRED}
+            parts.append("What the content branch changes: both branches minus the style branch alone, face by face, "
+                         "over the edits that both make. (Such differences may exclude 0 although the intervals of the "
+                         "means above overlap.)\n\n" + _means(differences, columns))  # fmt: skip
     made = [b for b in several if b.provenance]
     parts.append("## How they were made\n\n" + "\n".join(
         f"- **{b.name}**: {b.provenance['images']:,} images, seed {b.provenance['seed']}, {b.provenance['hardware']}, "
@@ -253,12 +259,34 @@ def describe_branches(table: "pandas.DataFrame", several: Sequence[Branched]) ->
     return "\n\n".join(parts) + "\n"
 
 
+def _differences(rows: "pandas.DataFrame") -> "pandas.DataFrame":
+    """``PAIRED`` of both branches minus those of the style branch alone on the same picture, for every run that has
+    rows of both: means over the factors of the edits that both make."""
+    import pandas
+
+    values = rows.set_index(["method", "image"])
+    styles = values[values.index.get_level_values("method").str.endswith(" (style)")]
+    if styles.empty:
+        return pandas.DataFrame()
+    styles = styles.rename(index=lambda name: name.removesuffix(" (style)"), level="method")
+    differences = values.reindex(styles.index).select_dtypes("number") - styles.select_dtypes("number")
+    found = {}
+    for key in PAIRED:
+        of_factors = [_column(rows, key.replace("edit", factor)) for factor in FACTORS]
+        found[key] = differences[of_factors].mean(axis=1)
+    return pandas.DataFrame(found).reset_index()
+
+
 def _means(rows: "pandas.DataFrame", columns: dict[str, str]) -> str:
     lines = [["run", *columns.values()], ["---"] * (1 + len(columns))]
     for name, part in rows.groupby("method", sort=False):
-        found = [next(c for c in part.columns if c == k or c.startswith(f"{k} (")) for k in columns]
-        lines.append([name, *(_with_interval(part[c]) for c in found)])
+        lines.append([name, *(_with_interval(part[_column(part, key)]) for key in columns)])
     return _lines(lines)
+
+
+def _column(rows: "pandas.DataFrame", key: str) -> str:
+    """The column of that name, which may end with the judges' backbone in brackets."""
+    return next(c for c in rows.columns if c == key or c.startswith(f"{key} ("))
 
 
 def _with_interval(values: "pandas.Series") -> str:

@@ -1,6 +1,7 @@
 """Two branches in claims and tables: differences of runs, errors inside details, and the page."""
 
 import json
+import math
 from dataclasses import asdict, replace
 
 import pandas
@@ -226,6 +227,21 @@ def test_the_page_has_a_row_for_each_run(tmp_path):
     (tmp_path / "x" / "run.json").write_text(json.dumps({"kind": "encoder"}))
     with pytest.raises(ValueError, match="runs: expected a folder with runs of `latentlab train two_branch`"):
         evaluation.trained_branches(tmp_path, ll.load("faces-64"))
+
+
+def test_the_content_branch_is_compared_edit_by_edit():
+    """Only edits that both make count; another order of the faces changes nothing."""
+    made = [f"{factor} {key}" for factor in evaluation.FACTORS for key in ("error", "gain", "leakage", "identity (x)")]
+
+    def rows(method: str, first: float, faces: list[int]) -> list[dict]:
+        one = dict.fromkeys(made, 1.0) | {"method": method, "faces": "clean"}
+        return [one | {"image": i, "smile error": first + i, "age error": math.nan} for i in faces]
+
+    alone = [one | {"glasses gain": math.nan} for one in rows("run (style)", 2.0, [0, 1, 2])]
+    found = evaluation._differences(pandas.DataFrame(rows("run", 5.0, [2, 0, 1]) + alone + rows("e4e", 9.0, [0, 1, 2])))
+    assert found["method"].unique().tolist() == ["run"] and len(found) == 3
+    torch.testing.assert_close(found["edit error"].tolist(), [1.0] * 3)  # smile 3, glasses and beard 0, age not made
+    assert (found[["edit gain", "edit leakage", "edit identity"]] == 0).all(axis=None)
 
 
 def test_without_content_the_strip_has_the_same_picture_twice(dense):
