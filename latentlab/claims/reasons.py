@@ -271,10 +271,10 @@ def _recognised_is_not_alike(found: "Finding") -> str:
     without, with_loss = (shares[name] for name in names)
     return (
         "The loss asks that the pair finds a code among those of the batch, not that G(w) looks like the image. The "
-        f"pair finds {without:.0%} of the clean faces without the loss and {with_loss:.0%} with it, so there was "
-        f"little to gain, and it costs {-psnr[-1]:.1f} to {-psnr[0]:.1f} dB of PSNR. All runs are short, 10,000 images "
-        "each; but the W of the shipped `clcae`, with the loss and three times as many, is still below that of the "
-        "runs without it (docs/clcae.md)."
+        f"pair finds {without:.0%} of the clean faces without the loss and {with_loss:.0%} with it, which "
+        f"costs {-psnr[-1]:.1f} to {-psnr[0]:.1f} dB of PSNR. All runs are short, 10,000 images each; but the W of the "
+        "shipped `clcae`, with the loss and three times as many, is still below that of the runs without it "
+        "(docs/clcae.md)."
     )
 
 
