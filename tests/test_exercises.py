@@ -32,7 +32,7 @@ from latentlab.faces import FaceSet, plain_faces
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import pn_norm, sncd_of_codes
 from latentlab.seeds import stream
-from latentlab.spaces import Anchors, Statistics, measure_anchors, measure_statistics
+from latentlab.spaces import Anchors, Statistics, measure_anchors, measure_statistics, s_to_sn, w_to_s
 from latentlab.weights.generators import load
 
 GOOD = torch.zeros(2, 3)
@@ -356,6 +356,28 @@ def test_codes_that_were_not_searched_for_from_their_starts_are_refused():
         alignment.check_aligned(start[:4], start[:4], G, anchors)
     with pytest.raises(NotYet, match="nearest to the code that its search started from"):
         alignment.check_aligned(start.mean(0).expand(4, -1, -1), start[:4], G, anchors)
+    with pytest.raises(NotYet, match="each layer with a vector of its own"):
+        alignment.check_aligned(G.truncate(start[:4], 0.2), start[:4], G, anchors)
+
+
+def test_anchors_count_every_code_alike():
+    G = load("faces-64")
+    w_plus = G.broadcast(G.mapping(torch.randn(300, G.z_dim, generator=stream(0, "anchors"))))
+
+    def anchor(batches):
+        return [s.mean(0) for s in s_to_sn(w_to_s(torch.cat(batches), G))]
+
+    assert len(alignment.check_anchors(anchor, w_plus, G)) == G.num_ws
+    wrong = {
+        "gives the codes of a small batch": lambda batches: [
+            torch.stack(m).mean(0) for m in zip(*(anchor([batch]) for batch in batches), strict=True)
+        ],
+        "is not normalised": lambda batches: [m / m.norm() for m in anchor(batches)],
+        "expected .* layers": lambda batches: anchor(batches)[1:],
+    }
+    for sentence, mistaken in wrong.items():
+        with pytest.raises(NotYet, match=sentence):
+            alignment.check_anchors(mistaken, w_plus, G)
 
 
 def test_right_answers_about_comparing_pass():
