@@ -42,8 +42,8 @@ def describe_generators(table: "pandas.DataFrame") -> str:
         "to that of the rest; seed; images seen. `faces-64` began with the weights of `faces-64-deep`, except for a "
         "new mapping network.",
         _section(table, "Settings", SETTINGS),
-        "![Samples that nobody has chosen](generators.png)\n\n*The first samples of each generator, from the same "
-        "random vectors, without truncation.*",
+        "![Samples that nobody has chosen](generators.png)\n\n*The first samples of each generator whose weights were "
+        "at hand when this page was written, from the same random vectors, without truncation.*",
         "In the tables below, ± is half of the 95 % interval (jackknife of ten groups of samples, codes or faces; it "
         "says nothing of how a number varies with the seed of the training).",
         _section(table, "The space W", SPACE),

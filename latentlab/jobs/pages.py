@@ -83,7 +83,8 @@ def write_generators(
     """Measures generators and runs beside each other and writes ``generators.md`` with its picture; returns the table.
 
     Rows of ``generators.csv`` in ``out`` whose weights have not changed are kept, so that a measurement that was
-    stopped goes on; remove the file to measure all again.
+    stopped goes on; remove the file to measure all again. Rows of runs that are not among ``sources`` stay on the page,
+    below the others, but not in the picture: their weights may be gone.
     """
     import pandas
 
@@ -94,6 +95,8 @@ def write_generators(
         known = pandas.concat([known, table]).drop_duplicates(["generator", "fingerprint"], keep="last")
         known.to_csv(path, index=False, float_format="%.6g")
     plots.compare(generator_page.rows_of_samples(list(sources)), size=0.9).savefig(out / "generators.png", dpi=80)
+    earlier = known[~known["generator"].isin(table["generator"])].drop_duplicates("generator", keep="last")
+    table = pandas.concat([table, earlier], ignore_index=True)
     (out / "generators.md").write_text(generator_page.describe_generators(table))
     return table
 

@@ -1,6 +1,7 @@
 """Measures of a latent space, on worlds whose answer is known."""
 
 import math
+import shutil
 
 import pytest
 import torch
@@ -154,6 +155,10 @@ def test_a_page_of_generators(monkeypatch, run, tmp_path):
     torch.save(state, run / "checkpoint.pt")
     write_generators(tmp_path, sources)
     assert measured == ["faces-64-deep", "mine", "mine"]
+    shutil.rmtree(run)  # its row stays
+    later = write_generators(tmp_path, ["faces-64-deep"])
+    assert later["generator"].tolist() == ["faces-64-deep", "mine"] and later["images"].tolist() == [600224, 24]
+    assert (tmp_path / "generators.md").read_text().count("| `mine` | 2 | 2 | 1 | 7 | 24 |") == 1
     with pytest.raises(ValueError, match="no generator 'magic'"):
         write_generators(tmp_path, ["magic"])
 
