@@ -31,6 +31,7 @@ from latentlab.exercises import (
 from latentlab.faces import FaceSet, plain_faces
 from latentlab.inversion.result import Inversion
 from latentlab.metrics import pn_norm, sncd_of_codes
+from latentlab.networks.latent_discriminator import LatentDiscriminator
 from latentlab.seeds import stream
 from latentlab.spaces import Anchors, Statistics, measure_anchors, measure_statistics, s_to_sn, w_to_s
 from latentlab.weights.generators import load
@@ -89,6 +90,9 @@ MAPLESS, MAPPED = object.__new__(Inversion), object.__new__(Inversion)
 MAPLESS.state, MAPPED.state, MAPPED.generator = State(CODES), State(CODES, features={8: CODES}), None
 PICTURES = torch.linspace(-1, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
 NUMBERS = torch.linspace(-1, 1, 6).view(2, 3)
+SIZES.synthesis = lambda w: PICTURES / 2  # one picture for all codes
+STEEP = LatentDiscriminator(3)
+STEEP.mlp[-1].weight.data.mul_(1e3)
 ATTENTION = nn.MultiheadAttention(3, 1, batch_first=True)
 
 
@@ -237,6 +241,10 @@ def test_no_check_is_left_out():
         (encoders.check_hybrid, ({"a": 3}, ("a",), 1, {}, {}), "expected an inversion, got an int"),
         (encoders.check_hybrid, ({"a": SEARCHED}, ("a",), 2, {"steps": 3, "rate": 0.1}, {}), "rate=0.1, got 0.2"),
         (encoders.check_hybrid, ({"a": SEARCHED}, ("a",), 2, {"steps": 3, "weight": 0.1}, {}), "an inversion without"),
+        (encoders.check_hybrid, (dict.fromkeys("ab", SEARCHED), ("a", "b"), 2, {}, {"a": CODES + 1}), "without `init"),
+        (encoders.check_fit, (lambda own, found: STEEP, GOOD, {"a": GOOD}, {}), "contains r1_penalty"),
+        (encoders.check_layer_gain, (NUMBERS.new_tensor([0, 0, 9, 0]), {"e4e": CODES, "pSp": CODES}, PICTURES, SIZES),
+         "gain of layer 2"),
         (alignment.check_references, (lambda mu: [torch.zeros(1)] * 2, [torch.tensor([0.6, 0.0])]), "the floor"),
         (clcae.check_lowest, (lambda n, t: math.log(1 + (n - 1) * math.exp(-1 / t)),), "divided by t"),
         (clcae.check_lowest, (lambda n, t: math.log(1 + (n - 1) * math.exp(-1 / (n - 1) - 1 / t)),), "divided by t"),

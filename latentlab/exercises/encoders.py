@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from latentlab import metrics
+from latentlab.encoders.adversarial import r1_penalty
 from latentlab.exercises import expect, expect_close, expect_that, with_article
 from latentlab.networks.latent_discriminator import LatentDiscriminator
 from latentlab.spaces import Statistics
@@ -38,7 +39,8 @@ def check_typical(typical: Move, w: Tensor, statistics: Statistics) -> Tensor:
 
 def check_fit(fit: Callable, own: Tensor, found: Mapping[str, Tensor], least: Mapping[str, float]) -> dict[str, float]:
     """How many of 100 vectors a fitted discriminator sorts correctly, for each encoder: three quarters of the vectors
-    are for training, the others are sorted. least: what it must reach."""
+    are for training, the others are sorted. least: what it must reach. Without R_1 the logit is far too steep at the
+    vectors of W: the term is then above 100 instead of below 1."""
     told, cut = {}, 4 * len(own) // 5
     for name, rows in found.items():
         some = 3 * len(rows) // 4
@@ -52,6 +54,12 @@ def check_fit(fit: Callable, own: Tensor, found: Mapping[str, Tensor], least: Ma
             f"fit: expected it to sort at least {least.get(name, 0):g} of 100 vectors of {name}, got {told[name]:g}; "
             "vectors of W get a high logit.",
         )
+        steep = r1_penalty(network, own[cut:], interval=1).mean().item()
+        expect_that(
+            steep < 5,
+            f"fit: expected R_1 below 5 for vectors of W, got {steep:.0f} for the network of {name}; "
+            "the loss of Eq. (2) contains r1_penalty(..., interval=1).",
+        )
     return told
 
 
@@ -60,7 +68,7 @@ def check_layer_gain(gain: Any, codes: Mapping[str, Tensor], given: Tensor, G: n
     n_layers = codes["e4e"].shape[1]
     expect(gain, "gain", (n_layers,))
     base = metrics.psnr(G.synthesis(codes["e4e"]), given).mean()
-    for layer in (0, n_layers - 1):
+    for layer in range(n_layers):
         w = codes["e4e"].clone()
         w[:, layer] = codes["pSp"][:, layer]
         right = float(metrics.psnr(G.synthesis(w), given).mean() - base)
@@ -87,6 +95,10 @@ def check_hybrid(
         nearest = min(to, key=to.get)
         sentence = f"{name}: expected codes near those that it started from, got ones nearer to those of {nearest}."
         expect_that(nearest == name, sentence + " Did `initial` get the right ones?")
+        for other in set(names) - set(starts):  # these began elsewhere, so they end farther from these codes
+            there = float((hybrid[other].latent - starts[name]).norm())
+            sentence = f"{other}: expected a search without `initial`, got codes as near to those of {name} as a search"
+            expect_that(there > 1.5 * to[name], sentence + " that began there.")
 
 
 def check_offsets(offsets: Callable[[Tensor], tuple[Tensor, Tensor]], w: Tensor) -> None:
