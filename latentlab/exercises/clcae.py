@@ -50,7 +50,7 @@ def check_fold(
     expect(a, "a", (dim,), like=residuals)
     keys = torch.cat([torch.zeros_like(residuals[:1]), residuals])[:, None]
     wanted = attention(keys.flip(0), keys, keys, need_weights=False)[0][:, 0]
-    hint = "It is what is read where the residual is 0: out_proj, with its own bias, of b_V."
+    hint = "It is what is read where the residual is 0: out_proj, with its own bias, of the given attention's b_V."
     expect_close(a, wanted[0], "a", atol=1e-3, hint=hint)
     hint = "What is read is out_proj(W_V x + b_V). Of two matrices the one that acts first stands on the right."
     expect_close(F.linear(residuals, A, a), wanted[1:], "A x + a", atol=1e-3, hint=hint)
