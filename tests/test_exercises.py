@@ -445,3 +445,19 @@ def test_an_edit_is_hidden_from_numbers_over_the_faces_that_it_changes():
             comparing.check_hidden(hidden, full, ["gaze_x"], measure(1.5))
     with pytest.raises(NotYet, match=r"expected reading, sd above 1, got 0.500. Of the five numbers 4 are right"):
         comparing.check_hidden({"smile": 0.4}, faces, ["gaze_x"], measure(0.5))
+
+
+def test_fair_divides_by_what_samples_have():
+    """Twice the lowest value is nearly what samples have, and is not it."""
+    G = small_generator()
+    anchors = measure_anchors(G, n=4000)
+    w_plus = G.broadcast(G.mapping(torch.randn(200, G.z_dim, generator=stream(0, "fair"))))
+
+    def in_units(of):
+        means = [m.float() for m in anchors.means()]
+        each = [1 - s @ m for s, m in zip(s_to_sn(w_to_s(w_plus, G)), means, strict=True)]
+        return torch.stack([x / of(m) for x, m in zip(each, means, strict=True)], 1).mean(1)
+
+    alignment.check_fair(lambda w: in_units(lambda m: 1 - m.square().sum()), w_plus, G, anchors)
+    with pytest.raises(AssertionError, match="anchors"):
+        alignment.check_fair(lambda w: in_units(lambda m: 2 - 2 * m.norm()), w_plus, G, anchors)
