@@ -146,13 +146,19 @@ def density(points: Float[Tensor, "n 2"], labels: Sequence[str], *, reach: float
 
 
 def descent(
-    terms: Mapping[str, Float[Tensor, " steps"]], at: Sequence[int], norm: Float[Tensor, " k"], along: str = "step"
+    terms: Mapping[str, Float[Tensor, " steps"]],
+    at: Sequence[int],
+    distance: Float[Tensor, " k"],
+    along: str = "step",
+    *,
+    name: str = "pn_norm |v|²/D",
+    typical: float = 1.0,
 ) -> Float[Tensor, "1 3 512 512"]:
-    """Descent of one face: terms of its loss at every step (logarithmic), and below them its pn_norm.
+    """Descent of one face: terms of its loss at every step (logarithmic), and below them its distance from W.
 
-    norm: pn_norm after the numbers of steps ``at``; a dashed line marks the typical value of 1. along: name of the
-    horizontal axis. Returns an image in [-1, 1]. Its axes span ``ACROSS``, from 0 to the last step, and ``PANELS``, so
-    that marks can be drawn into it.
+    distance: after the numbers of steps ``at``. along: name of the horizontal axis. name, typical: of the distance, and
+    its typical value above 0, which a dashed line marks (default: those of pn_norm). Returns an image in [-1, 1]. Its
+    axes span ``ACROSS``, from 0 to the last step, and ``PANELS``, so that marks can be drawn into it.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -169,13 +175,14 @@ def descent(
     if terms:  # the legend is above the axes, where no mark is drawn
         spacing = {"borderpad": 0, "borderaxespad": 0.4, "handlelength": 1, "columnspacing": 1}
         upper.legend(frameon=False, ncols=len(terms), loc="lower left", bbox_to_anchor=(0, 1), **spacing)
-    lower.axhline(1, color="k", lw=0.8, ls="--")
-    lower.plot(at, norm.cpu(), color="C4")
-    if far := float(norm.max()) > 10:  # the line at 1 would lie on a linear axis
-        lower.set(yscale="log", ylim=(0.8 * min(1.0, float(norm.min())), 1.3 * float(norm.max())))
+    lower.axhline(typical, color="k", lw=0.8, ls="--")
+    lower.plot(at, distance.cpu(), color="C4")
+    least, most = (float(x) for x in distance.aminmax())
+    if far := most > 10 * typical:  # the dashed line would lie on a linear axis
+        lower.set(yscale="log", ylim=(0.8 * min(typical, least), 1.3 * most))
     else:
-        lower.set_ylim(0, 1.1 * max(1.0, float(norm.max())))
-    lower.set_title("|v|²/D (pn_norm)", loc="left", fontsize=10)
+        lower.set_ylim(0, 1.1 * max(typical, most))
+    lower.set_title(name, loc="left", fontsize=10)
     lower.set_xlabel(along, labelpad=0)
     places = LogLocator(subs=(1, 3), numticks=4) if far else MaxNLocator(4, steps=[1, 2, 5, 10])
     lower.yaxis.set(major_locator=places, minor_locator=NullLocator())

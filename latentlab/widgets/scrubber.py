@@ -1,6 +1,8 @@
-"""Widget that replays the descent of an inversion: the face at every recorded step, its target, and the loss."""
+"""Widget that replays the descent of an inversion: the face at every recorded step, its target, the loss and the
+distance from W."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import ipywidgets
 import torch
@@ -23,10 +25,25 @@ SHORTEST, LONGEST = 100, 500
 NARROWEST = 150  # least side of an image in CSS pixels
 
 
+class Distance(NamedTuple):
+    """A distance of recorded codes from W. values[k, n]: of face n after path_steps[k]. typical: of the generator's own
+    codes, above 0."""
+
+    name: str
+    values: Float[Tensor, "k n"]
+    typical: float = 1.0
+
+
 class Scrubber(Panel):
     """The widget that ``scrub`` returns. controls: step and face."""
 
-    def __init__(self, inv: Inversion, truth: Float[Tensor, "n 3 r r"] | None, along: str = "step") -> None:
+    def __init__(
+        self,
+        inv: Inversion,
+        truth: Float[Tensor, "n 3 r r"] | None,
+        along: str = "step",
+        distance: Distance | None = None,
+    ) -> None:
         if inv.path is None:
             raise ValueError(
                 "inversion: expected one with a path, got none; invert with record=10 to keep every 10th step"
@@ -36,9 +53,10 @@ class Scrubber(Panel):
             if len(truth) != len(inv):
                 raise ValueError(f"truth: expected one image for each of {len(inv)} faces, got {len(truth)}")
         self.inv, self.truth, self.along, self._curves = inv, truth, along, {}
-        # norms[k, n] is that of face n after path_steps[k]. The trace's "pn_norm" may use other statistics.
-        norms = pn_norm(inv.path.flatten(0, 1), statistics_for(inv.generator))
-        self.norms = norms.unflatten(0, inv.path.shape[:2]).cpu()
+        self.distance = distance or _pn_norm(inv)
+        given, expected = tuple(self.distance.values.shape), tuple(inv.path.shape[:2])
+        if given != expected:
+            raise ValueError(f"distance: expected values of shape {expected}, (steps, faces) of the path, got {given}")
         self._plot(0)  # so that the time of the first frame does not include the import of matplotlib
         self.play, steps, self.link = _player(inv.path_steps, along)
         face = face_choice(len(inv))
@@ -69,8 +87,8 @@ class Scrubber(Panel):
             target = self.truth[face : face + 1].to(image)
             jobs = [(face, lambda: target, f"face {face}")]
             words += f", PSNR {float(psnr(image, target)):.1f} dB"
-        norm = float(self.norms[moment.row(self.inv), face])
-        at_step = f"{self._moment(moment)}, pn_norm {norm:.2f} (1 is typical)"
+        name, values, typical = self.distance
+        at_step = f"{self._moment(moment)}, {name} {values[moment.row(self.inv), face]:.3g} ({typical:.3g} is typical)"
         return [*jobs, (moment, lambda: image, words), (moment, lambda: self._descent(moment), at_step)]
 
     def _describe(self, moment: StepSelection) -> str:
@@ -93,7 +111,9 @@ class Scrubber(Panel):
         """The curves of a face, drawn once and cached."""
         if face not in self._curves:
             terms = {name: self.inv.trace[name][:, face] for name in self._terms}
-            self._curves = {face: descent(terms, self.inv.path_steps, self.norms[:, face], self.along)}
+            name, values, typical = self.distance
+            curves = descent(terms, self.inv.path_steps, values[:, face], self.along, name=name, typical=typical)
+            self._curves = {face: curves}
         return self._curves[face]
 
     @property
@@ -104,6 +124,12 @@ class Scrubber(Panel):
 
     def _code(self) -> str:
         return self.state.code(self.inv)
+
+
+def _pn_norm(inv: Inversion) -> Distance:
+    """The pn_norm of the recorded codes; that of the inversion's trace may use other statistics."""
+    norms = pn_norm(inv.path.flatten(0, 1), statistics_for(inv.generator))
+    return Distance("pn_norm |v|²/D", norms.unflatten(0, inv.path.shape[:2]).cpu())
 
 
 def _player(path_steps: list[int], along: str) -> tuple[ipywidgets.Play, ipywidgets.SelectionSlider, ipywidgets.Widget]:
@@ -125,16 +151,25 @@ def _player(path_steps: list[int], along: str) -> tuple[ipywidgets.Play, ipywidg
     return play, steps, ipywidgets.jslink((play, "value"), (steps, "index"))
 
 
-def scrub(inversion: Inversion, truth: Float[Tensor, "n 3 r r"] | None = None, *, along: str = "step") -> Scrubber:
-    """Widget that replays an inversion: each face at every recorded step, with curves of its loss and its pn_norm.
+def scrub(
+    inversion: Inversion,
+    truth: Float[Tensor, "n 3 r r"] | None = None,
+    *,
+    along: str = "step",
+    distance: tuple[str, Float[Tensor, "k n"], float] | None = None,
+) -> Scrubber:
+    """Widget that replays an inversion: each face at every recorded step, with curves of its loss and its distance from
+    W.
 
     It has a play button and a slider, which also responds to the arrow keys.
 
     inversion: with a path, as from ``ll.invert(..., record=10)``; without one this raises ``ValueError``.
     truth: the target images, (N, 3, R, R) in [-1, 1], shown beside it together with the PSNR.
     along: what ``path_steps`` are, if not steps: "λ" where the path holds the results for several weights.
+    distance: name, values and typical value (above 0) of the distance that is drawn; values[k, n] is that of face n
+    after path_steps[k], on the CPU. By default it is the pn_norm, of which 1 is typical.
 
     All steps are drawn with the final noise maps. The last step shows the result of the inversion, which for a method
     that keeps its best iterate is not the last one computed.
     """
-    return Scrubber(inversion, truth, along)
+    return Scrubber(inversion, truth, along, distance and Distance(*distance))

@@ -70,7 +70,7 @@ def test_the_numbers_are_right(panel, inv, truth, G):
         norm = float(statistics_for(G).w_to_pn(inv.path[k, 1]).square().mean())
         _, middle, plot = (picture.alt for picture in panel.pictures)
         assert middle == f"Found: face 1 after {step} of 5 steps, PSNR {decibels:.1f} dB"
-        assert plot == f"Descent: after {step} steps, pn_norm {norm:.2f} (1 is typical)"
+        assert plot == f"Descent: after {step} steps, pn_norm |v|²/D {norm:.3g} (1 is typical)"
 
 
 def test_images_follow_the_controls(panel, inv, truth):
@@ -98,7 +98,7 @@ def test_the_mark_is_at_the_step(panel, inv):
     for face, step in ((0, 0), (1, 2), (0, 5)):
         panel.set(step=step, face=face)
         terms = {name: inv.trace[name][:, face] for name in ("mse", "perceptual")}
-        bare = descent(terms, inv.path_steps, panel.norms[:, face])
+        bare = descent(terms, inv.path_steps, panel.distance.values[:, face])
         rows, columns = torch.nonzero((panel.pictures[2].image != bare).any(1)[0]).float().mul(1 / 512).unbind(1)
         x = ACROSS[0] + ACROSS[1] * step / 5
         assert (columns - x).abs().max() < 0.01
@@ -126,9 +126,20 @@ def test_along_another_quantity(inv, truth):
     panel = ll.widgets.scrub(replace(inv, trace={}), truth, along="λ")
     assert panel.controls["step"].description == "λ"
     assert "face 0 at λ 5, PSNR" in panel.pictures[1].alt and "at λ 5, pn_norm" in panel.pictures[2].alt
-    bare = descent({}, inv.path_steps, panel.norms[:, 0], "λ")
+    bare = descent({}, inv.path_steps, panel.distance.values[:, 0], "λ")
     marked = torch.nonzero((panel.pictures[2].image != bare).any(1)[0])[:, 0].div(512)
     assert 1 - marked.min() < sum(PANELS[1]) + 0.01  # no mark in the upper panel, which is not drawn
+
+
+def test_another_distance(inv, truth):
+    values = torch.arange(8.0).view(4, 2) / 1000 + 0.001
+    panel = ll.widgets.scrub(inv, truth, distance=("SNCD", values, 0.002))
+    panel.set(step=2, face=1)
+    assert panel.pictures[2].alt == "Descent: after 2 steps, SNCD 0.004 (0.002 is typical)"
+    terms = {name: inv.trace[name][:, 1] for name in ("mse", "perceptual")}
+    bare = descent(terms, inv.path_steps, values[:, 1], name="SNCD", typical=0.002)[0]
+    off_the_mark = (panel.pictures[2].image[0] != bare).any(0).nonzero()[:, 1].unique()
+    assert len(off_the_mark) == 3 and not torch.equal(bare, descent(terms, inv.path_steps, values[:, 1])[0])
 
 
 def test_bad_input_is_refused(G, inv, truth):
@@ -136,6 +147,8 @@ def test_bad_input_is_refused(G, inv, truth):
         ll.widgets.scrub(replace(inv, path=None, path_steps=[]), truth)
     with pytest.raises(ValueError, match="truth: expected one image for each of 2 faces, got 1"):
         ll.widgets.scrub(inv, truth[:1])
+    with pytest.raises(ValueError, match=r"distance: expected values of shape \(4, 2\), .* got \(2, 2\)"):
+        ll.widgets.scrub(inv, truth, distance=("SNCD", torch.ones(2, 2), 1.0))
     with pytest.raises(ValueError, match="expected shape \\(N, 3, 16, 16\\)"):
         ll.widgets.scrub(inv, truth[..., :8, :8])
     with pytest.raises(ValueError, match="step: expected a recorded one .0, 2, 4, 5., got 3"):
