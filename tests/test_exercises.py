@@ -252,6 +252,7 @@ def test_no_check_is_left_out():
         (clcae.check_find, (lambda a, b: (a @ b.T).diagonal().mean(),), "similarities of image i"),
         (clcae.check_find, (lambda a, b: ((a @ b.T).argmax(0) == torch.arange(6)).float().mean(),), "of image i"),
         (clcae.check_find, (lambda a, b: ((a @ b.T).diagonal() > 0.9).float().mean(),), "of image i"),
+        (clcae.check_find, (lambda a, b: (a.argmax(1) == torch.arange(6)).float().mean(),), "of image i"),
         (clcae.check_fold, (lambda m: (m.in_proj_weight[-3:], m.in_proj_bias[-3:]), ATTENTION, NUMBERS),
          "stands on the right"),
         (clcae.check_fold, (lambda m: [torch.eye(3), torch.ones(3)], ATTENTION, NUMBERS), "where the residual is 0"),

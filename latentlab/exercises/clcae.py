@@ -25,7 +25,8 @@ def check_lowest(lowest: Callable[[int, float], float]) -> None:
 
 def check_find(find: Callable[[Tensor, Tensor], float]) -> None:
     """The share of images whose own code is the most similar of all."""
-    codes = F.normalize(torch.eye(6) + 0.1, dim=1)
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(0))).Q  # no code is an axis
+    codes = F.normalize(torch.eye(6) + 0.1, dim=1) @ turn
     tries = [(codes[order], codes) for order in ([0, 1, 2, 3, 4, 5], [1, 0, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0])]
     crowded = F.normalize(codes + torch.tensor([0, 0, 0, 2, 2, 2])[:, None] * codes[0], dim=1)  # three near the first
     for seen, known in (*tries, (crowded, codes), (codes, crowded)):

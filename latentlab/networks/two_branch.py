@@ -75,8 +75,7 @@ class ContentExtractor(nn.Module):
     The paper calls A "AdaIN [18] based" and leaves its details to the supplement. [18] is StyleGAN2, which replaced
     AdaIN's instance normalisation by modulation and demodulation of the weights (its section 2.2), and so does this:
     instance normalisation divides by the statistics of the map itself and thereby removes each channel's mean and
-    size. A colour that is the same everywhere (coloured light, the tone of the skin) is such a mean, and could not be
-    brought back. Demodulation divides by the size that the scales give to noise of variance 1, and keeps both.
+    size. Demodulation divides by the size that the scales give to noise of variance 1, and keeps both.
     """
 
     def __init__(self, config: TwoBranchConfig, channels: int) -> None:
