@@ -50,10 +50,8 @@ def _no_better_edits(found: "Finding") -> str:
         return ""
     return (
         f"No advantage of II2S was measured: its total errors differ from I2S's by {errors[0]:+.2f} to "
-        f"{errors[-1]:+.2f} and its identities by {identities[0]:+.3f} to {identities[-1]:+.3f}. I2S's codes are far "
-        "from the generator's own in PN+ only (II2S-8); in lengths of W those of clean faces lie no farther from the "
-        "mean than the generator's own samples, on which the edits were learned. Identity is compared with the given "
-        "face, to which II2S is less like before any edit (II2S-7)."
+        f"{errors[-1]:+.2f} and its identities by {identities[0]:+.3f} to {identities[-1]:+.3f}. Identity is "
+        "compared with the given face, to which II2S is less like before any edit (II2S-7)."
     )
 
 
@@ -65,7 +63,7 @@ def _no_better_mixes(found: "Finding") -> str:
         f"No advantage of II2S was measured: all {len(differences)} differences of KID are above 0 (up to "
         f"{differences[-1]:.4f}), so I2S's pictures are at least as near to renders, also in mixes and on lines of "
         "PN+, where the paper has II2S ahead. On lines of W+, where the paper has I2S ahead, none is large enough "
-        "after Holm's correction. I2S's codes lie close enough to the generator's samples here (II2S-9)."
+        "after Holm's correction."
     )
 
 
